@@ -1,0 +1,243 @@
+//! Every metric: name, help, labels, buckets.
+//!
+//! Names are part of the public interface. Label values are enums or configured host names, never bytes from the
+//! network. Counters live here once and are shared by all workers (atomics).
+
+use std::collections::{HashMap, HashSet};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// All metrics, registered.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Access log lines lost because the log could not be written fast enough.
+    pub access_log_dropped: IntCounter,
+    /// Batches compiled, by outcome.
+    pub compiles: IntCounter,
+    /// Time to compile and publish.
+    pub compile_duration: Histogram,
+    /// Units built and reused by the compiler: `unit`, `outcome`.
+    pub compile_units: IntCounterVec,
+    /// Connections open now: `listener` (`http`, `https`), `worker`.
+    pub connections_active: IntGaugeVec,
+    /// End of validity of the leaf in each Secret that is served: `namespace`, `secret`.
+    pub certificate_not_after: GaugeVec,
+    /// Diagnostics now: `severity`, `reason`.
+    pub diagnostics: IntGaugeVec,
+    /// HTTP requests finished: `host`, `code`.
+    pub http_requests: IntCounterVec,
+    /// Time from the request's head to the end of the response: `host`.
+    pub http_request_duration: HistogramVec,
+    /// Tasks that died of a bug of ours.
+    pub panics: IntCounter,
+    /// When the newest snapshot was published, in seconds since 1970.
+    pub snapshot_published: Gauge,
+    /// Virtual hosts in the newest snapshot.
+    pub snapshot_hosts: IntGauge,
+    /// TCP connections accepted by the TLS listener.
+    pub tls_connections_accepted: IntCounter,
+    /// Failed handshakes: `host`, `reason`, `blame`.
+    pub tls_handshake_failures: IntCounterVec,
+    /// Completed handshakes: `host`, `version`, `resumed`.
+    pub tls_handshakes: IntCounterVec,
+    /// Time from accept to the end of the handshake: `outcome`.
+    pub tls_handshake_duration: HistogramVec,
+    /// Connections closed or reset before any byte: no failures.
+    pub tls_probes: IntCounter,
+    /// Endpoints taken out of rotation after failures in a row.
+    pub upstream_ejections: IntCounter,
+    /// Requests that got no response from an endpoint: `reason`.
+    pub upstream_failures: IntCounterVec,
+    /// Requests sent again to another endpoint, because nothing of them had been sent.
+    pub upstream_retries: IntCounter,
+}
+
+impl Metrics {
+    /// Creates and registers all metrics.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        // A name or label set that is wrong or used twice is a bug that the first test finds.
+        macro_rules! register {
+            ($metric:expr) => {{
+                let metric = $metric.expect("invariant: the metric's name and labels are valid");
+                registry.register(Box::new(metric.clone())).expect("invariant: each name is registered once");
+                metric
+            }};
+        }
+        let latency = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+        let metrics = Self {
+            access_log_dropped: register!(IntCounter::new(
+                "handfast_access_log_dropped_total",
+                "Access log lines lost because the log could not be written fast enough."
+            )),
+            compiles: register!(IntCounter::new("handfast_compiles_total", "Compilations of the configuration.")),
+            compile_duration: register!(Histogram::with_opts(
+                HistogramOpts::new(
+                    "handfast_compile_duration_seconds",
+                    "Time to compile and publish the configuration."
+                )
+                .buckets(vec![0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0])
+            )),
+            compile_units: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_compile_units_total",
+                    "Units of the configuration, by whether a compilation built or reused them."
+                ),
+                &["unit", "outcome"]
+            )),
+            connections_active: register!(IntGaugeVec::new(
+                Opts::new("handfast_connections_active", "Client connections open now."),
+                &["listener", "worker"]
+            )),
+            certificate_not_after: register!(GaugeVec::new(
+                Opts::new(
+                    "handfast_certificate_not_after_timestamp_seconds",
+                    "End of validity of the served leaf certificate, in seconds since 1970."
+                ),
+                &["namespace", "secret"]
+            )),
+            diagnostics: register!(IntGaugeVec::new(
+                Opts::new("handfast_diagnostics", "Problems of the configuration now."),
+                &["severity", "reason"]
+            )),
+            http_requests: register!(IntCounterVec::new(
+                Opts::new("handfast_http_requests_total", "HTTP requests finished, by virtual host and status code."),
+                &["host", "code"]
+            )),
+            http_request_duration: register!(HistogramVec::new(
+                HistogramOpts::new(
+                    "handfast_http_request_duration_seconds",
+                    "Time from the request's head to the end of the response."
+                )
+                .buckets(latency.clone()),
+                &["host"]
+            )),
+            panics: register!(IntCounter::new(
+                "handfast_panics_total",
+                "Tasks that ended by a bug; please report each."
+            )),
+            snapshot_published: register!(Gauge::new(
+                "handfast_snapshot_published_timestamp_seconds",
+                "When the newest snapshot was published, in seconds since 1970."
+            )),
+            snapshot_hosts: register!(IntGauge::new(
+                "handfast_snapshot_hosts",
+                "Virtual hosts in the newest snapshot."
+            )),
+            tls_connections_accepted: register!(IntCounter::new(
+                "handfast_tls_connections_accepted_total",
+                "TCP connections accepted by the TLS listener."
+            )),
+            tls_handshake_failures: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_tls_handshake_failures_total",
+                    "TLS connections that did not become usable, by virtual host, reason and who is to blame."
+                ),
+                &["host", "reason", "blame"]
+            )),
+            tls_handshakes: register!(IntCounterVec::new(
+                Opts::new("handfast_tls_handshakes_total", "Completed TLS handshakes."),
+                &["host", "version", "resumed"]
+            )),
+            tls_handshake_duration: register!(HistogramVec::new(
+                HistogramOpts::new(
+                    "handfast_tls_handshake_duration_seconds",
+                    "Time from accept to the end of the handshake."
+                )
+                .buckets(latency),
+                &["outcome"]
+            )),
+            tls_probes: register!(IntCounter::new(
+                "handfast_tls_probes_total",
+                "Connections to the TLS listener that were closed or reset before any byte."
+            )),
+            upstream_ejections: register!(IntCounter::new(
+                "handfast_upstream_ejections_total",
+                "Endpoints taken out of rotation after failures in a row."
+            )),
+            upstream_failures: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_upstream_failures_total",
+                    "Requests that got no response from an endpoint, by reason."
+                ),
+                &["reason"]
+            )),
+            upstream_retries: register!(IntCounter::new(
+                "handfast_upstream_retries_total",
+                "Requests sent to another endpoint because nothing of them had been sent to the first."
+            )),
+            registry: registry.clone(),
+        };
+        let build = register!(IntGaugeVec::new(Opts::new("handfast_build_info", "The running version."), &["version"]));
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics
+    }
+
+    /// The text exposition format (version 0.0.4).
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+
+    /// Removes the series of hosts that are gone. `keep` holds `host` label values.
+    pub fn retain_hosts(&self, keep: &HashSet<&str>) {
+        for counter in [&self.http_requests, &self.tls_handshake_failures, &self.tls_handshakes] {
+            for labels in series_of_other_hosts(counter, keep) {
+                // An error says that the series is gone already.
+                let _ = counter.remove(&borrowed(&labels));
+            }
+        }
+        for labels in series_of_other_hosts(&self.http_request_duration, keep) {
+            let _ = self.http_request_duration.remove(&borrowed(&labels));
+        }
+    }
+}
+
+/// The label sets of all series whose `host` is neither empty nor in `keep`.
+fn series_of_other_hosts(vector: &impl Collector, keep: &HashSet<&str>) -> Vec<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for family in vector.collect() {
+        for metric in family.get_metric() {
+            let labels: Vec<(String, String)> =
+                metric.get_label().iter().map(|label| (label.name().into(), label.value().into())).collect();
+            let host = labels.iter().find(|(name, _)| name == "host").map_or("", |(_, value)| value);
+            if !host.is_empty() && !keep.contains(host) {
+                found.push(labels);
+            }
+        }
+    }
+    found
+}
+
+fn borrowed(labels: &[(String, String)]) -> HashMap<&str, &str> {
+    labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_of_a_vanished_host_go_and_others_stay() {
+        let metrics = Metrics::new();
+        for host in ["", "a.example", "b.example"] {
+            metrics.http_requests.with_label_values(&[host, "200"]).inc();
+            metrics.http_request_duration.with_label_values(&[host]).observe(0.1);
+        }
+        metrics.retain_hosts(&HashSet::from(["b.example"]));
+        let text = metrics.render();
+        assert!(!text.contains("a.example"), "{text}");
+        assert!(text.contains(r#"handfast_http_requests_total{code="200",host="b.example"} 1"#), "{text}");
+        assert!(text.contains(r#"handfast_http_request_duration_seconds_count{host=""} 1"#), "{text}");
+    }
+}

@@ -1,0 +1,160 @@
+//! What the compiler hands to the data plane: immutable, cheap to share, free of Kubernetes.
+//!
+//! `compile/ ──▶ Snapshot ──Publisher──▶ Reader ──▶ proxy/`
+//!
+//! A [`Snapshot`] is plain hash maps of `Arc`s. A recompile clones the maps and replaces the few
+//! units that changed, so unchanged hosts keep their identity: session tickets keep decrypting and
+//! connection pools keep their backend. Nothing reachable from here changes after publication;
+//! counters, pools and in-flight state belong to a worker.
+
+mod backend;
+mod host_name;
+mod render;
+mod route;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+pub use backend::{Address, Backend, BackendKey, BackendState, Endpoint, PortKey};
+pub use host_name::{BadHostName, HostName};
+pub use route::{AddressList, BadPath, NormalPath, PathMatch, Redirect, Route, RouteOptions, RouteTable, Target};
+
+use crate::tls::ServerTls;
+
+/// Everything the data plane needs to serve: hosts with their certificates and routes, and backends.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    /// Virtual hosts by name: exact names, `*.` names, and [`HostName::catch_all`] for rules without a host.
+    pub hosts: HashMap<HostName, Arc<VirtualHost>>,
+    /// Backends by namespace, Service and port. A route names its backend; it never holds it.
+    pub backends: HashMap<BackendKey, Arc<Backend>>,
+    /// The operator's default certificate (`--default-tls-secret`), if it is usable.
+    pub default_tls: Option<Arc<ServerTls>>,
+}
+
+impl Snapshot {
+    /// The virtual host for a lower-case name: exact, then one-label wildcard, then the rules without a host.
+    pub fn virtual_host(&self, name: &str) -> Option<&Arc<VirtualHost>> {
+        self.named_host(name).or_else(|| self.hosts.get(""))
+    }
+
+    /// As [`Snapshot::virtual_host`], without falling back to the rules that name no host.
+    pub fn named_host(&self, name: &str) -> Option<&Arc<VirtualHost>> {
+        if name.is_empty() || name.starts_with("*.") {
+            return None;
+        }
+        self.hosts.get(name).or_else(|| {
+            // Exactly one label stands for the star (Kubernetes Ingress, RFC 9525 section 6.3).
+            let (label, rest) = name.split_once('.')?;
+            if label.is_empty() { None } else { self.hosts.get(format!("*.{rest}").as_str()) }
+        })
+    }
+
+    /// Which certificate answers a ClientHello with this server name (lower case), or why none does.
+    ///
+    /// Exact host, then one-label wildcard, then the default certificate; the compiler has already put the
+    /// default certificate into every host that is to use it.
+    pub fn tls(&self, server_name: Option<&str>) -> TlsChoice<'_> {
+        let host = server_name.and_then(|name| self.named_host(name));
+        match host.map(|host| (host, &host.tls)) {
+            Some((host, HostTls::Terminate(tls))) => TlsChoice::Serve { host: Some(host), tls },
+            Some((host, HostTls::Refuse)) => TlsChoice::Refused(host),
+            Some((host, HostTls::Absent)) => TlsChoice::Absent(host),
+            None => match &self.default_tls {
+                Some(tls) => TlsChoice::Serve { host: self.hosts.get(""), tls },
+                None => TlsChoice::Unknown,
+            },
+        }
+    }
+
+    /// The backend that a route names. `None` only if the snapshot was built by hand without it.
+    pub fn backend(&self, key: &BackendKey) -> Option<&Arc<Backend>> {
+        self.backends.get(key)
+    }
+
+    /// Stable text without key material: golden tests, `handfast check --output text`, `/debug/snapshot`.
+    pub fn render(&self) -> String {
+        render::render(self)
+    }
+}
+
+/// The answer to "which certificate for this name?".
+#[derive(Clone, Copy)]
+pub enum TlsChoice<'a> {
+    /// The host exists but has no certificate: no `tls` entry, no covering wildcard, no default certificate.
+    Absent(&'a Arc<VirtualHost>),
+    /// The host exists, and what is wrong with its certificate leaves nothing to serve.
+    Refused(&'a Arc<VirtualHost>),
+    /// Serve with this configuration. `host` is `None` when the default certificate answers a name (or no name)
+    /// for which there is no host and no rule without a host.
+    Serve {
+        /// The virtual host that the connection is counted under.
+        host: Option<&'a Arc<VirtualHost>>,
+        /// What to serve.
+        tls: &'a Arc<ServerTls>,
+    },
+    /// No host of this name (or no name was sent), and no default certificate.
+    Unknown,
+}
+
+/// One host: how its TLS is answered, and where its requests go.
+#[derive(Clone)]
+pub struct VirtualHost {
+    /// The name; [`HostName::catch_all`] for rules without a host.
+    pub name: HostName,
+    /// How a handshake for this host is answered.
+    pub tls: HostTls,
+    /// Paths to backends.
+    pub routes: RouteTable,
+}
+
+/// How a handshake for one host is answered.
+#[derive(Clone)]
+pub enum HostTls {
+    /// No certificate was asked for and none applies; plain HTTP only.
+    Absent,
+    /// A certificate was asked for, and nothing usable is there. The plain HTTP side still works.
+    Refuse,
+    /// Terminate TLS with this configuration.
+    Terminate(Arc<ServerTls>),
+}
+
+/// The only way to replace the snapshot that the data plane reads. There is one, held by the reconciler.
+pub struct Publisher(Arc<ArcSwap<Snapshot>>);
+
+/// A cheap handle to the newest snapshot. Load it per handshake and per request; do not keep what it returns.
+#[derive(Clone)]
+pub struct Reader(Arc<ArcSwap<Snapshot>>);
+
+/// Connects one publisher with any number of readers.
+pub fn channel(first: Arc<Snapshot>) -> (Publisher, Reader) {
+    let cell = Arc::new(ArcSwap::new(first));
+    (Publisher(cell.clone()), Reader(cell))
+}
+
+impl Publisher {
+    /// Makes `snapshot` the one that every later [`Reader::load`] returns.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.0.store(snapshot);
+    }
+}
+
+impl Reader {
+    /// The newest snapshot, without touching a shared reference count. Do not hold it across an await.
+    pub fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.0.load()
+    }
+
+    /// The newest snapshot, to be kept as long as needed.
+    pub fn load_full(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+}
+
+/// The address in its IPv4 form when it is an IPv4-mapped IPv6 address, as dual-stack sockets report it.
+pub fn canonical_ip(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}

@@ -1,0 +1,85 @@
+//! A snapshot as stable text.
+
+use std::fmt::Write as _;
+
+use super::{BackendState, HostTls, PathMatch, Snapshot, Target};
+
+/// Hosts sorted by name, each with its TLS and its routes, then backends. No key material, no ticket keys.
+pub(super) fn render(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_snapshot(snapshot, &mut text);
+    text
+}
+
+fn write_snapshot(snapshot: &Snapshot, out: &mut String) -> std::fmt::Result {
+    if let Some(tls) = &snapshot.default_tls {
+        writeln!(out, "default certificate: {}", tls.summary)?;
+    }
+    let mut hosts: Vec<_> = snapshot.hosts.values().collect();
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    for host in hosts {
+        writeln!(out, "host {}", host.name)?;
+        match &host.tls {
+            HostTls::Absent => writeln!(out, "  tls: absent")?,
+            HostTls::Refuse => writeln!(out, "  tls: refuse")?,
+            HostTls::Terminate(tls) => writeln!(out, "  tls: {}", tls.summary)?,
+        }
+        for route in host.routes.routes() {
+            let kind = match route.matches {
+                PathMatch::Exact => "exact",
+                PathMatch::Prefix => "prefix",
+            };
+            let target = match &route.target {
+                Target::Backend(key) => key.to_string(),
+                Target::Dropped => "dropped (503)".to_owned(),
+            };
+            let (namespace, name) = &route.ingress;
+            write!(out, "  {kind} {} -> {target} by {namespace}/{name}", route.path.as_str())?;
+            let options = &route.options;
+            if options.ssl_redirect {
+                out.push_str(" ssl-redirect");
+            }
+            if options.force_ssl_redirect {
+                out.push_str(" force-ssl-redirect");
+            }
+            if !options.access_log {
+                out.push_str(" no-access-log");
+            }
+            for (label, list) in [("allow", &options.allow), ("deny", &options.deny)] {
+                if let Some(list) = list {
+                    write!(out, " {label}={list}")?;
+                }
+            }
+            let timeouts =
+                [("connect", options.connect_timeout), ("read", options.read_timeout), ("send", options.send_timeout)];
+            for (label, timeout) in timeouts {
+                if let Some(timeout) = timeout {
+                    write!(out, " {label}-timeout={}", humantime::format_duration(timeout))?;
+                }
+            }
+            if let Some(limit) = options.body_limit {
+                write!(out, " body-limit={limit}")?;
+            }
+            if let Some(redirect) = &options.redirect {
+                write!(out, " redirect={} {}", redirect.status, redirect.location)?;
+            }
+            out.push('\n');
+        }
+    }
+    let mut backends: Vec<_> = snapshot.backends.values().collect();
+    backends.sort_by(|a, b| a.key.cmp(&b.key));
+    for backend in backends {
+        let state = match backend.state {
+            BackendState::Missing => " missing (503)",
+            BackendState::NoEndpoints => " no endpoints (503)",
+            BackendState::Ready => "",
+        };
+        write!(out, "backend {}{state}", backend.key)?;
+        for endpoint in backend.endpoints.iter() {
+            write!(out, " {}", endpoint.address)?;
+        }
+        out.push('\n');
+    }
+    Ok(())
+}

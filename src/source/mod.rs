@@ -1,0 +1,1 @@
+//! Shell, inward: functions that return a stream of events.

@@ -1,0 +1,73 @@
+//! All we know about TLS: pure, no Kubernetes, no sockets.
+//!
+//! `tls.crt, tls.key ──chain──▶ Credential ──× policy──▶ ServerTls`
+
+pub mod chain;
+pub mod policy;
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::UnixTime;
+
+/// How bad something is. It never decides what is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Works, and will hurt some client or some day.
+    Warning,
+    /// Some client fails now, or something is not served.
+    Error,
+}
+
+impl Severity {
+    /// The word used in JSON, metrics and messages.
+    pub fn code(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// How TLS is terminated for one credential under one policy. Shared by all hosts that use both.
+pub struct ServerTls {
+    /// Server order of suites.
+    pub config: Arc<ServerConfig>,
+    /// The client's order of suites, for clients that put ChaCha20 first (no AES hardware).
+    pub client_order: Arc<ServerConfig>,
+    /// What is served, for people.
+    pub summary: TlsSummary,
+}
+
+/// What is served, without secrets: for `render()`, metrics and `check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSummary {
+    /// SHA-256 of the leaf certificate, lower-case hexadecimal.
+    pub fingerprint: Box<str>,
+    /// Subject alternative names of the leaf, in its order.
+    pub names: Vec<Box<str>>,
+    /// Start of the leaf's validity.
+    pub not_before: UnixTime,
+    /// End of the leaf's validity.
+    pub not_after: UnixTime,
+    /// Key type, for example `ecdsa-p256` or `rsa-2048`.
+    pub key: Box<str>,
+    /// Certificates served, leaf included.
+    pub chain_length: usize,
+}
+
+impl fmt::Display for TlsSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} names={} chain={}", self.key, self.fingerprint, self.names.join(","), self.chain_length)
+    }
+}
