@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod compile;
+pub mod demo;
 pub mod metrics;
 pub mod proxy;
 pub mod snapshot;

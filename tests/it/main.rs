@@ -1,1 +1,4 @@
-//! Integration tests.
+//! Integration tests: one binary, one module a topic.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests may")]
+
+mod tls_chain;
