@@ -8,11 +8,15 @@
 //!                          status                                     admin (/metrics /readyz /debug)
 //! ```
 
+pub mod admin;
 pub mod api;
+pub mod clock;
 pub mod compile;
+pub mod config;
 pub mod demo;
 pub mod metrics;
 pub mod proxy;
 pub mod snapshot;
 pub mod source;
+pub mod telemetry;
 pub mod tls;

@@ -1,1 +1,6 @@
 //! The data plane.
+
+pub mod handshake;
+pub mod listener;
+pub mod proxy_protocol;
+pub mod stream;

@@ -1,4 +1,5 @@
 //! Integration tests: one binary, one module a topic.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests may")]
 
+mod handshake;
 mod tls_chain;
