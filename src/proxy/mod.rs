@@ -1,1 +1,5 @@
 //! The data plane.
+
+pub mod http;
+pub mod settings;
+pub mod upstream;
