@@ -422,7 +422,7 @@ mod tests {
     fn text_lines_are_those_of_ingress_nginx_and_cannot_be_forged() {
         assert_eq!(
             written(Format::Text, entry()),
-            "192.0.2.7 - - [23/Nov/2026:15:02:48 +0000] \"GET /cart?item=1 HTTP/2.0\" 200 1234 \"-\" \
+            "192.0.2.7 - - [23/Nov/2026:16:22:48 +0000] \"GET /cart?item=1 HTTP/2.0\" 200 1234 \"-\" \
              \"evil\\x22 \\x5C \\x09\\xFF\" 3 0.012 [default-cart-http] [] 10.0.0.1:8080 1234 0.010 200 0123abcd\n"
         );
         let unread = Entry { method: None, target: None, upstream: None, request_id: None, backend: None, ..entry() };
@@ -433,7 +433,7 @@ mod tests {
     fn json_lines_parse_and_have_the_documented_keys() {
         let line = written(Format::Json, entry());
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(value["time"], "2026-11-23T15:02:48.123Z");
+        assert_eq!(value["time"], "2026-11-23T16:22:48.123Z");
         assert_eq!(value["user_agent"], "evil\" \\ \t\u{fffd}");
         assert_eq!(value["query"], "item=1");
         assert_eq!(value["upstream"], "10.0.0.1:8080");

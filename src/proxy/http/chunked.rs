@@ -1,6 +1,6 @@
 //! The grammar of chunked bodies (RFC 9112 section 7.1), read strictly.
 
-use super::framing::{is_token, is_value};
+use super::head::{is_token, is_value};
 
 /// Most bytes of chunk extensions in one body. Nobody needs any; a body made of them is an attack.
 const MOST_EXTENSION: usize = 4096;
@@ -127,7 +127,7 @@ mod tests {
             (b"0\r\n\r\n", Some(5)),
             (b"000\r\n\r\nGET", Some(7)),
             (b"5\r\nhello\r\n0\r\n\r\n", Some(15)),
-            (b"A;name=\"v\"\r\n0\r\n\r\n56\r\n8\r\n0\r\n\r\n", None),
+            (b"A;name=\"v\"\r\n0\r\n\r\n56\r\n8\r\n0\r\n\r\n", Some(29)),
             (b"1\r\n\n\r\n0\r\nsum: a b\r\nx:\r\n\r\n...", Some(25)),
             (b"5\r\nhello\r\n", None),
         ];

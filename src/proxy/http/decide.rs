@@ -12,7 +12,7 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
 
-use super::framing::Refusal;
+use super::head::Refusal;
 use super::headers::Origin;
 use super::record::Record;
 use super::{Connection, Security, TlsConnection};

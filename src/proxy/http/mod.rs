@@ -15,6 +15,7 @@ mod chunked;
 mod decide;
 mod forward;
 mod framing;
+mod head;
 mod headers;
 mod record;
 mod stall;
