@@ -8,6 +8,7 @@
 //!                          status                                     admin (/metrics /readyz /debug)
 //! ```
 
+pub mod access_log;
 pub mod admin;
 pub mod api;
 pub mod clock;

@@ -1,6 +1,9 @@
 //! The data plane.
 
 pub mod handshake;
+pub mod http;
 pub mod listener;
 pub mod proxy_protocol;
+pub mod settings;
 pub mod stream;
+pub mod upstream;
