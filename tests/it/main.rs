@@ -1,4 +1,7 @@
 //! Integration tests: one binary, one module a topic.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests may")]
 
+mod cases;
+mod incremental;
+mod manifests;
 mod tls_chain;
