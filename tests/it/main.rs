@@ -2,4 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests may")]
 
 mod handshake;
+mod cases;
+mod incremental;
+mod manifests;
 mod tls_chain;
