@@ -31,7 +31,7 @@ pub enum Effect {
     Default,
     /// Handshakes for the host are refused.
     HostRefused,
-    /// The last usable version of the Secret is served.
+    /// The last usable version of the Secret, or of a broken file's objects, is served.
     LastGood,
     /// Traffic is served as configured.
     None,
@@ -98,6 +98,12 @@ pub enum Problem {
         /// apiVersion and kind as written.
         kind: String,
     },
+    /// A source's directory that cannot be read any more.
+    #[error("the directory cannot be read: {error}")]
+    UnreadableDirectory {
+        /// What the system says.
+        error: String,
+    },
     /// A file that cannot be read or is no YAML or JSON.
     #[error("the file cannot be used: {error}")]
     UnreadableFile {
@@ -116,6 +122,7 @@ impl Problem {
             Problem::InvalidDocument { .. } => "invalid-document",
             Problem::UnknownField { .. } => "unknown-field",
             Problem::UnknownKind { .. } => "unknown-kind",
+            Problem::UnreadableDirectory { .. } => "unreadable-directory",
             Problem::UnreadableFile { .. } => "unreadable-file",
         }
     }
@@ -124,9 +131,10 @@ impl Problem {
     pub fn severity(&self) -> Severity {
         match self {
             Problem::Chain(finding) => finding.severity(),
-            Problem::BadPath { .. } | Problem::InvalidDocument { .. } | Problem::UnreadableFile { .. } => {
-                Severity::Error
-            }
+            Problem::BadPath { .. }
+            | Problem::InvalidDocument { .. }
+            | Problem::UnreadableDirectory { .. }
+            | Problem::UnreadableFile { .. } => Severity::Error,
             Problem::DuplicateObject { .. } | Problem::UnknownField { .. } => Severity::Warning,
             Problem::UnknownKind { .. } => Severity::Info,
         }
@@ -145,6 +153,9 @@ impl Problem {
             }
             Problem::UnknownField { .. } => "correct the field's name or indentation, or delete it".into(),
             Problem::UnknownKind { .. } => "nothing, if the object is meant for another program".into(),
+            Problem::UnreadableDirectory { .. } => {
+                "restore the directory or its permissions; until then its last content is served".into()
+            }
             Problem::UnreadableFile { .. } => {
                 "make the file readable YAML or JSON; until then its last good content is served".into()
             }
