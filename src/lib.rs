@@ -9,6 +9,7 @@
 //! ```
 
 pub mod api;
+pub mod check;
 pub mod compile;
 pub mod metrics;
 pub mod proxy;
