@@ -7,3 +7,4 @@ pub mod proxy_protocol;
 pub mod settings;
 pub mod stream;
 pub mod upstream;
+pub mod worker;

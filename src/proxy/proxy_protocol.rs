@@ -60,12 +60,20 @@ pub async fn read<S: AsyncRead + Unpin>(io: &mut S, timeout: Duration) -> Result
                         .map(|proxied| (canonical(proxied.source), canonical(proxied.destination)));
                     return Ok(Header { addresses, rest: received[length..].to_vec() });
                 }
-                Err(proxy_header::Error::BufferTooShort) if received.len() < MAX_HEADER => {}
+                Err(proxy_header::Error::BufferTooShort) if may_continue(&received) => {}
                 Err(_) => return Err(ProxyProtocolError::Invalid),
             }
         }
     };
     tokio::time::timeout(timeout, read).await.unwrap_or(Err(ProxyProtocolError::Timeout))
+}
+
+/// Whether more bytes can make this a header. Version 1 ends with the first line break, and with 107 bytes at most.
+fn may_continue(received: &[u8]) -> bool {
+    match received.starts_with(b"PROXY") {
+        true => received.len() < 107 && !received.contains(&b'\n'),
+        false => received.len() < MAX_HEADER,
+    }
 }
 
 #[cfg(test)]
