@@ -581,8 +581,8 @@ mod tests {
         assert_eq!(
             report(&[("handfast.dev/ssl-redirct", "true"), ("global-rate-limit", "5")]),
             [
-                r#"global-rate-limit Unknown { nearest: None }"#,
-                r#"ssl-redirct Unknown { nearest: Some("ssl-redirect") }"#
+                r#"ssl-redirct Unknown { nearest: Some("ssl-redirect") }"#,
+                r#"global-rate-limit Unknown { nearest: None }"#
             ]
         );
         assert_eq!(edit_distance("", "abc"), 3);

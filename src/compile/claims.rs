@@ -435,7 +435,7 @@ fn tls_entries(
 fn report_annotations(settings: &Settings, hosts: &BTreeMap<HostName, HostClaim>, report: &mut Report<'_>) {
     for finding in &settings.findings {
         let annotation = finding.annotation.clone();
-        let field = format!("metadata.annotations[{annotation}]");
+        let field = "metadata.annotations".to_owned();
         let problem = match &finding.what {
             What::Bad { value, error } => {
                 Problem::BadAnnotation { annotation, value: value.clone(), error: error.clone() }
