@@ -1,1 +1,6 @@
 //! Integration tests.
+
+mod http_support;
+mod proxy_http;
+mod smuggling;
+mod upstream;
