@@ -221,8 +221,6 @@ impl Running {
         let listeners = http.into_iter().zip(https).collect();
         let workers = Workers::start(listeners, &worker_settings, &reader, &metrics, &shutdown, service)
             .context("cannot start the worker threads")?;
-        readiness.serving();
-        info!(http = %addresses.http, https = %addresses.https, admin = %addresses.admin, "Serving.");
         let running = Self {
             addresses,
             metrics,
@@ -242,6 +240,8 @@ impl Running {
             running.abort().await;
             return Err(error);
         }
+        running.readiness.serving();
+        info!(http = %addresses.http, https = %addresses.https, admin = %addresses.admin, "Serving.");
         Ok(running)
     }
 

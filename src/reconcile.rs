@@ -5,16 +5,17 @@
 //! A plain thread, because it computes and never awaits: a compile of ten thousand hosts stands in front of no
 //! request and no scrape.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::compile::{Compiled, Compiler};
+use crate::compile::{Compiled, Compiler, ObjectKey};
 use crate::metrics::Metrics;
 use crate::snapshot::Publisher;
 use crate::source::Event;
@@ -58,11 +59,12 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
     let mut synced = false;
     let mut generation = 0;
     let mut recompile_at = None;
+    let mut certificates = Arc::default();
     loop {
         // One of three things wakes us: a change, the clock reaching `recompile_at`, or the end. The clock is looked
         // at once a minute at least, because the time of day can jump.
         let now = (clock)();
-        let wait = recompile_at.map_or(Duration::from_secs(60), |at: rustls::pki_types::UnixTime| {
+        let wait = recompile_at.map_or(Duration::from_secs(60), |at: UnixTime| {
             Duration::from_secs(at.as_secs().saturating_sub(now.as_secs())).min(Duration::from_secs(60))
         });
         match inbox.recv_timeout(wait) {
@@ -84,6 +86,10 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
         outputs.publisher.publish(compiled.snapshot.clone());
         generation += 1;
         record(&compiled, started.elapsed(), now.as_secs(), &outputs.metrics);
+        if !Arc::ptr_eq(&certificates, &compiled.certificates) {
+            certificates = compiled.certificates.clone();
+            record_certificates(&certificates, &outputs.metrics);
+        }
         if generation == 1 {
             info!(
                 hosts = compiled.snapshot.hosts.len(),
@@ -129,6 +135,24 @@ fn record(compiled: &Compiled, elapsed: Duration, now: u64, metrics: &Metrics) {
         let labels = [diagnostic.problem.severity().code(), diagnostic.problem.code()];
         metrics.diagnostics.with_label_values(&labels).inc();
     }
+    let units = [
+        ("backend", compiled.stats.backends),
+        ("host", compiled.stats.hosts),
+        ("ingress", compiled.stats.ingresses),
+        ("tls", compiled.stats.tls),
+    ];
+    for (unit, counts) in units {
+        for (outcome, count) in [("built", counts.built), ("reused", counts.reused)] {
+            metrics.compile_units.with_label_values(&[unit, outcome]).inc_by(count as u64);
+        }
+    }
     let hosts: HashSet<&str> = compiled.snapshot.hosts.keys().map(|host| host.label()).collect();
     metrics.retain_hosts(&hosts);
+}
+
+fn record_certificates(certificates: &BTreeMap<ObjectKey, UnixTime>, metrics: &Metrics) {
+    metrics.certificate_not_after.reset();
+    for (secret, end) in certificates {
+        metrics.certificate_not_after.with_label_values(&[&secret.namespace, &secret.name]).set(end.as_secs() as f64);
+    }
 }

@@ -90,6 +90,8 @@ pub struct Compiled {
     pub diagnostics: Arc<[Diagnostic]>,
     /// When time alone changes the result: a certificate begins to be valid, or expires.
     pub recompile_at: Option<UnixTime>,
+    /// End of validity of the leaf in each Secret that is served. The same `Arc` as before if nothing changed.
+    pub certificates: Arc<BTreeMap<ObjectKey, UnixTime>>,
     /// How much work it was.
     pub stats: Stats,
 }
@@ -139,6 +141,8 @@ pub struct Compiler {
     hosts: HashMap<HostName, HostUses>,
     backends: HashMap<BackendKey, BackendUsers>,
     secrets: HashMap<ObjectKey, SecretUsers>,
+    /// End of validity of the leaf in each Secret that is served.
+    ends: Arc<BTreeMap<ObjectKey, UnixTime>>,
     /// When time alone changes what is to be said about a Secret.
     schedule: BTreeSet<(UnixTime, ObjectKey)>,
     /// What units report. No list is empty, so that healthy units cost nothing when reports are put together.
@@ -207,6 +211,7 @@ impl Compiler {
             hosts: HashMap::new(),
             backends: HashMap::new(),
             secrets: HashMap::new(),
+            ends: Arc::default(),
             schedule: BTreeSet::new(),
             reports: HashMap::new(),
             reports_changed: false,
@@ -264,6 +269,7 @@ impl Compiler {
             snapshot: self.snapshot.clone(),
             diagnostics: self.diagnostics.clone(),
             recompile_at: self.schedule.first().map(|(at, _)| *at),
+            certificates: self.ends.clone(),
             stats: Stats {
                 backends: Units::new(backends, self.backends.len()),
                 hosts: Units::new(hosts, self.hosts.len()),
@@ -462,6 +468,7 @@ impl Compiler {
             self.schedule.remove(&(at, key.clone()));
         }
         let mut diagnostics = Vec::new();
+        let mut end = None;
         let is_used = is_default || !users.hosts.is_empty();
         if let Some(certificate) = self.certificates.known(&key).filter(|_| is_used) {
             let hosts: Vec<HostName> = users.hosts.iter().cloned().collect();
@@ -487,6 +494,7 @@ impl Compiler {
             };
             certificate.findings.iter().for_each(&mut add);
             if let Some(credential) = certificate.credential.as_ref().filter(|_| certificate.tls.is_some()) {
+                end = Some(credential.summary().not_after);
                 let dated = credential.dated(now);
                 dated.findings.iter().for_each(&mut add);
                 users.changes_at = dated.changes_at;
@@ -497,6 +505,13 @@ impl Compiler {
         }
         if !is_used {
             self.secrets.remove(&key);
+        }
+        if self.ends.get(&key) != end.as_ref() {
+            let ends = Arc::make_mut(&mut self.ends);
+            match end {
+                Some(end) => drop(ends.insert(key.clone(), end)),
+                None => drop(ends.remove(&key)),
+            }
         }
         self.report(Unit::Secret(key), diagnostics);
     }

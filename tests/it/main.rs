@@ -8,9 +8,17 @@
     reason = "tests may"
 )]
 
+mod backend;
+mod binary;
 mod cases;
 mod handshake;
+mod http_support;
 mod incremental;
 mod manifests;
+mod operator;
+mod proxy_http;
+mod serving;
+mod smuggling;
 mod source;
 mod tls_chain;
+mod upstream;

@@ -120,7 +120,7 @@ fn route(
         return Err(Answer::new(StatusCode::OK, ""));
     }
     let Ok(path) = NormalPath::parse(request.uri.path()) else {
-        return Err(Answer::new(StatusCode::BAD_REQUEST, "the path is malformed"));
+        return Err(Answer::new(StatusCode::BAD_REQUEST, "the path is malformed").closing());
     };
     let Some(route) = host.and_then(|host| host.routes.find(&path)) else {
         return Err(Answer::new(StatusCode::NOT_FOUND, "no rule matches this host and path"));
@@ -204,7 +204,7 @@ fn is_misdirected(snapshot: &Snapshot, tls: &TlsConnection, name: &str, host: Op
 
 /// The authority as received, and the host in it: lower case, without port and trailing dot.
 fn request_host(request: &Parts) -> Result<(HeaderValue, String), Answer> {
-    let bad = |reason| Answer::new(StatusCode::BAD_REQUEST, reason);
+    let bad = |reason| Answer::new(StatusCode::BAD_REQUEST, reason).closing();
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {

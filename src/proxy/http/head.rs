@@ -186,8 +186,7 @@ fn check_request_line(line: &[u8]) -> Result<bool, Refusal> {
     else {
         return Err(Refusal::RequestLine);
     };
-    let target_fits = !target.is_empty() && target.iter().all(|byte| *byte > b' ' && *byte != 0x7f);
-    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) || !target_fits {
+    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) || !is_target(target) {
         return Err(Refusal::RequestLine);
     }
     match version {
@@ -198,6 +197,12 @@ fn check_request_line(line: &[u8]) -> Result<bool, Refusal> {
         }
         _ => Err(Refusal::RequestLine),
     }
+}
+
+/// Whether hyper will take it, so that it need not refuse a head that was handed on.
+fn is_target(target: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:@?".contains(byte);
+    (target.starts_with(b"/") && target.iter().all(plain)) || http::Uri::try_from(target).is_ok()
 }
 
 /// `tchar` of RFC 9110 section 5.6.2.

@@ -1,0 +1,183 @@
+//! What an operator in a hurry does: wrong flags, missing directories, ports in use, files full of garbage.
+
+use std::process::{Command, Output, Stdio};
+
+use crate::backend::Backend;
+use crate::binary::{Server, handfast, host, issue, service, signal, wait_for_exit};
+use handfast::demo::pki::{Authority, KeyType};
+use rustls::pki_types::UnixTime;
+
+fn output(args: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = handfast(args).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn help_and_version_answer() {
+    let (status, help, _) = output(&["--help"]);
+    assert_eq!(status, Some(0));
+    for command in ["run", "check", "demo", "completions"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{help}");
+    }
+    let (status, version, _) = output(&["--version"]);
+    assert_eq!((status, version.trim()), (Some(0), concat!("handfast ", env!("CARGO_PKG_VERSION"))));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(output(&["completions", shell]).1.contains("handfast"));
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_status_2_and_a_hint() {
+    let rows: [(&[&str], &str); 7] = [
+        (&["rum"], "run"),
+        (&["run", "--htpp", "x"], "--http"),
+        (&["run", "--http", "8080"], "--http"),
+        (&["run", "--source", "/nonexistent/manifests"], "/nonexistent/manifests"),
+        (&["run", "--source", "/dev/null"], "/dev/null"),
+        (&["run", "--source", "cluster"], "name a directory"),
+        (&["check", "/nonexistent/manifests"], "/nonexistent/manifests"),
+    ];
+    for (args, hint) in rows {
+        let mut args = args.to_vec();
+        if args[0] == "run" {
+            args.extend(["--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+            if !args.contains(&"--http") && !args.contains(&"--htpp") {
+                args.extend(["--http", "127.0.0.1:0"]);
+            }
+        }
+        let (status, stdout, stderr) = output(&args);
+        assert_eq!((status, stdout.as_str()), (Some(2), ""), "{args:?}: {stderr}");
+        assert!(stderr.contains(hint), "{args:?}: {stderr}");
+    }
+    let (status, _, stderr) =
+        output(&["run", "--log", "a=b=c", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    assert_eq!(status, Some(2));
+    assert!(stderr.contains("--log"), "{stderr}");
+}
+
+#[test]
+fn a_port_in_use_is_named_with_its_flag() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for flag in ["--http", "--https", "--admin"] {
+        let mut args = vec!["run", "--source", directory.path().to_str().unwrap(), flag, &address];
+        for other in ["--http", "--https", "--admin"].iter().filter(|other| **other != flag) {
+            args.extend([*other, "127.0.0.1:0"]);
+        }
+        let (status, _, stderr) = output(&args);
+        assert_eq!(status, Some(2), "{stderr}");
+        assert!(stderr.contains(&address) && stderr.contains(flag) && stderr.contains("another process"), "{stderr}");
+    }
+}
+
+#[test]
+fn two_controllers_do_not_share_a_port() {
+    let backend = Backend::start("one");
+    let server = Server::start(&|_| vec![service("echo", &[backend.address])], &[]);
+    let https = server.https.to_string();
+    let (status, _, stderr) = output(&[
+        "run",
+        "--source",
+        server.directory.path().to_str().unwrap(),
+        "--https",
+        &https,
+        "--http",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ]);
+    assert_eq!(status, Some(2));
+    assert!(stderr.contains(&https), "{stderr}");
+}
+
+#[test]
+fn bad_documents_are_reported_one_by_one_and_the_rest_is_served() {
+    let backend = Backend::start("one");
+    let address = backend.address;
+    let manifests = move |authority: &Authority| {
+        let good = issue(authority, &["good.test"], KeyType::EcdsaP256);
+        let impossible =
+            host("impossible", "impossible.test", None, "echo", "").1.replace("path: /", "path: /a/../../b");
+        vec![
+            host("good", "good.test", Some(&good), "echo", ""),
+            ("again.yaml".into(), host("good", "again.test", None, "echo", "").1),
+            ("impossible.yaml".into(), impossible),
+            ("garbage.yaml".into(), "\u{1}\u{2}{[".repeat(1 << 18)),
+            ("other.yaml".into(), "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n".into()),
+            ("notes.txt".into(), "not a manifest".into()),
+            service("echo", &[address]),
+        ]
+    };
+    let server = Server::start(&manifests, &[]);
+    for reason in ["duplicate-object", "bad-path", "unreadable-file", "unknown-kind"] {
+        assert_eq!(server.metric("handfast_diagnostics", &[&format!("reason=\"{reason}\"")]), 1.0, "{reason}");
+    }
+    let get = |name: &str| handfast::demo::client::get_plain(server.http, name, "/").unwrap().status;
+    assert_eq!((get("good.test"), get("impossible.test")), (308, 404));
+    let path = server.directory.path().to_str().unwrap();
+    let (status, table, _) = output(&["check", path]);
+    assert_eq!(status, Some(1));
+    for word in ["garbage.yaml", "good.test", "impossible.test", "bad-path", "duplicate-object"] {
+        assert!(table.contains(word), "{word}: {table}");
+    }
+    let (status, json, stderr) = output(&["check", path, "--output", "json"]);
+    assert_eq!((status, stderr.as_str()), (Some(1), ""));
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["verdict"], "error");
+    assert!(
+        report["hosts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|host| host["host"] == "good.test" && host["serving"] == "current")
+    );
+}
+
+#[test]
+fn check_ends_with_0_without_errors_and_takes_an_empty_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    assert_eq!(output(&["check", path]).0, Some(0));
+    let authority = Authority::new("Test", UnixTime::now()).unwrap();
+    let good = issue(&authority, &["good.test"], KeyType::EcdsaP256);
+    let (name, text) = host("good", "good.test", Some(&good), "echo", "");
+    std::fs::write(directory.path().join(name), text).unwrap();
+    let (name, text) = service("echo", &["127.0.0.1:80".parse().unwrap()]);
+    std::fs::write(directory.path().join(name), text).unwrap();
+    let (status, table, _) = output(&["check", path]);
+    assert_eq!(status, Some(0), "{table}");
+    let (status, snapshot, _) = output(&["check", "--source", path, "--output", "snapshot"]);
+    assert_eq!(status, Some(0));
+    assert!(snapshot.starts_with("host good.test\n  tls: ecdsa-p256 "), "{snapshot}");
+}
+
+#[test]
+fn interrupting_the_demo_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut demo: Command = handfast(&["demo"]);
+    let mut child = demo.env("TMPDIR", temporary.path()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    assert!(lines.any(|line| line.unwrap().contains("Ctrl-C ends the demo")));
+    assert_eq!(crate::binary::listing(temporary.path()).len(), 1);
+    signal(child.id(), "INT");
+    assert!(wait_for_exit(&mut child).success());
+    assert!(crate::binary::listing(temporary.path()).is_empty());
+}
+
+#[test]
+fn the_demo_keeps_a_directory_that_was_asked_for_and_overwrites_nothing() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path().join("demo");
+    let path = directory.to_str().unwrap();
+    let (status, text, stderr) = output(&["demo", "--once", "--directory", path]);
+    assert_eq!(status, Some(0), "{text}{stderr}");
+    assert!(crate::binary::listing(&directory).contains(&"mismatch.yaml".to_owned()));
+    let (status, _, stderr) = output(&["demo", "--once", "--directory", path]);
+    assert_eq!(status, Some(2));
+    assert!(stderr.contains("not empty"), "{stderr}");
+    // What was written is what `check` reads.
+    let (status, table, _) = output(&["check", path]);
+    assert_eq!(status, Some(1));
+    assert!(table.contains("key-mismatch") && table.contains("expired"), "{table}");
+}
