@@ -260,6 +260,12 @@ pub enum Problem {
         /// apiVersion and kind as written.
         kind: String,
     },
+    /// A source's directory that cannot be read any more.
+    #[error("the directory cannot be read: {error}")]
+    UnreadableDirectory {
+        /// What the system says.
+        error: String,
+    },
     /// A file that cannot be read or is no YAML or JSON.
     #[error("the file cannot be used: {error}")]
     UnreadableFile {
@@ -386,6 +392,7 @@ impl Problem {
             Problem::UnknownField { .. } => "unknown-field",
             Problem::UnknownIngressClass { .. } => "unknown-ingress-class",
             Problem::UnknownKind { .. } => "unknown-kind",
+            Problem::UnreadableDirectory { .. } => "unreadable-directory",
             Problem::UnreadableFile { .. } => "unreadable-file",
             Problem::UnsupportedAnnotation { .. } => "unsupported-annotation",
         }
@@ -411,6 +418,7 @@ impl Problem {
             | Problem::SecretNotFound { .. }
             | Problem::ServiceNotFound { .. }
             | Problem::ServicePortNotFound { .. }
+            | Problem::UnreadableDirectory { .. }
             | Problem::UnreadableFile { .. } => Severity::Error,
             Problem::Canary { .. }
             | Problem::ConflictingSecrets { .. }
@@ -496,6 +504,9 @@ impl Problem {
                 "create the IngressClass with spec.controller handfast.dev/ingress-controller, or correct ingressClassName"
             }
             Problem::UnknownKind { .. } => "nothing, if the object is meant for another program",
+            Problem::UnreadableDirectory { .. } => {
+                "restore the directory or its permissions; until then its last content is served"
+            }
             Problem::UnreadableFile { .. } => {
                 "make the file readable YAML or JSON; until then its last good content is served"
             }

@@ -1,0 +1,478 @@
+//! Text to objects: what `kubectl apply` would accept, and a clear word about everything else.
+//!
+//! `bytes ──document──▶ documents ──by apiVersion and kind──▶ Object, or a Diagnostic about the file`
+//!
+//! Pure: the directory source and `handfast check` read files and call this. The rules are the API server's, so that a
+//! directory that works here works in a cluster: `stringData` wins over `data`, a number is no annotation value,
+//! duplicate keys are refused. Every complaint names file, document and line; none quotes a value of a Secret.
+//!
+//! Hostile input costs bounded time and stack: the YAML library limits nodes and aliases, and the [`document`] reader
+//! limits depth after aliases are expanded.
+
+mod document;
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{Metadata, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::compile::{Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope, SecretObject};
+
+use document::Document;
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub struct Manifest {
+    /// The objects of its valid documents, in the file's order.
+    pub objects: Vec<Object>,
+    /// What is wrong with the others, and what is odd about the valid ones.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Documents that name an object and are not valid: where [`Manifest::diagnostics`] says so, and which object. Who
+    /// has an older version of the object can keep it.
+    pub broken: Vec<(usize, ObjectKey)>,
+}
+
+/// Parses a file. A scope that ends with `.json` is JSON, everything else is YAML.
+///
+/// The error is for a file that is neither: nothing in it can be trusted to be complete.
+pub fn parse(scope: &Scope, bytes: &[u8]) -> Result<Manifest, Box<Diagnostic>> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let good = &bytes[..error.valid_up_to()];
+            let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+            return Err(unreadable(scope, &format!("line {line} is not valid UTF-8: save the file as UTF-8 text")));
+        }
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let documents = if scope.0.ends_with(".json") { document::json(text) } else { document::yaml(text) };
+    let documents = documents.map_err(|error| unreadable(scope, &error))?;
+    let mut reader = ManifestReader { scope, place: String::new(), manifest: Manifest::default() };
+    for (index, Document { line, value }) in documents.into_iter().enumerate() {
+        let line = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+        reader.place = format!("document {}{line}", index + 1);
+        reader.read(value);
+    }
+    Ok(reader.manifest)
+}
+
+/// The diagnostic for a file of which nothing can be used.
+pub(super) fn unreadable(scope: &Scope, error: &str) -> Box<Diagnostic> {
+    Box::new(Diagnostic {
+        subject: ObjectKey::new(Kind::File, "", &scope.0),
+        field: Box::default(),
+        problem: Problem::UnreadableFile { error: brief(error) },
+        effect: Effect::RouteDropped,
+        hosts: Vec::new(),
+    })
+}
+
+struct ManifestReader<'a> {
+    scope: &'a Scope,
+    /// The document at hand, for people: `document 2 (line 14)`.
+    place: String,
+    manifest: Manifest,
+}
+
+impl ManifestReader<'_> {
+    /// One document, or one item of a list.
+    fn read(&mut self, value: Value) {
+        let Value::Object(mut fields) = value else {
+            let found = name_of_type(&value);
+            return self.invalid(None, Effect::None, format!("it is {found}, not an object with apiVersion and kind"));
+        };
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        if kind.is_empty() {
+            return self.invalid(None, Effect::None, "it has no kind".to_owned());
+        }
+        if let Some(item_kind) = kind.strip_suffix("List")
+            && (item_kind.is_empty() || Form::of(item_kind).is_some())
+        {
+            return self.read_list(fields.remove("items"), &api_version, item_kind);
+        }
+        let Some(form) = Form::of(&kind) else { return self.unknown_kind(&api_version, &kind) };
+        if is_foreign(&api_version) {
+            return self.unknown_kind(&api_version, &kind);
+        }
+        form.default_namespace(&mut fields);
+        let key = form.key(&fields);
+        let subject = key.as_ref().map_or_else(|| kind.clone(), ToString::to_string);
+        let effect = form.effect_of_loss();
+        if api_version != form.api_version {
+            let found =
+                if api_version.is_empty() { "there is none".to_owned() } else { format!("it is {api_version:?}") };
+            return self.invalid(key, effect, format!("{subject}: apiVersion must be {:?}, {found}", form.api_version));
+        }
+        if form.kind == Kind::Secret {
+            fold_string_data(&mut fields);
+        }
+        let value = Value::Object(fields);
+        let object = match (form.object)(&value) {
+            Ok(object) => object,
+            Err(_) => {
+                let (path, reason) = culprit(&value, form);
+                return self.invalid(key, effect, format!("{subject}: {path}: {reason}"));
+            }
+        };
+        if let Err(error) = check_names(object.metadata(), form) {
+            return self.invalid(key, effect, format!("{subject}: {error}"));
+        }
+        for path in unknown_fields(&value, &(form.text)(&object)) {
+            self.report(Problem::UnknownField { name: format!("{subject} {path}") }, Effect::None);
+        }
+        self.manifest.objects.push(trim(object));
+    }
+
+    /// The items of a `List`, or of a list of one kind, whose items may leave out apiVersion and kind.
+    fn read_list(&mut self, items: Option<Value>, api_version: &str, item_kind: &str) {
+        let items = match items {
+            Some(Value::Array(items)) => items,
+            None | Some(Value::Null) => Vec::new(),
+            Some(other) => {
+                let found = name_of_type(&other);
+                return self.invalid(None, Effect::None, format!("items of the list is {found}, not a sequence"));
+            }
+        };
+        let place = std::mem::take(&mut self.place);
+        for (index, mut item) in items.into_iter().enumerate() {
+            self.place = format!("{place} items[{index}]");
+            if let (Value::Object(fields), false) = (&mut item, item_kind.is_empty()) {
+                for (name, value) in [("apiVersion", api_version), ("kind", item_kind)] {
+                    fields.entry(name).or_insert_with(|| value.into());
+                }
+            }
+            self.read(item);
+        }
+        self.place = place;
+    }
+
+    fn unknown_kind(&mut self, api_version: &str, kind: &str) {
+        let kind = brief(format!("{api_version} {kind}").trim());
+        self.report(Problem::UnknownKind { kind }, Effect::None);
+    }
+
+    fn invalid(&mut self, key: Option<ObjectKey>, effect: Effect, error: String) {
+        if let Some(key) = key {
+            self.manifest.broken.push((self.manifest.diagnostics.len(), key));
+        }
+        self.report(Problem::InvalidDocument { error: brief(&error) }, effect);
+    }
+
+    fn report(&mut self, problem: Problem, effect: Effect) {
+        self.manifest.diagnostics.push(Diagnostic {
+            subject: ObjectKey::new(Kind::File, "", &self.scope.0),
+            field: self.place.as_str().into(),
+            problem,
+            effect,
+            hosts: Vec::new(),
+        });
+    }
+}
+
+/// How one kind is read and written.
+struct Form {
+    kind: Kind,
+    api_version: &'static str,
+    namespaced: bool,
+    object: fn(&Value) -> Result<Object, serde_json::Error>,
+    /// The object as a document again, to see which fields it took.
+    text: fn(&Object) -> Value,
+}
+
+impl Form {
+    fn of(kind: &str) -> Option<&'static Form> {
+        FORMS.iter().find(|form| form.kind.name() == kind)
+    }
+
+    /// As `kubectl` does without `--namespace`; objects of the whole cluster have none.
+    fn default_namespace(&self, fields: &mut Map<String, Value>) {
+        let Some(Value::Object(metadata)) = fields.get_mut("metadata") else { return };
+        if !self.namespaced {
+            metadata.remove("namespace");
+        } else if metadata.get("namespace").is_none_or(|namespace| namespace.is_null() || namespace == "") {
+            metadata.insert("namespace".into(), "default".into());
+        }
+    }
+
+    /// Which object the document is about, if it says so, whatever else is wrong with it.
+    fn key(&self, fields: &Map<String, Value>) -> Option<ObjectKey> {
+        let metadata = fields.get("metadata")?;
+        let name = metadata.get("name")?.as_str()?;
+        let namespace = if self.namespaced { metadata.get("namespace")?.as_str()? } else { "" };
+        Some(ObjectKey::new(self.kind, namespace, name))
+    }
+
+    /// What it means for traffic if an object of this kind is not there.
+    fn effect_of_loss(&self) -> Effect {
+        match self.kind {
+            Kind::EndpointSlice | Kind::Ingress | Kind::Service => Effect::RouteDropped,
+            // The hosts that need a Secret have a diagnostic of their own.
+            Kind::File | Kind::IngressClass | Kind::Other | Kind::Secret => Effect::None,
+        }
+    }
+}
+
+static FORMS: [Form; 5] = [
+    form::<EndpointSlice>(Kind::EndpointSlice, true, |value| {
+        Ok(Object::EndpointSlice(read::<EndpointSlice>(value)?.into()))
+    }),
+    form::<Ingress>(Kind::Ingress, true, |value| Ok(Object::Ingress(read::<Ingress>(value)?.into()))),
+    form::<IngressClass>(Kind::IngressClass, false, |value| {
+        Ok(Object::IngressClass(read::<IngressClass>(value)?.into()))
+    }),
+    form::<Secret>(Kind::Secret, true, |value| Ok(Object::Secret(SecretObject(read::<Secret>(value)?.into())))),
+    form::<Service>(Kind::Service, true, |value| Ok(Object::Service(read::<Service>(value)?.into()))),
+];
+
+const fn form<K: Resource>(
+    kind: Kind,
+    namespaced: bool,
+    object: fn(&Value) -> Result<Object, serde_json::Error>,
+) -> Form {
+    Form { kind, api_version: K::API_VERSION, namespaced, object, text: document_of }
+}
+
+fn read<K: DeserializeOwned>(value: &Value) -> Result<K, serde_json::Error> {
+    K::deserialize(value)
+}
+
+fn document_of(object: &Object) -> Value {
+    fn to_value(object: &impl Serialize) -> Value {
+        // These types have string keys only, so writing them cannot fail.
+        serde_json::to_value(object).unwrap_or_default()
+    }
+    match object {
+        Object::EndpointSlice(object) => to_value(&**object),
+        Object::Ingress(object) => to_value(&**object),
+        Object::IngressClass(object) => to_value(&**object),
+        Object::Secret(object) => to_value(&*object.0),
+        Object::Service(object) => to_value(&**object),
+    }
+}
+
+/// True for the API groups of other programs, which may have kinds of the same name (a Knative Service, say). Core
+/// groups, old groups and misspelt groups without a dot are not foreign: there an error is more use than silence.
+fn is_foreign(api_version: &str) -> bool {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    group.contains('.') && !group.ends_with("k8s.io")
+}
+
+/// Puts `stringData` into `data`, where it wins, and takes the line breaks out of `data`: both as the API server does.
+fn fold_string_data(fields: &mut Map<String, Value>) {
+    if let Some(Value::Object(data)) = fields.get_mut("data") {
+        for value in data.values_mut() {
+            if let Value::String(text) = value {
+                text.retain(|c| !c.is_ascii_whitespace());
+            }
+        }
+    }
+    // Entries of another type stay where they are, to be refused under their own name.
+    let Some(Value::Object(string_data)) = fields.get("stringData") else { return };
+    if !string_data.values().all(Value::is_string)
+        || !matches!(fields.get("data"), None | Some(Value::Null | Value::Object(_)))
+    {
+        return;
+    }
+    let Some(Value::Object(string_data)) = fields.remove("stringData") else { return };
+    let data = fields.entry("data").or_insert(Value::Null);
+    if data.is_null() {
+        *data = Value::Object(Map::new());
+    }
+    let Value::Object(data) = data else { return };
+    for (name, value) in string_data {
+        data.insert(name, STANDARD.encode(value.as_str().unwrap_or_default()).into());
+    }
+}
+
+/// Where a document does not have its kind's form, and why. The value is quoted, unless it may be secret.
+///
+/// The types accept documents with anything left out, so the document cut down to one branch fails exactly if the
+/// fault is in that branch.
+fn culprit(document: &Value, form: &Form) -> (String, String) {
+    let fault = |path: &[&Step], value: Value| {
+        let branch = path.iter().rev().fold(value, |value, step| match step {
+            Step::Field(name) => Value::Object(Map::from_iter([(name.clone(), value)])),
+            Step::Item(_) => Value::Array(vec![value]),
+        });
+        (form.object)(&branch).err().map(|error| error.to_string())
+    };
+    let mut path: Vec<Step> = Vec::new();
+    let mut at = document;
+    let mut error = fault(&[], document.clone()).unwrap_or_default();
+    loop {
+        let (empty, children): (Value, Vec<(Step, &Value)>) = match at {
+            Value::Object(fields) => (
+                Value::Object(Map::new()),
+                fields.iter().map(|(name, value)| (Step::Field(name.clone()), value)).collect(),
+            ),
+            Value::Array(items) => (
+                Value::Array(Vec::new()),
+                items.iter().enumerate().map(|(index, value)| (Step::Item(index), value)).collect(),
+            ),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => break,
+        };
+        // The fault is not inside if it stays without the inside.
+        if fault(&path.iter().collect::<Vec<_>>(), empty).is_some() {
+            break;
+        }
+        let found = children.into_iter().find_map(|(step, child)| {
+            let error = fault(&path.iter().chain([&step]).collect::<Vec<_>>(), child.clone())?;
+            Some((step, child, error))
+        });
+        let Some((step, child, inner)) = found else { break };
+        path.push(step);
+        at = child;
+        error = inner;
+    }
+    let expected = error.rsplit_once("expected ").map(|(_, expected)| expected);
+    let reason = match (at, form.kind) {
+        (Value::String(_), Kind::Secret) if expected.is_none() => "it is not valid base64".to_owned(),
+        (_, Kind::Secret) => format!("it is {}, expected {}", name_of_type(at), expected.unwrap_or("something else")),
+        (Value::Bool(_) | Value::Number(_), _) if expected == Some("a string") => {
+            format!("it is {}, expected a string: write \"{at}\", in quotes", name_of_type(at))
+        }
+        _ => error,
+    };
+    (path_text(&path), reason)
+}
+
+enum Step {
+    Field(String),
+    Item(usize),
+}
+
+fn path_text(path: &[Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            // Names of annotations and Secret entries hold dots and slashes.
+            Step::Field(name) if name.contains(['.', '/']) => text.push_str(&format!("[{name:?}]")),
+            Step::Field(name) if text.is_empty() => text.push_str(name),
+            Step::Field(name) => text.push_str(&format!(".{name}")),
+            Step::Item(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    text
+}
+
+/// Fields of the document that its kind did not take. A field without a value says nothing, so it is no fault.
+fn unknown_fields(document: &Value, taken: &Value) -> Vec<String> {
+    fn compare(document: &Value, taken: &Value, path: &mut Vec<Step>, found: &mut Vec<String>) {
+        match (document, taken) {
+            (Value::Object(fields), Value::Object(taken)) => {
+                for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+                    path.push(Step::Field(name.clone()));
+                    match taken.get(name) {
+                        Some(taken) => compare(value, taken, path, found),
+                        None => found.push(brief(&path_text(path))),
+                    }
+                    path.pop();
+                }
+            }
+            (Value::Array(items), Value::Array(taken)) => {
+                for (index, (value, taken)) in items.iter().zip(taken).enumerate() {
+                    path.push(Step::Item(index));
+                    compare(value, taken, path, found);
+                    path.pop();
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    compare(document, taken, &mut Vec::new(), &mut found);
+    found
+}
+
+/// Names as the API server wants them (RFC 1123), so that none can be mistaken for another in a message or a path.
+fn check_names(metadata: &ObjectMeta, form: &Form) -> Result<(), String> {
+    let Some(name) = metadata.name.as_deref().filter(|name| !name.is_empty()) else {
+        return Err(match metadata.generate_name {
+            Some(_) => "metadata.name is missing: generateName works only with `kubectl create`".into(),
+            None => "metadata.name is missing".into(),
+        });
+    };
+    let label = |text: &str| {
+        !text.is_empty()
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    let valid = match form.kind {
+        Kind::Service => name.len() <= 63 && label(name),
+        Kind::EndpointSlice | Kind::File | Kind::Ingress | Kind::IngressClass | Kind::Other | Kind::Secret => {
+            name.len() <= 253 && name.split('.').all(label)
+        }
+    };
+    if !valid {
+        return Err(format!("metadata.name {name:?} is not allowed: use lower-case letters, digits, '-' and '.'"));
+    }
+    match metadata.namespace.as_deref() {
+        Some(namespace) if namespace.len() > 63 || !label(namespace) => {
+            Err(format!("metadata.namespace {namespace:?} is not allowed: use lower-case letters, digits and '-'"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Without what is never used: it is large, changes without meaning, and may repeat a Secret's data.
+fn trim(mut object: Object) -> Object {
+    fn trim_metadata(metadata: &mut ObjectMeta) {
+        metadata.managed_fields = None;
+        if let Some(annotations) = &mut metadata.annotations {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+    }
+    fn trimmed<K: Metadata<Ty = ObjectMeta> + Clone>(object: &mut Arc<K>) -> &mut K {
+        let object = Arc::make_mut(object);
+        trim_metadata(object.metadata_mut());
+        object
+    }
+    match &mut object {
+        Object::EndpointSlice(object) => {
+            trimmed(object);
+        }
+        Object::Ingress(object) => trimmed(object).status = None,
+        Object::IngressClass(object) => {
+            trimmed(object);
+        }
+        Object::Secret(object) => {
+            trimmed(&mut object.0);
+        }
+        Object::Service(object) => trimmed(object).status = None,
+    }
+    object
+}
+
+fn name_of_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "empty",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a sequence",
+        Value::Object(_) => "a mapping",
+    }
+}
+
+/// One line of bounded length: messages end up in terminals, logs and Events.
+fn brief(text: &str) -> String {
+    const LIMIT: usize = 300;
+    let mut line: String = text.chars().take(LIMIT).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.len() < text.len() {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests;
