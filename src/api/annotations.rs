@@ -86,6 +86,11 @@ impl State {
     }
 }
 
+/// The table for documents: name, values, default, state and what it does, sorted by name.
+pub fn rows() -> impl Iterator<Item = [&'static str; 5]> {
+    TABLE.iter().map(|row| [row.name, row.value, row.default, row.state.word(), row.doc])
+}
+
 /// What the annotations of one Ingress ask for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {

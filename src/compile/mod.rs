@@ -338,10 +338,6 @@ impl Compiler {
                 hosts: Vec::new(),
             });
         }
-        if found.is_some() != self.snapshot.default_tls.is_some() {
-            // What unusable Secrets cost depends on it.
-            dirty.secrets.extend(self.secrets.keys().cloned());
-        }
         if found.as_ref().map(Arc::as_ptr) != self.snapshot.default_tls.as_ref().map(Arc::as_ptr) {
             Arc::make_mut(&mut self.snapshot).default_tls = found;
         }

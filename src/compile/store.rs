@@ -27,6 +27,8 @@ pub(super) struct Store {
     /// Definitions by object, sorted by scope. The first one counts. Never empty.
     definitions: HashMap<ObjectKey, Vec<(Scope, Object)>>,
     scopes: HashMap<Scope, ScopeState>,
+    /// Scopes with something to report.
+    reporting: BTreeSet<Scope>,
     /// Objects with more than one definition.
     contested: BTreeSet<ObjectKey>,
     classes: BTreeSet<ObjectKey>,
@@ -56,12 +58,12 @@ impl Store {
                         self.define(&scope, key, None);
                     }
                 }
-                self.forget_if_empty(&scope);
+                self.settle_scope(&scope);
             }
             Change::Rejected(scope, diagnostics) => {
                 self.reports_changed = true;
                 self.scopes.entry(scope.clone()).or_default().rejected = diagnostics;
-                self.forget_if_empty(&scope);
+                self.settle_scope(&scope);
             }
             Change::Replace(scope, objects) => {
                 let mut repeated = BTreeSet::new();
@@ -83,7 +85,7 @@ impl Store {
                 for key in gone {
                     self.define(&scope, key, None);
                 }
-                self.forget_if_empty(&scope);
+                self.settle_scope(&scope);
             }
             Change::Upsert(scope, object) => {
                 let object = trim(object);
@@ -92,6 +94,7 @@ impl Store {
                 state.objects.insert(key.clone());
                 self.reports_changed |= state.repeated.remove(&key);
                 self.define(&scope, key, Some(object));
+                self.settle_scope(&scope);
             }
         }
     }
@@ -134,7 +137,8 @@ impl Store {
             hosts: Vec::new(),
         };
         let mut diagnostics: Vec<Diagnostic> = Vec::new();
-        for (scope, state) in &self.scopes {
+        for scope in &self.reporting {
+            let state = &self.scopes[scope];
             diagnostics.extend(state.rejected.iter().cloned());
             diagnostics.extend(state.repeated.iter().map(|key| duplicate(key, scope, scope)));
         }
@@ -212,12 +216,16 @@ impl Store {
         self.changed.insert(Read::Object(key));
     }
 
-    fn forget_if_empty(&mut self, scope: &Scope) {
-        if self
-            .scopes
-            .get(scope)
-            .is_some_and(|state| state.objects.is_empty() && state.repeated.is_empty() && state.rejected.is_empty())
-        {
+    /// Notes whether a scope has something to report, and forgets it if it has nothing at all.
+    fn settle_scope(&mut self, scope: &Scope) {
+        let Some(state) = self.scopes.get(scope) else { return };
+        let is_quiet = state.repeated.is_empty() && state.rejected.is_empty();
+        if !is_quiet {
+            self.reporting.insert(scope.clone());
+            return;
+        }
+        self.reporting.remove(scope);
+        if state.objects.is_empty() {
             self.scopes.remove(scope);
         }
     }

@@ -203,6 +203,44 @@ fn what_was_asked_for_in_vain_wakes_its_readers_when_it_appears() {
 }
 
 #[test]
+fn a_host_follows_the_certificate_of_the_wildcard_host_above_it() {
+    let mut compiler = Compiler::new(directory());
+    let without_tls =
+        ingress("shop", "shop.example", "none", "web").replace("[{hosts: ['shop.example'], secretName: none}]", "[]");
+    upsert(&mut compiler, &(without_tls + &secret("wild", "*.example")));
+    assert!(matches!(compiler.compile(at(NOW)).snapshot.hosts["shop.example"].tls, HostTls::Absent));
+    upsert(&mut compiler, &ingress("wild", "*.example", "wild", "web"));
+    let covered = compiler.compile(at(NOW));
+    assert!(Arc::ptr_eq(&tls_of(&covered, "shop.example"), &tls_of(&covered, "*.example")));
+    upsert(&mut compiler, &secret("wild", "*.example other"));
+    let rotated = compiler.compile(at(NOW));
+    assert!(Arc::ptr_eq(&tls_of(&rotated, "shop.example"), &tls_of(&rotated, "*.example")));
+    assert!(!Arc::ptr_eq(&tls_of(&rotated, "shop.example"), &tls_of(&covered, "shop.example")));
+    delete(&mut compiler, Kind::Ingress, "wild");
+    assert!(matches!(compiler.compile(at(NOW)).snapshot.hosts["shop.example"].tls, HostTls::Absent));
+}
+
+#[test]
+fn what_a_broken_secret_costs_follows_the_default_certificate() {
+    let default_tls_secret = Some(("default".to_owned(), "default".to_owned()));
+    let mut compiler = Compiler::new(Options { default_tls_secret, ..directory() });
+    let broken = secret("tls", "shop.example").replacen("$KEY(", "$KEY(other ", 1);
+    upsert(&mut compiler, &(ingress("shop", "shop.example", "tls", "web") + &broken));
+    let effect = |compiled: &Compiled| {
+        compiled.diagnostics.iter().find(|found| found.problem.code() == "key-mismatch").map(|found| found.effect)
+    };
+    assert_eq!(effect(&compiler.compile(at(NOW))), Some(Effect::HostRefused));
+    upsert(&mut compiler, &secret("default", "default.example"));
+    let rescued = compiler.compile(at(NOW));
+    assert_eq!(effect(&rescued), Some(Effect::Default));
+    assert_eq!(&*tls_of(&rescued, "shop.example").summary.names[0], "default.example");
+    delete(&mut compiler, Kind::Secret, "default");
+    let refused = compiler.compile(at(NOW));
+    assert_eq!(effect(&refused), Some(Effect::HostRefused));
+    assert!(matches!(refused.snapshot.hosts["shop.example"].tls, HostTls::Refuse));
+}
+
+#[test]
 fn time_alone_changes_what_is_said_and_never_what_is_served() {
     let mut compiler = Compiler::new(directory());
     upsert(&mut compiler, &(ingress("shop", "shop.example", "tls", "web") + &secret("tls", "shop.example ending")));
@@ -286,7 +324,7 @@ impl Model {
         }
     }
 
-    fn from_scratch(&self, options: &Options, now: u64) -> Compiled {
+    fn compile_again(&self, options: &Options, now: u64) -> Compiled {
         let mut compiler = Compiler::new(options.clone());
         for (scope, objects) in self.objects.iter().rev() {
             compiler.apply(Change::Replace(scope.clone(), objects.clone()));
@@ -309,7 +347,7 @@ fn check(options: &Options, steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Compile(now) => {
                 let incremental = compiler.compile(at(now));
-                let scratch = model.from_scratch(options, now);
+                let scratch = model.compile_again(options, now);
                 prop_assert_eq!(incremental.snapshot.render(), scratch.snapshot.render());
                 prop_assert_eq!(&incremental.diagnostics, &scratch.diagnostics);
                 prop_assert_eq!(incremental.recompile_at, scratch.recompile_at);
@@ -329,7 +367,8 @@ fn check(options: &Options, steps: Vec<Step>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-const NAMESPACES: [&str; 2] = ["x", "z"];
+/// Most objects are in the first namespace, so that they meet.
+const NAMESPACES: [&str; 4] = ["x", "x", "x", "z"];
 const HOSTS: [&str; 5] = ["a.example", "b.example", "*.example", "c.other.test", "bad_host"];
 const SECRETS: [&str; 3] = ["s1", "s2", "s3"];
 const CONTENTS: [&str; 7] = [
@@ -351,6 +390,39 @@ const ANNOTATIONS: [&str; 8] = [
     "kubernetes.io/ingress.class: handfast",
     "kubernetes.io/ingress.class: other",
 ];
+
+/// A world in which everything hangs together, for changes to pull at: a wildcard host with a certificate that other
+/// hosts use, a broken Secret, and backends with endpoints.
+fn connected() -> Vec<Object> {
+    objects(
+        "
+{kind: Ingress, metadata: {name: i1, namespace: x}, spec: {tls: [{hosts: ['*.example'], secretName: s2}], rules: [
+  {host: '*.example', http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}}
+---
+{kind: Ingress, metadata: {name: i2, namespace: x}, spec: {rules: [
+  {host: a.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}}
+---
+{kind: Ingress, metadata: {name: i3, namespace: x}, spec: {tls: [{hosts: [b.example], secretName: s3}], rules: [
+  {host: b.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: api, port: {name: http}}}}]}}]}}
+---
+{kind: Secret, metadata: {name: s1, namespace: x}, stringData: {tls.crt: '$CERT(a.example b.example)', tls.key: '$KEY(a.example b.example)'}}
+---
+{kind: Secret, metadata: {name: s2, namespace: x}, stringData: {tls.crt: '$CERT(*.example)', tls.key: '$KEY(*.example)'}}
+---
+{kind: Secret, metadata: {name: s3, namespace: x}, stringData: {tls.crt: '$CERT(*.example)', tls.key: '$KEY(a.example b.example)'}}
+---
+{kind: Service, metadata: {name: web, namespace: x}, spec: {ports: [{port: 80}]}}
+---
+{kind: Service, metadata: {name: api, namespace: x}, spec: {ports: [{name: http, port: 80}]}}
+---
+{kind: EndpointSlice, addressType: IPv4, ports: [{name: '', port: 8080}], endpoints: [{addresses: [10.0.0.1]}],
+ metadata: {name: e1, namespace: x, labels: {kubernetes.io/service-name: web}}}
+---
+{kind: EndpointSlice, addressType: IPv4, ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.0.0.2]}],
+ metadata: {name: e2, namespace: x, labels: {kubernetes.io/service-name: api}}}
+",
+    )
+}
 
 fn one(yaml: &str) -> Object {
     objects(yaml).remove(0)
@@ -465,24 +537,29 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 fn any_options() -> impl Strategy<Value = Options> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(default, owned, external, classless)| {
-        Options {
+    (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.8)).prop_map(
+        |(default, owned, external, classless)| Options {
             default_tls_secret: default.then(|| ("x".to_owned(), "s1".to_owned())),
             host_ownership: if owned { HostOwnership::Namespace } else { HostOwnership::Merge },
             allow_external_name: external,
             watch_without_class: classless,
             ..Options::default()
-        }
-    })
+        },
+    )
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn after_any_changes_incremental_equals_from_scratch(options in any_options(), mut steps in vec(any_step(), 1..24)) {
-        steps.push(Step::Compile(NOW));
-        check(&options, steps)?;
+    fn after_any_changes_incremental_equals_from_scratch(
+        options in any_options(),
+        connects in prop::bool::weighted(0.7),
+        steps in vec(any_step(), 1..24),
+    ) {
+        let world = connects.then(|| Step::Change(Change::Replace(scope("a.yaml"), connected())));
+        let start = world.into_iter().chain([Step::Compile(NOW)]);
+        check(&options, start.chain(steps).chain([Step::Compile(NOW)]).collect())?;
     }
 
     #[test]
