@@ -11,6 +11,7 @@
 pub mod api;
 pub mod check;
 pub mod compile;
+pub mod demo;
 pub mod metrics;
 pub mod proxy;
 pub mod snapshot;

@@ -4,6 +4,7 @@
 
 pub mod chain;
 pub mod policy;
+pub mod reason;
 
 use std::fmt;
 use std::sync::Arc;
@@ -70,4 +71,16 @@ impl fmt::Display for TlsSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} names={} chain={}", self.key, self.fingerprint, self.names.join(","), self.chain_length)
     }
+}
+
+/// A time as RFC 3339 in UTC, to the second.
+pub fn rfc3339(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds} s since 1970"), |time| time.to_string())
+}
+
+/// SHA-256 in lower-case hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,6 @@
-//! Integration tests.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail its test by panicking")]
+//! Integration tests: one binary, one module a topic.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests may")]
 
 mod source;
+mod tidy;
+mod tls_chain;
