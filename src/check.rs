@@ -280,6 +280,7 @@ mod tests {
     use super::*;
     use crate::compile::Problem;
     use crate::snapshot::{HostName, NormalPath, PathMatch, Route, RouteTable, Target};
+    use crate::tls::chain::Finding as ChainFinding;
     use crate::tls::{ServerTls, TlsSummary};
 
     fn at() -> UnixTime {
@@ -343,13 +344,9 @@ mod tests {
         }
     }
 
-    fn bad() -> Problem {
-        Problem::InvalidDocument { error: "no key".into() }
-    }
-
-    fn bad_secret(effect: Effect, hosts: &[&str]) -> Diagnostic {
+    fn key_mismatch(effect: Effect, hosts: &[&str]) -> Diagnostic {
         let secret = (Kind::Secret, "default", "shop");
-        diagnostic(secret, "tls.key", bad(), effect, hosts)
+        diagnostic(secret, "tls.key", Problem::Chain(ChainFinding::NoKey), effect, hosts)
     }
 
     fn unknown_field() -> Diagnostic {
@@ -362,11 +359,11 @@ mod tests {
 
     #[test]
     fn the_json_form_has_exactly_the_promised_fields() {
-        let diagnostics = [bad_secret(Effect::HostRefused, &["a.example"]), unknown_kind()];
+        let diagnostics = [key_mismatch(Effect::HostRefused, &["a.example"]), unknown_kind()];
         let report = report(&snapshot(None, [("a.example", HostTls::Refuse)]), &diagnostics, at());
         let finding = serde_json::json!({
-            "code": "invalid-document", "severity": "error", "effect": "host-refused", "subject": "Secret default/shop",
-            "message": format!("tls.key: {}", bad()), "remedy": bad().remedy(),
+            "code": "no-key", "severity": "error", "effect": "host-refused", "subject": "Secret default/shop",
+            "message": format!("tls.key: {}", ChainFinding::NoKey), "remedy": ChainFinding::NoKey.remedy(),
         });
         let note = serde_json::json!({
             "code": "unknown-kind", "severity": "info", "effect": "none", "subject": "File b.yaml",
@@ -402,7 +399,7 @@ mod tests {
         let mut kept_file = unknown_field();
         kept_file.effect = Effect::LastGood;
         kept_file.hosts = vec![name("routes.example")];
-        let diagnostics = [bad_secret(Effect::LastGood, &["last.example"]), kept_file];
+        let diagnostics = [key_mismatch(Effect::LastGood, &["last.example"]), kept_file];
         let report = report(&snapshot, &diagnostics, at());
         let rows: Vec<_> = report.hosts.iter().map(|host| (host.host.as_str(), host.serving)).collect();
         let expected = [
@@ -423,29 +420,30 @@ mod tests {
         assert_eq!(verdict(&[]), Verdict::Ok);
         assert_eq!(verdict(&[unknown_kind()]), Verdict::Ok);
         assert_eq!(verdict(&[unknown_kind(), unknown_field()]), Verdict::Warning);
-        assert_eq!(verdict(&[unknown_field(), bad_secret(Effect::None, &[]), unknown_kind()]), Verdict::Error);
+        assert_eq!(verdict(&[unknown_field(), key_mismatch(Effect::None, &[]), unknown_kind()]), Verdict::Error);
     }
 
     #[test]
     fn the_worst_finding_of_a_host_comes_first() {
         let mut mild = unknown_field();
         mild.hosts = vec![name("a.example")];
-        let diagnostics = [mild, bad_secret(Effect::HostRefused, &["a.example"])];
+        let diagnostics = [mild, key_mismatch(Effect::HostRefused, &["a.example"])];
         let report = report(&snapshot(None, [("a.example", HostTls::Refuse)]), &diagnostics, at());
         let codes: Vec<_> = report.hosts[0].findings.iter().map(|finding| finding.code).collect();
-        assert_eq!(codes, ["invalid-document", "unknown-field"]);
+        assert_eq!(codes, ["no-key", "unknown-field"]);
     }
 
     #[test]
     fn the_table_shows_hosts_then_what_touches_none_then_the_verdict() {
-        let diagnostics = [bad_secret(Effect::HostRefused, &["shop.example"]), unknown_field()];
+        let diagnostics = [key_mismatch(Effect::HostRefused, &["shop.example"]), unknown_field()];
         let hosts = [("shop.example", HostTls::Refuse), ("a.example", HostTls::Absent)];
         let table = report(&snapshot(None, hosts), &diagnostics, at()).table();
+        let chain = ChainFinding::NoKey;
         let expected = format!(
             "\
 ✓ a.example     plain HTTP only
 ✗ shop.example  refuses TLS handshakes
-    error invalid-document: Secret default/shop: tls.key: {} (host-refused)
+    error no-key: Secret default/shop: tls.key: {chain} (host-refused)
       remedy: {}
 
 ! File a.yaml
@@ -454,8 +452,7 @@ mod tests {
 
 error: 2 hosts, 1 error, 1 warning at 2026-11-18T11:06:40Z
 ",
-            bad(),
-            bad().remedy(),
+            chain.remedy(),
             unknown_field().problem,
             unknown_field().problem.remedy(),
         );

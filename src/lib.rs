@@ -8,12 +8,20 @@
 //!                          status                                     admin (/metrics /readyz /debug)
 //! ```
 
+pub mod access_log;
+pub mod admin;
 pub mod api;
+pub mod app;
 pub mod check;
+pub mod clock;
 pub mod compile;
+pub mod config;
 pub mod demo;
 pub mod metrics;
 pub mod proxy;
+pub mod reconcile;
 pub mod snapshot;
 pub mod source;
+pub mod status;
+pub mod telemetry;
 pub mod tls;

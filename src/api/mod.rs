@@ -1,1 +1,3 @@
 //! What users write: annotations. A compatibility promise.
+
+pub mod annotations;

@@ -3,6 +3,7 @@
 //! `tls.crt, tls.key ──chain──▶ Credential ──× policy──▶ ServerTls`
 
 pub mod chain;
+pub mod offer;
 pub mod policy;
 pub mod reason;
 
@@ -37,6 +38,25 @@ impl Severity {
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code())
+    }
+}
+
+/// A protocol version that can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Version {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+impl Version {
+    /// The value of the `version` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Version::Tls12 => "1.2",
+            Version::Tls13 => "1.3",
+        }
     }
 }
 

@@ -71,6 +71,8 @@ pub enum Reason {
     RejectedUnsupported,
     /// The connection was reset in the middle of the client's first message.
     ResetInHello,
+    /// The client lists no signature algorithms, so it can verify only SHA-1 signatures (RFC 5246 section 7.4.1.4.1).
+    Sha1Only,
     /// An SSH client on the TLS port.
     Ssh,
     /// An SSL 2.0 hello. Such clients cannot be served (RFC 6176).
@@ -144,6 +146,7 @@ impl Reason {
         Reason::RejectedUnspecified,
         Reason::RejectedUnsupported,
         Reason::ResetInHello,
+        Reason::Sha1Only,
         Reason::Ssh,
         Reason::Sslv2,
         Reason::TimeoutAfterCertificate,
@@ -183,6 +186,7 @@ impl Reason {
             Reason::RejectedUnspecified => "rejected-unspecified",
             Reason::RejectedUnsupported => "rejected-unsupported",
             Reason::ResetInHello => "reset-in-hello",
+            Reason::Sha1Only => "sha1-only",
             Reason::Ssh => "ssh",
             Reason::Sslv2 => "sslv2",
             Reason::TimeoutAfterCertificate => "timeout-after-certificate",
@@ -216,6 +220,7 @@ impl Reason {
             | Reason::NotTls
             | Reason::PlainHttp
             | Reason::ProtocolViolation
+            | Reason::Sha1Only
             | Reason::Ssh
             | Reason::Sslv2
             | Reason::UnknownHost => Blame::Client,
@@ -237,7 +242,7 @@ impl Reason {
         match self {
             Reason::MalformedHello => Some(AlertDescription::DecodeError),
             Reason::CryptoMismatch => Some(AlertDescription::DecryptError),
-            Reason::NoSharedGroup | Reason::NoSharedSignatureScheme | Reason::NoSharedSuite => {
+            Reason::NoSharedGroup | Reason::NoSharedSignatureScheme | Reason::NoSharedSuite | Reason::Sha1Only => {
                 Some(AlertDescription::HandshakeFailure)
             }
             Reason::Internal => Some(AlertDescription::InternalError),
@@ -319,6 +324,7 @@ impl Reason {
                 "have the certificate issued for server authentication, with a common key type"
             }
             Reason::ResetInHello => "check for a middlebox that resets large or unknown first messages",
+            Reason::Sha1Only => "update the client: it needs SHA-256 signatures",
             Reason::Ssh => "correct the client's port",
             Reason::Sslv2 => "update the client",
             Reason::TimeoutAfterCertificate => "check the path MTU between client and host",
@@ -348,8 +354,8 @@ impl Reason {
                 | PeerIncompatible::NamedGroupsExtensionRequired
                 | PeerIncompatible::NoEcPointFormatsInCommon
                 | PeerIncompatible::UncompressedEcPointsRequired => Reason::NoSharedGroup,
-                PeerIncompatible::NoSignatureSchemesInCommon
-                | PeerIncompatible::SignatureAlgorithmsExtensionRequired => Reason::NoSharedSignatureScheme,
+                PeerIncompatible::NoSignatureSchemesInCommon => Reason::NoSharedSignatureScheme,
+                PeerIncompatible::SignatureAlgorithmsExtensionRequired => Reason::Sha1Only,
                 PeerIncompatible::ServerDoesNotSupportTls12Or13
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
                 | PeerIncompatible::SupportedVersionsExtensionRequired
@@ -366,7 +372,7 @@ impl Reason {
     }
 
     /// What a client's alert says.
-    fn of_alert(alert: AlertDescription) -> Self {
+    pub fn of_alert(alert: AlertDescription) -> Self {
         match alert {
             AlertDescription::CloseNotify | AlertDescription::UserCanceled => Reason::ClientCancelled,
             AlertDescription::UnknownCA => Reason::RejectedUnknownCa,

@@ -70,12 +70,29 @@ fn every_module_opens_with_its_purpose() {
     assert!(!opens_with_documentation("use std::fmt;\n//! late"));
 }
 
-/// Folders and files that a text names as `src/…` or in a code map as `name.rs`, and that do not exist.
+/// Folders and files that a text names as `src/…` or `tests/…`, or as an entry of a code map, and that do not exist.
 fn missing_paths(text: &str) -> Vec<String> {
-    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c)));
-    let paths =
-        words.map(|word| word.trim_matches('.')).filter(|word| word.starts_with("src/") || word.starts_with("tests/"));
-    paths.filter(|path| !path.ends_with("NAME") && !root().join(path).exists()).map(str::to_owned).collect()
+    let words =
+        text.split(|c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c))).map(|word| word.trim_end_matches('.'));
+    let named = words.filter(|word| word.starts_with("src/") || word.starts_with("tests/")).map(str::to_owned);
+    let paths = named.chain(mapped_paths(text)).map(|path| path.replace("NAME", ""));
+    paths.filter(|path| !root().join(path).exists()).collect()
+}
+
+/// The entries of a code map, whose lines are `├── name` below `src/`, four columns deeper for each folder.
+fn mapped_paths(map: &str) -> Vec<String> {
+    let mut folders: Vec<&str> = vec!["src/"];
+    let mut paths = Vec::new();
+    for line in map.lines() {
+        let Some((indent, entry)) = line.split_once("├── ").or_else(|| line.split_once("└── ")) else {
+            continue;
+        };
+        let name = entry.split_whitespace().next().unwrap_or_default();
+        folders.truncate(1 + indent.chars().count() / 4);
+        folders.push(name);
+        paths.push(folders.concat());
+    }
+    paths
 }
 
 #[test]
@@ -85,6 +102,8 @@ fn the_documents_name_only_files_that_exist() {
         assert!(text.contains("src/"), "{name} names no file");
         assert_eq!(missing_paths(&text), Vec::<String>::new(), "{name}");
     }
+    let map = "src/\n├── lib.rs   x\n├── tls/\n│   ├── chain.rs\n│   └── no.rs  y\n└── none.rs\n";
+    assert_eq!(missing_paths(map), ["src/tls/no.rs", "src/none.rs"]);
     assert_eq!(missing_paths("`src/lib.rs`, src/no_such.rs and tests/it/."), ["src/no_such.rs"]);
 }
 

@@ -1,0 +1,409 @@
+//! The composition root: constructs all parts in order, and stops them in reverse.
+//!
+//! ```text
+//! control (main thread): source, admin, signals, log lines
+//! reconcile:             compiles and publishes
+//! worker-N:              the data plane
+//! access-log:            writes lines
+//! ```
+//!
+//! Start: sockets first, so that a port in use is the first thing said; then the source; then the first snapshot; only
+//! then are connections accepted, so that no client meets an empty configuration.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::CommandFactory;
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::access_log::{self, AccessLog};
+use crate::admin::{self, Admin, Readiness};
+use crate::check;
+use crate::clock;
+use crate::compile::{Compiler, HostOwnership, Options};
+use crate::config::{
+    AccessLogFormat, CheckArgs, Cli, Command, CompileArgs, Environment, HostOwnershipArg, OutputFormat, RunArgs,
+};
+use crate::demo;
+use crate::metrics::Metrics;
+use crate::proxy::http::HttpService;
+use crate::proxy::listener::listen;
+use crate::proxy::settings::Settings;
+use crate::proxy::worker::{Shutdown, WorkerSettings, Workers};
+use crate::reconcile::{self, Batching, Outputs, Publication};
+use crate::snapshot::{self, AddressList};
+use crate::source::{self, SourceConfig};
+use crate::status::Status;
+use crate::telemetry;
+
+/// Runs a command; errors go to standard error with all their causes.
+pub fn main(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Check(args) => check(&args),
+        Command::Completions { shell } => completions(shell),
+        Command::Demo(args) => block_on(demo::run(args)),
+        Command::Run(args) => block_on(run(*args)).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "handfast: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(future)
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "handfast", &mut script);
+    print(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let path = args.path.as_deref().or(args.source.as_deref()).unwrap_or(Path::new(DEFAULT_DIRECTORY));
+    let now = (clock::system())();
+    let mut compiler = Compiler::new(directory_options(&args.compile));
+    for change in source::directory::read(path)? {
+        compiler.apply(change);
+    }
+    let compiled = compiler.compile(now);
+    let report = check::report(&compiled.snapshot, &compiled.diagnostics, now);
+    let text = match args.output {
+        OutputFormat::Json => {
+            let mut text = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
+            text.push('\n');
+            text
+        }
+        OutputFormat::Snapshot => compiled.snapshot.render(),
+        OutputFormat::Table => report.table(),
+    };
+    print(text.as_bytes())?;
+    Ok(if report.verdict == check::Verdict::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no error.
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+const DEFAULT_DIRECTORY: &str = "./manifests";
+
+/// `handfast run`: serves until a signal.
+async fn run(args: RunArgs) -> anyhow::Result<()> {
+    telemetry::start(args.log_format, &args.log)
+        .with_context(|| format!("--log {:?}: write a level such as `info`, or target=level directives", args.log))?;
+    // Before anything starts, so that a signal during the start is not lost.
+    let mut signals = Signals::new()?;
+    let running = tokio::select! {
+        running = Running::start(args) => running?,
+        name = signals.next() => {
+            info!(signal = name, "Ending before the start was complete.");
+            return Ok(());
+        }
+    };
+    running.until_signal(signals).await;
+    Ok(())
+}
+
+/// The addresses that are served.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Addresses {
+    /// HTTP listener.
+    pub http: SocketAddr,
+    /// HTTPS listener.
+    pub https: SocketAddr,
+    /// Admin listener.
+    pub admin: SocketAddr,
+}
+
+/// A controller that serves.
+pub struct Running {
+    /// Where.
+    pub addresses: Addresses,
+    /// Its metrics.
+    pub metrics: Metrics,
+    /// What it publishes.
+    pub publications: watch::Receiver<Option<Publication>>,
+    readiness: Readiness,
+    shutdown: Shutdown,
+    workers: Workers,
+    access_log: access_log::Writer,
+    /// Ends source, admin listener and log lines.
+    end: CancellationToken,
+    reconcile: std::thread::JoinHandle<()>,
+    unready_delay: Duration,
+    drain_timeout: Duration,
+}
+
+impl Running {
+    /// Starts everything; returns when connections are accepted.
+    pub async fn start(args: RunArgs) -> anyhow::Result<Self> {
+        let source = source_config(args.source.as_deref(), &Environment::read())?;
+        let workers = usize::from(args.workers.unwrap_or_else(default_workers));
+        let http = listen(args.http, workers, "HTTP", "--http")?;
+        let https = listen(args.https, workers, "HTTPS", "--https")?;
+        let admin = listen(args.admin, 1, "the admin pages", "--admin")?;
+        let addresses = Addresses {
+            http: http[0].local_addr().context("cannot read the address of the HTTP listener")?,
+            https: https[0].local_addr().context("cannot read the address of the HTTPS listener")?,
+            admin: admin[0].local_addr().context("cannot read the address of the admin listener")?,
+        };
+
+        let metrics = Metrics::new();
+        let clock = clock::system();
+        let (publisher, reader) = snapshot::channel(Arc::default());
+        let (publications, mut published) = watch::channel(None);
+        let end = CancellationToken::new();
+        let readiness = Readiness::default();
+        let admin_state = Admin { metrics: metrics.clone(), reader: reader.clone(), readiness: readiness.clone() };
+        for listener in admin {
+            tokio::spawn(admin::serve(listener, admin_state.clone(), end.clone()));
+        }
+
+        let mut events = source::open(&source)?;
+        let (inbox, changes) = mpsc::channel();
+        let ended = end.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = ended.cancelled() => return,
+                    event = events.next() => {
+                        let Some(event) = event else { break };
+                        if inbox.send(event).is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+            // What was served stays served, but nobody may believe that changes still arrive.
+            warn!("The source has ended; the last configuration stays in force.");
+            ended.cancelled().await;
+            drop(inbox);
+        });
+        let compiler = Compiler::new(directory_options(&args.compile));
+        let outputs = Outputs { publisher, publications, metrics: metrics.clone() };
+        let reconcile = std::thread::Builder::new()
+            .name("reconcile".into())
+            .spawn(move || reconcile::run(&changes, compiler, &clock, Batching::default(), &outputs))
+            .context("cannot start the reconcile thread")?;
+        published.wait_for(Option::is_some).await.map_err(|_| anyhow!("the reconcile thread has ended"))?;
+        tokio::spawn(log_status(published.clone(), end.clone()));
+
+        let (access_log, access_log_writer) = start_access_log(args.access_log, &metrics)?;
+        let settings = Arc::new(http_settings(&args, workers));
+        let worker_settings = WorkerSettings {
+            max_connections: args.limits.max_connections,
+            max_handshakes: args.limits.max_handshakes,
+            handshake_timeout: args.timeouts.handshake_timeout,
+            proxy_protocol: args.proxy_protocol,
+            ..WorkerSettings::default()
+        };
+        let shutdown = Shutdown::default();
+        let service = || HttpService::new(reader.clone(), settings.clone(), metrics.clone(), access_log.clone());
+        let listeners = http.into_iter().zip(https).collect();
+        let workers = Workers::start(listeners, &worker_settings, &reader, &metrics, &shutdown, service)
+            .context("cannot start the worker threads")?;
+        readiness.serving();
+        info!(http = %addresses.http, https = %addresses.https, admin = %addresses.admin, "Serving.");
+        let running = Self {
+            addresses,
+            metrics,
+            publications: published,
+            readiness,
+            shutdown,
+            workers,
+            access_log: access_log_writer,
+            end,
+            reconcile,
+            unready_delay: args.timeouts.unready_delay,
+            drain_timeout: args.timeouts.drain_timeout,
+        };
+        if let Some(path) = &args.addresses_file
+            && let Err(error) = write_addresses(path, &addresses)
+        {
+            running.abort().await;
+            return Err(error);
+        }
+        Ok(running)
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains; a second signal aborts the drain.
+    pub async fn until_signal(self, mut signals: Signals) {
+        let name = signals.next().await;
+        info!(signal = name, delay = ?self.unready_delay, deadline = ?self.drain_timeout, "Draining; a second signal ends at once.");
+        self.readiness.stopping();
+        let abort = self.shutdown.abort.clone();
+        let delay = self.unready_delay;
+        let drain = self.shutdown.drain.clone();
+        let deadline = self.drain_timeout;
+        let mut stopped = std::pin::pin!(self.stopped());
+        let steps = async {
+            tokio::time::sleep(delay).await;
+            drain.cancel();
+            tokio::time::sleep(deadline).await;
+            "the deadline"
+        };
+        let cause = tokio::select! {
+            () = &mut stopped => return info!("All connections have ended."),
+            cause = steps => cause,
+            name = signals.next() => name,
+        };
+        warn!(cause, "Dropping the connections that are left.");
+        drain.cancel();
+        abort.cancel();
+        stopped.await;
+    }
+
+    /// Ends at once, without waiting for connections.
+    pub async fn abort(self) {
+        self.readiness.stopping();
+        self.shutdown.drain.cancel();
+        self.shutdown.abort.cancel();
+        self.stopped().await;
+    }
+
+    /// Waits for the workers, then ends everything else in reverse order of construction.
+    async fn stopped(self) {
+        let Self { workers, access_log, end, reconcile, .. } = self;
+        // Joining blocks, and this runtime still serves the admin pages.
+        let joined = tokio::task::spawn_blocking(move || {
+            workers.join();
+            access_log.finish();
+        });
+        let _ = joined.await;
+        end.cancel();
+        let _ = tokio::task::spawn_blocking(move || reconcile.join()).await;
+    }
+}
+
+/// SIGTERM and SIGINT.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over from the operating system's defaults.
+    pub fn new() -> anyhow::Result<Self> {
+        let take = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: take(SignalKind::terminate())?, interrupt: take(SignalKind::interrupt())? })
+    }
+
+    /// The name of the next signal.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// How Ingresses of a directory are compiled: nobody writes the IngressClass there, and backends are local processes.
+pub fn directory_options(args: &CompileArgs) -> Options {
+    Options {
+        ingress_class: args.ingress_class.as_str().into(),
+        watch_without_class: true,
+        allow_external_name: args.allow_external_name,
+        allow_loopback_endpoints: true,
+        default_tls_secret: args
+            .default_tls_secret
+            .as_ref()
+            .map(|(namespace, name)| (namespace.as_str().into(), name.as_str().into())),
+        host_ownership: match args.host_ownership {
+            HostOwnershipArg::Merge => HostOwnership::Merge,
+            HostOwnershipArg::Namespace => HostOwnership::Namespace,
+        },
+        ..Options::default()
+    }
+}
+
+fn source_config(source: Option<&str>, environment: &Environment) -> anyhow::Result<SourceConfig> {
+    match source {
+        None if environment.in_pod => Err(anyhow!(
+            "this version does not watch a cluster yet: mount manifests and name their directory with --source DIR"
+        )),
+        Some("cluster") => {
+            Err(anyhow!("--source cluster: this version does not watch a cluster yet; name a directory"))
+        }
+        Some("") => Err(anyhow!("--source is empty: name a directory")),
+        None => Ok(SourceConfig::Directory(PathBuf::from(DEFAULT_DIRECTORY))),
+        Some(path) => Ok(SourceConfig::Directory(PathBuf::from(path))),
+    }
+}
+
+/// One per processor that we may use; a large machine without a limit does not mean 64 workers.
+fn default_workers() -> u16 {
+    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u16::try_from(available.min(8)).unwrap_or(1)
+}
+
+fn http_settings(args: &RunArgs, workers: usize) -> Settings {
+    Settings {
+        client_body_timeout: args.timeouts.body_timeout,
+        client_header_timeout: args.timeouts.header_timeout,
+        client_idle_timeout: args.timeouts.keep_alive,
+        connect_timeout: args.timeouts.connect_timeout,
+        header_count: args.limits.max_headers,
+        header_size: args.limits.max_header_size,
+        https_public_port: args.https_public_port,
+        read_timeout: args.timeouts.read_timeout,
+        send_timeout: args.timeouts.send_timeout,
+        trusted_proxies: AddressList::new(args.trusted_proxies.iter().copied()),
+        upstream_idle: (args.limits.upstream_keepalive / workers).max(1),
+        ..Settings::default()
+    }
+}
+
+fn start_access_log(format: AccessLogFormat, metrics: &Metrics) -> anyhow::Result<(AccessLog, access_log::Writer)> {
+    let format = match format {
+        AccessLogFormat::Json => access_log::Format::Json,
+        AccessLogFormat::Off => access_log::Format::Off,
+        AccessLogFormat::Text => access_log::Format::Text,
+    };
+    AccessLog::start(format, std::io::stdout(), clock::system_time, metrics.access_log_dropped.clone())
+        .context("cannot start the access log's thread")
+}
+
+/// Written to a temporary name and renamed, so that a reader never sees half of it.
+fn write_addresses(path: &Path, addresses: &Addresses) -> anyhow::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let json = serde_json::to_string(addresses).context("cannot write JSON")?;
+    std::fs::write(&temporary, format!("{json}\n"))
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write --addresses-file {}", path.display()))
+}
+
+async fn log_status(mut publications: watch::Receiver<Option<Publication>>, end: CancellationToken) {
+    let mut status = Status::default();
+    loop {
+        let publication = publications.borrow_and_update().clone();
+        if let Some(publication) = publication {
+            status.report(&publication.compiled.diagnostics);
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            changed = publications.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}

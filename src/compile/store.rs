@@ -1,0 +1,341 @@
+//! The set of objects: who defines what, and which reads a change touches.
+//!
+//! `Change ──apply──▶ Store ──take_changed──▶ the reads whose answer is another one now`
+//!
+//! An object that two scopes define counts from the scope that sorts first, so the result does not depend on the
+//! order in which scopes were read. Objects are trimmed when they enter; one that is equal after that changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Secret, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::class::{CLASS_ANNOTATION, DEFAULT_CLASS_ANNOTATION};
+use super::view::Read;
+use super::{Change, Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope, SecretObject};
+use crate::api::annotations::{HANDFAST, NGINX};
+
+/// The label that ties an EndpointSlice to its Service.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+/// All objects, as they were trimmed, and indexes over those that count.
+#[derive(Default)]
+pub(super) struct Store {
+    /// Definitions by object, sorted by scope. The first one counts. Never empty.
+    definitions: HashMap<ObjectKey, Vec<(Scope, Object)>>,
+    scopes: HashMap<Scope, ScopeState>,
+    /// Objects with more than one definition.
+    contested: BTreeSet<ObjectKey>,
+    classes: BTreeSet<ObjectKey>,
+    /// EndpointSlices by namespace and Service.
+    slices: HashMap<(Arc<str>, Arc<str>), BTreeSet<ObjectKey>>,
+    changed: HashSet<Read>,
+    /// What scopes report differs from what it was when [`Store::diagnostics`] was last asked.
+    pub(super) reports_changed: bool,
+}
+
+#[derive(Default)]
+struct ScopeState {
+    objects: HashSet<ObjectKey>,
+    /// Objects that the scope names more than once.
+    repeated: BTreeSet<ObjectKey>,
+    rejected: Vec<Diagnostic>,
+}
+
+impl Store {
+    pub(super) fn apply(&mut self, change: Change) {
+        match change {
+            Change::Delete(scope, key) => {
+                let key = normal_key(key);
+                if let Some(state) = self.scopes.get_mut(&scope) {
+                    self.reports_changed |= state.repeated.remove(&key);
+                    if state.objects.remove(&key) {
+                        self.define(&scope, key, None);
+                    }
+                }
+                self.forget_if_empty(&scope);
+            }
+            Change::Rejected(scope, diagnostics) => {
+                self.reports_changed = true;
+                self.scopes.entry(scope.clone()).or_default().rejected = diagnostics;
+                self.forget_if_empty(&scope);
+            }
+            Change::Replace(scope, objects) => {
+                let mut repeated = BTreeSet::new();
+                let mut named: HashSet<ObjectKey> = HashSet::with_capacity(objects.len());
+                for object in objects {
+                    let object = trim(object);
+                    let key = object.key();
+                    if named.insert(key.clone()) {
+                        self.define(&scope, key, Some(object));
+                    } else {
+                        repeated.insert(key);
+                    }
+                }
+                let state = self.scopes.entry(scope.clone()).or_default();
+                self.reports_changed |= state.repeated != repeated;
+                state.repeated = repeated;
+                let gone: Vec<ObjectKey> = state.objects.difference(&named).cloned().collect();
+                state.objects = named;
+                for key in gone {
+                    self.define(&scope, key, None);
+                }
+                self.forget_if_empty(&scope);
+            }
+            Change::Upsert(scope, object) => {
+                let object = trim(object);
+                let key = object.key();
+                let state = self.scopes.entry(scope.clone()).or_default();
+                state.objects.insert(key.clone());
+                self.reports_changed |= state.repeated.remove(&key);
+                self.define(&scope, key, Some(object));
+            }
+        }
+    }
+
+    /// The object that counts.
+    pub(super) fn object(&self, key: &ObjectKey) -> Option<&Object> {
+        self.definitions.get(key).map(|definitions| &definitions[0].1)
+    }
+
+    pub(super) fn classes(&self) -> impl Iterator<Item = &Arc<IngressClass>> {
+        self.classes.iter().filter_map(|key| match self.object(key) {
+            Some(Object::IngressClass(class)) => Some(class),
+            Some(_) | None => None,
+        })
+    }
+
+    /// The EndpointSlices of a Service, sorted by name.
+    pub(super) fn slices(&self, namespace: &Arc<str>, service: &Arc<str>) -> Vec<(&ObjectKey, &Arc<EndpointSlice>)> {
+        let keys = self.slices.get(&(namespace.clone(), service.clone()));
+        let slice = |key| match self.object(key) {
+            Some(Object::EndpointSlice(slice)) => Some((key, slice)),
+            Some(_) | None => None,
+        };
+        keys.into_iter().flatten().filter_map(slice).collect()
+    }
+
+    /// The reads that would be answered otherwise than when this was last called.
+    pub(super) fn take_changed(&mut self) -> HashSet<Read> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What scopes could not read, and what is defined more than once.
+    pub(super) fn diagnostics(&mut self) -> Vec<Diagnostic> {
+        self.reports_changed = false;
+        let duplicate = |key: &ObjectKey, first: &Scope, again: &Scope| Diagnostic {
+            subject: key.clone(),
+            field: "".into(),
+            problem: Problem::DuplicateObject { first: first.0.to_string(), again: again.0.to_string() },
+            effect: Effect::None,
+            hosts: Vec::new(),
+        };
+        let mut diagnostics: Vec<Diagnostic> = Vec::new();
+        for (scope, state) in &self.scopes {
+            diagnostics.extend(state.rejected.iter().cloned());
+            diagnostics.extend(state.repeated.iter().map(|key| duplicate(key, scope, scope)));
+        }
+        for key in &self.contested {
+            let definitions = &self.definitions[key];
+            let (first, _) = &definitions[0];
+            diagnostics.extend(definitions[1..].iter().map(|(again, _)| duplicate(key, first, again)));
+        }
+        diagnostics
+    }
+
+    /// Puts a scope's definition of an object in place, or takes it away.
+    fn define(&mut self, scope: &Scope, key: ObjectKey, object: Option<Object>) {
+        let definitions = self.definitions.entry(key.clone()).or_default();
+        let place = definitions.binary_search_by(|(other, _)| other.cmp(scope));
+        let counts = place.unwrap_or_else(|at| at) == 0;
+        let before = if counts { definitions.first().map(|(_, object)| object.clone()) } else { None };
+        match (place, object) {
+            (Ok(at), Some(object)) => definitions[at].1 = object,
+            (Err(at), Some(object)) => definitions.insert(at, (scope.clone(), object)),
+            (Ok(at), None) => {
+                definitions.remove(at);
+            }
+            (Err(_), None) => {}
+        }
+        let after = definitions.first().map(|(_, object)| object.clone());
+        self.reports_changed |= match definitions.len() {
+            0 | 1 => self.contested.remove(&key),
+            _ => {
+                self.contested.insert(key.clone());
+                true
+            }
+        };
+        if definitions.is_empty() {
+            self.definitions.remove(&key);
+        }
+        if counts && before != after {
+            self.touch(key, before.as_ref(), after.as_ref());
+        }
+    }
+
+    /// Notes which reads an object that counts now answers otherwise, and keeps the indexes.
+    fn touch(&mut self, key: ObjectKey, before: Option<&Object>, after: Option<&Object>) {
+        match key.kind {
+            Kind::EndpointSlice => {
+                for (object, present) in [(before, false), (after, true)] {
+                    let Some(Object::EndpointSlice(slice)) = object else { continue };
+                    let Some(service) = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_LABEL))
+                    else {
+                        continue;
+                    };
+                    let index = (key.namespace.clone(), Arc::from(service.as_str()));
+                    let slices = self.slices.entry(index.clone()).or_default();
+                    if present {
+                        slices.insert(key.clone());
+                    } else {
+                        slices.remove(&key);
+                    }
+                    if slices.is_empty() {
+                        self.slices.remove(&index);
+                    }
+                    self.changed.insert(Read::Slices(index.0, index.1));
+                }
+            }
+            Kind::IngressClass => {
+                if after.is_some() {
+                    self.classes.insert(key.clone());
+                } else {
+                    self.classes.remove(&key);
+                }
+                self.changed.insert(Read::Classes);
+            }
+            Kind::File | Kind::Ingress | Kind::Other | Kind::Secret | Kind::Service => {}
+        }
+        self.changed.insert(Read::Object(key));
+    }
+
+    fn forget_if_empty(&mut self, scope: &Scope) {
+        if self
+            .scopes
+            .get(scope)
+            .is_some_and(|state| state.objects.is_empty() && state.repeated.is_empty() && state.rejected.is_empty())
+        {
+            self.scopes.remove(scope);
+        }
+    }
+}
+
+/// Namespaced objects without a namespace are in `default`, as `kubectl apply` puts them.
+fn normal_key(key: ObjectKey) -> ObjectKey {
+    match key.kind {
+        Kind::EndpointSlice | Kind::Ingress | Kind::Secret | Kind::Service if key.namespace.is_empty() => {
+            ObjectKey { namespace: "default".into(), ..key }
+        }
+        Kind::EndpointSlice
+        | Kind::File
+        | Kind::Ingress
+        | Kind::IngressClass
+        | Kind::Other
+        | Kind::Secret
+        | Kind::Service => key,
+    }
+}
+
+/// The object with nothing but the fields that are used: what is not kept cannot leak, cost memory, or look changed.
+fn trim(object: Object) -> Object {
+    match object {
+        Object::EndpointSlice(slice) => {
+            let slice = Arc::unwrap_or_clone(slice);
+            let labels = slice.metadata.labels.clone().unwrap_or_default();
+            let labels: BTreeMap<String, String> =
+                labels.into_iter().filter(|(name, _)| name == SERVICE_LABEL).collect();
+            let endpoint = |endpoint: Endpoint| Endpoint {
+                addresses: endpoint.addresses,
+                conditions: endpoint.conditions,
+                ..Endpoint::default()
+            };
+            let port = |port: EndpointPort| EndpointPort { app_protocol: None, ..port };
+            Object::EndpointSlice(Arc::new(EndpointSlice {
+                metadata: ObjectMeta { labels: Some(labels), ..identity(&slice.metadata, true) },
+                address_type: slice.address_type,
+                endpoints: slice.endpoints.into_iter().map(endpoint).collect(),
+                ports: slice.ports.map(|ports| ports.into_iter().map(port).collect()),
+            }))
+        }
+        Object::Ingress(ingress) => {
+            let ingress = Arc::unwrap_or_clone(ingress);
+            let used = |name: &str| name.starts_with(HANDFAST) || name.starts_with(NGINX) || name == CLASS_ANNOTATION;
+            Object::Ingress(Arc::new(Ingress {
+                metadata: ObjectMeta {
+                    annotations: annotations(&ingress.metadata, used),
+                    creation_timestamp: ingress.metadata.creation_timestamp.clone(),
+                    ..identity(&ingress.metadata, true)
+                },
+                spec: ingress.spec,
+                status: None,
+            }))
+        }
+        Object::IngressClass(class) => {
+            let class = Arc::unwrap_or_clone(class);
+            Object::IngressClass(Arc::new(IngressClass {
+                metadata: ObjectMeta {
+                    annotations: annotations(&class.metadata, |name| name == DEFAULT_CLASS_ANNOTATION),
+                    ..identity(&class.metadata, false)
+                },
+                spec: class.spec.map(|mut spec| {
+                    spec.parameters = None;
+                    spec
+                }),
+            }))
+        }
+        Object::Secret(SecretObject(secret)) => {
+            let secret = Arc::unwrap_or_clone(secret);
+            let used = |name: &str| ["tls.crt", "tls.key", "ca.crt"].contains(&name);
+            let mut data = secret.data.unwrap_or_default();
+            // A manifest's `stringData` wins over its `data`, as in the API server.
+            data.extend(
+                secret
+                    .string_data
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(name, text)| (name, k8s_openapi::ByteString(text.into_bytes()))),
+            );
+            data.retain(|name, _| used(name));
+            Object::Secret(SecretObject(Arc::new(Secret {
+                metadata: identity(&secret.metadata, true),
+                data: Some(data),
+                ..Secret::default()
+            })))
+        }
+        Object::Service(service) => {
+            let service = Arc::unwrap_or_clone(service);
+            let spec = service.spec.unwrap_or_default();
+            let port = |port: ServicePort| ServicePort {
+                name: port.name,
+                port: port.port,
+                protocol: port.protocol,
+                ..ServicePort::default()
+            };
+            Object::Service(Arc::new(Service {
+                metadata: identity(&service.metadata, true),
+                spec: Some(ServiceSpec {
+                    external_name: spec.external_name,
+                    ports: spec.ports.map(|ports| ports.into_iter().map(port).collect()),
+                    type_: spec.type_,
+                    ..ServiceSpec::default()
+                }),
+                status: None,
+            }))
+        }
+    }
+}
+
+/// Name and, for namespaced objects, namespace.
+fn identity(metadata: &ObjectMeta, namespaced: bool) -> ObjectMeta {
+    let namespace = metadata.namespace.clone().filter(|namespace| !namespace.is_empty());
+    let namespace = if namespaced { Some(namespace.unwrap_or_else(|| "default".to_owned())) } else { None };
+    ObjectMeta { name: metadata.name.clone(), namespace, ..ObjectMeta::default() }
+}
+
+fn annotations(metadata: &ObjectMeta, used: impl Fn(&str) -> bool) -> Option<BTreeMap<String, String>> {
+    let annotations = metadata.annotations.clone().unwrap_or_default();
+    Some(annotations.into_iter().filter(|(name, _)| used(name)).collect())
+}

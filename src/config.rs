@@ -1,0 +1,366 @@
+//! Every flag, variable and default, parsed once. Nobody else reads the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use ipnet::IpNet;
+
+use crate::telemetry::LogFormat;
+
+/// A Kubernetes ingress controller that lets no TLS handshake fail silently.
+#[derive(Parser, Debug)]
+#[command(
+    name = "handfast",
+    version,
+    about,
+    long_about = "A Kubernetes ingress controller that lets no TLS handshake fail silently.\n\n\
+        Start with `handfast demo`. Every option can also be given as the variable named beside it.",
+    arg_required_else_help = true,
+    propagate_version = true,
+    max_term_width = 110
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Judge manifests without serving them: what would be served, what is wrong, and what to do about it.
+    ///
+    /// Exit status: 0 without errors, 1 with errors, 2 if the input cannot be read or the usage is wrong.
+    Check(CheckArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Show everything at once: make certificates, write manifests, serve them, and play a tour with real handshakes.
+    Demo(DemoArgs),
+    /// Serve: terminate TLS and proxy HTTP for the Ingresses of a source.
+    Run(Box<RunArgs>),
+}
+
+/// Options of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Where objects come from: a directory of manifests (*.yaml, *.yml, *.json), or `cluster`.
+    ///
+    /// Default: `cluster` inside a pod, else `./manifests`.
+    #[arg(long, env = "HANDFAST_SOURCE", value_name = "DIR|cluster")]
+    pub source: Option<String>,
+
+    /// What is done with Ingresses and certificates.
+    #[command(flatten)]
+    pub compile: CompileArgs,
+
+    /// Address of the HTTP listener. `[::]` takes IPv4 as well.
+    #[arg(long, env = "HANDFAST_HTTP", default_value = "[::]:8080", value_name = "ADDRESS")]
+    pub http: SocketAddr,
+
+    /// Address of the HTTPS listener. `[::]` takes IPv4 as well.
+    #[arg(long, env = "HANDFAST_HTTPS", default_value = "[::]:8443", value_name = "ADDRESS")]
+    pub https: SocketAddr,
+
+    /// Address of the admin listener: /metrics, /healthz, /readyz, /debug/snapshot.
+    #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS")]
+    pub admin: SocketAddr,
+
+    /// The port that clients reach the HTTPS listener on, for redirects; left out of them if not given.
+    #[arg(long, env = "HANDFAST_HTTPS_PUBLIC_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub https_public_port: Option<u16>,
+
+    /// Write the bound addresses to this file as JSON, {"http":…,"https":…,"admin":…}, once they are served.
+    #[arg(long, env = "HANDFAST_ADDRESSES_FILE", value_name = "FILE")]
+    pub addresses_file: Option<PathBuf>,
+
+    /// Worker threads. Default: one per available processor, 8 at most.
+    #[arg(long, env = "HANDFAST_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+
+    /// Networks whose X-Forwarded-* headers are believed, comma separated.
+    #[arg(long, env = "HANDFAST_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',', value_parser = network)]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Expect a PROXY protocol header (version 1 or 2) on every connection to both listeners.
+    ///
+    /// Switch it on only behind a load balancer that sends it: the header's addresses are believed.
+    #[arg(long, env = "HANDFAST_PROXY_PROTOCOL", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub proxy_protocol: bool,
+
+    /// Time limits.
+    #[command(flatten)]
+    pub timeouts: TimeoutArgs,
+
+    /// Size limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
+    /// One line per request on standard output.
+    #[arg(long, env = "HANDFAST_ACCESS_LOG", default_value = "text", value_name = "FORMAT")]
+    pub access_log: AccessLogFormat,
+
+    /// Form of the log on standard error.
+    #[arg(long, env = "HANDFAST_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+
+    /// Level of the log (error, warn, info, debug, trace), or directives such as `info,handfast::proxy=debug`.
+    ///
+    /// `debug` has one line per failed handshake.
+    #[arg(long, env = "HANDFAST_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+/// What is done with Ingresses and certificates; the same for `run` and `check`.
+#[derive(Args, Clone, Debug)]
+pub struct CompileArgs {
+    /// Secret with the certificate for clients without SNI, unknown hosts, rules without a host, and `tls` entries
+    /// without a secretName. Without it such handshakes are refused with `unrecognized_name`.
+    #[arg(long, env = "HANDFAST_DEFAULT_TLS_SECRET", value_name = "NAMESPACE/NAME", value_parser = namespaced_name)]
+    pub default_tls_secret: Option<(String, String)>,
+
+    /// Serve Services of type ExternalName. Off, because whoever may write a Service chooses where requests go.
+    #[arg(long, env = "HANDFAST_ALLOW_EXTERNAL_NAME", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub allow_external_name: bool,
+
+    /// Value of the annotation `kubernetes.io/ingress.class` that means us.
+    #[arg(long, env = "HANDFAST_INGRESS_CLASS", default_value = "handfast", value_name = "NAME")]
+    pub ingress_class: String,
+
+    /// Whether Ingresses of other namespaces may add paths to a host, or the host belongs to the namespace of its
+    /// oldest Ingress.
+    #[arg(long, env = "HANDFAST_HOST_OWNERSHIP", default_value = "merge", value_name = "RULE")]
+    pub host_ownership: HostOwnershipArg,
+}
+
+/// Who may add to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HostOwnershipArg {
+    /// Ingresses of all namespaces merge, oldest first.
+    Merge,
+    /// The namespace of the oldest Ingress has the whole host.
+    Namespace,
+}
+
+/// Time limits of `run`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Timeouts")]
+pub struct TimeoutArgs {
+    /// From accept to the end of the TLS handshake.
+    #[arg(long, env = "HANDFAST_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub handshake_timeout: Duration,
+
+    /// For a client to send a request's head.
+    #[arg(long, env = "HANDFAST_HEADER_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub header_timeout: Duration,
+
+    /// Longest gap while a client sends a request's body.
+    #[arg(long, env = "HANDFAST_BODY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub body_timeout: Duration,
+
+    /// How long a client connection is kept between two requests.
+    #[arg(long, env = "HANDFAST_KEEP_ALIVE", default_value = "75s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub keep_alive: Duration,
+
+    /// To connect to an endpoint.
+    #[arg(long, env = "HANDFAST_CONNECT_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub connect_timeout: Duration,
+
+    /// Longest gap between two reads from an endpoint.
+    #[arg(long, env = "HANDFAST_READ_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub read_timeout: Duration,
+
+    /// Longest gap between two writes to an endpoint.
+    #[arg(long, env = "HANDFAST_SEND_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub send_timeout: Duration,
+
+    /// After SIGTERM: how long to keep accepting while /readyz already fails, so that load balancers look away first.
+    #[arg(long, env = "HANDFAST_UNREADY_DELAY", default_value = "0s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub unready_delay: Duration,
+
+    /// After that: how long open connections may take to finish. A second signal ends the wait.
+    #[arg(long, env = "HANDFAST_DRAIN_TIMEOUT", default_value = "240s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+}
+
+/// Size limits of `run`.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Client connections per worker; more are closed at once.
+    #[arg(long, env = "HANDFAST_MAX_CONNECTIONS", default_value_t = 16_384, value_name = "N")]
+    pub max_connections: usize,
+
+    /// TLS handshakes in progress per worker; more are closed at once and counted as `overloaded`.
+    #[arg(long, env = "HANDFAST_MAX_HANDSHAKES", default_value_t = 1_024, value_name = "N")]
+    pub max_handshakes: usize,
+
+    /// Bytes of a request's head (431 above).
+    #[arg(long, env = "HANDFAST_MAX_HEADER_SIZE", default_value = "32KiB", value_name = "SIZE", value_parser = header_size)]
+    pub max_header_size: usize,
+
+    /// Header fields of a request (431 above).
+    #[arg(long, env = "HANDFAST_MAX_HEADERS", default_value_t = 100, value_name = "N")]
+    pub max_headers: usize,
+
+    /// Idle connections kept to each backend, over all workers.
+    #[arg(long, env = "HANDFAST_UPSTREAM_KEEPALIVE", default_value_t = 320, value_name = "N")]
+    pub upstream_keepalive: usize,
+}
+
+/// Form of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccessLogFormat {
+    /// One JSON object per line.
+    Json,
+    /// None.
+    Off,
+    /// ingress-nginx's format.
+    Text,
+}
+
+/// Options of `check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// Directory of manifests. Default: ./manifests.
+    #[arg(value_name = "DIR")]
+    pub path: Option<PathBuf>,
+
+    /// The same as the directory given without a flag.
+    #[arg(long, env = "HANDFAST_SOURCE", value_name = "DIR", conflicts_with = "path")]
+    pub source: Option<PathBuf>,
+
+    /// What is done with Ingresses and certificates.
+    #[command(flatten)]
+    pub compile: CompileArgs,
+
+    /// How to print the result.
+    #[arg(long, env = "HANDFAST_OUTPUT", default_value = "table", value_name = "FORM")]
+    pub output: OutputFormat,
+}
+
+/// How `check` prints its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// One JSON document.
+    Json,
+    /// What the data plane would serve, as text (the form of /debug/snapshot), and nothing else.
+    Snapshot,
+    /// A table for people.
+    Table,
+}
+
+/// Options of `demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// End after the tour: exit 0 if all was as said, 1 if not.
+    #[arg(long)]
+    pub once: bool,
+
+    /// Write the demo's manifests here and keep them. Default: a temporary directory, removed at the end.
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+
+    /// Address of the HTTP listener. Default: port 8080 on loopback, or a free one.
+    #[arg(long, env = "HANDFAST_HTTP", value_name = "ADDRESS")]
+    pub http: Option<SocketAddr>,
+
+    /// Address of the HTTPS listener. Default: port 8443 on loopback, or a free one.
+    #[arg(long, env = "HANDFAST_HTTPS", value_name = "ADDRESS")]
+    pub https: Option<SocketAddr>,
+
+    /// Address of the admin listener. Default: port 10254 on loopback, or a free one.
+    #[arg(long, env = "HANDFAST_ADMIN", value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+}
+
+impl RunArgs {
+    /// The defaults of all options, without looking at the command line or the environment.
+    pub fn defaults() -> Self {
+        // Variables are looked up during parsing; those of the process must not leak into tests and the demo, so
+        // each command takes the values it depends on from here and sets the rest itself.
+        let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(["handfast", "run"]) else {
+            unreachable!("invariant: `run` has no required options")
+        };
+        *args
+    }
+}
+
+/// What the environment says about where we run.
+pub struct Environment {
+    /// True inside a Kubernetes pod.
+    pub in_pod: bool,
+}
+
+impl Environment {
+    /// Reads it.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    pub fn read() -> Self {
+        // The kubelet sets this variable in every container.
+        Self { in_pod: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() }
+    }
+}
+
+fn namespaced_name(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("write NAMESPACE/NAME, for example default/wildcard".to_owned()),
+    }
+}
+
+/// A network, or a single address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| "write a network such as 10.0.0.0/8 or fd00::/8, or an address".to_owned())
+}
+
+/// hyper needs room for at least one line of the usual length.
+fn header_size(text: &str) -> Result<usize, String> {
+    let size: bytesize::ByteSize = text.parse()?;
+    match usize::try_from(size.as_u64()) {
+        Ok(size @ 8_192..=16_777_216) => Ok(size),
+        _ => Err("the size must lie between 8KiB and 16MiB".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_option_of_run_and_check_has_a_variable() {
+        Cli::command().debug_assert();
+        let command = Cli::command();
+        for name in ["run", "check"] {
+            let command = command.find_subcommand(name).unwrap();
+            for option in command.get_arguments().filter(|option| option.get_long().is_some()) {
+                let long = option.get_long().unwrap();
+                if matches!(long, "help" | "version") {
+                    continue;
+                }
+                let variable = option.get_env().map(|name| name.to_string_lossy().into_owned());
+                let expected = format!("HANDFAST_{}", long.replace('-', "_").to_uppercase());
+                assert_eq!(variable, Some(expected), "--{long} of {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn bad_values_say_what_to_write() {
+        let error = |args: &[&str]| Cli::try_parse_from(args).unwrap_err().to_string();
+        assert!(error(&["handfast", "run", "--default-tls-secret", "wild"]).contains("NAMESPACE/NAME"));
+        assert!(error(&["handfast", "run", "--trusted-proxies", "10.0.0.0/99"]).contains("10.0.0.0/8"));
+        assert!(error(&["handfast", "run", "--max-header-size", "1"]).contains("8KiB"));
+        assert!(error(&["handfast", "run", "--workers", "0"]).contains("--workers"));
+    }
+}

@@ -1,0 +1,303 @@
+//! From a request's head to what is done with it: an answer of our own, or a backend.
+//!
+//! `head ──host──▶ VirtualHost ──421?──▶ path ──▶ Route ──redirects, address lists──▶ Backend`
+//!
+//! The order is that of ingress-nginx: redirects come before address lists, and neither applies to ACME challenges.
+//! Everything here is computed from one snapshot, without waiting, and what is returned owns what it needs.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode, Version};
+
+use super::head::Refusal;
+use super::headers::Origin;
+use super::record::Record;
+use super::{Connection, Security, TlsConnection};
+use crate::proxy::settings::Settings;
+use crate::proxy::upstream::UpstreamFailure;
+use crate::snapshot::{Backend, BackendState, HostTls, NormalPath, Route, Snapshot, Target, TlsChoice, VirtualHost};
+
+/// What is done with a request.
+pub(super) enum Decision {
+    /// It is answered here.
+    Answer(Answer),
+    /// It goes to a backend.
+    Forward(Forward),
+}
+
+/// A response of our own.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    /// The status.
+    pub(super) status: StatusCode,
+    /// One line that helps the user, and shows nothing of the inside. Empty for no body.
+    pub(super) reason: &'static str,
+    /// Where to go instead.
+    pub(super) location: Option<HeaderValue>,
+    /// Which methods work instead.
+    pub(super) allow: Option<HeaderValue>,
+    /// Whether the connection cannot be used any more (HTTP/1.1).
+    pub(super) close: bool,
+}
+
+/// A request that goes to a backend.
+pub(super) struct Forward {
+    /// The rule that says so.
+    pub(super) route: Arc<Route>,
+    /// Where it goes; it has at least one endpoint.
+    pub(super) backend: Arc<Backend>,
+    /// Who sent it.
+    pub(super) origin: Origin,
+    /// `Host`, as the client wrote it.
+    pub(super) authority: HeaderValue,
+}
+
+impl Answer {
+    pub(super) fn new(status: StatusCode, reason: &'static str) -> Self {
+        Self { status, reason, location: None, allow: None, close: false }
+    }
+
+    /// And close the connection.
+    pub(super) fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        Answer::new(refusal.status(), refusal.reason()).closing()
+    }
+}
+
+impl From<UpstreamFailure> for Answer {
+    fn from(failure: UpstreamFailure) -> Self {
+        Answer::new(failure.status(), failure.reason())
+    }
+}
+
+/// Decides, and notes in the record what becomes known on the way.
+pub(super) fn decide(
+    snapshot: &Snapshot,
+    settings: &Settings,
+    connection: &Connection,
+    request: &Parts,
+    record: &mut Record,
+) -> Decision {
+    route(snapshot, settings, connection, request, record).unwrap_or_else(Decision::Answer)
+}
+
+fn route(
+    snapshot: &Snapshot,
+    settings: &Settings,
+    connection: &Connection,
+    request: &Parts,
+    record: &mut Record,
+) -> Result<Decision, Answer> {
+    // As in nginx: we are no forward proxy, and TRACE would show the client what we add to its request.
+    if matches!(request.method, Method::CONNECT | Method::TRACE) {
+        let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not supported");
+        return Err(Answer { allow: Some(allow), ..answer });
+    }
+    let (authority, name) = request_host(request)?;
+    let origin = Origin::of(connection, &request.headers, settings);
+    record.identify(origin.client, &authority);
+    let host = snapshot.virtual_host(&name);
+    record.host = host.cloned();
+    if let Security::Tls(tls) = &connection.security
+        && is_misdirected(snapshot, tls, &name, host)
+    {
+        return Err(Answer::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this connection is for another host: connect again with its server name",
+        ));
+    }
+    if request.uri.path() == "*" && request.method == Method::OPTIONS {
+        // RFC 9110 section 9.3.7: about the server as a whole, so we answer for ourselves.
+        return Err(Answer::new(StatusCode::OK, ""));
+    }
+    let Ok(path) = NormalPath::parse(request.uri.path()) else {
+        return Err(Answer::new(StatusCode::BAD_REQUEST, "the path is malformed"));
+    };
+    let Some(route) = host.and_then(|host| host.routes.find(&path)) else {
+        return Err(Answer::new(StatusCode::NOT_FOUND, "no rule matches this host and path"));
+    };
+    record.route = Some(route.clone());
+
+    let options = &route.options;
+    if !path.is_acme_challenge() {
+        if let Some(redirect) = &options.redirect {
+            let status = StatusCode::from_u16(redirect.status).ok().filter(StatusCode::is_redirection);
+            return Err(redirect_to(status.unwrap_or(StatusCode::FOUND), &redirect.location));
+        }
+        if origin.scheme == "http" && (options.ssl_redirect || options.force_ssl_redirect) {
+            let port = settings.https_public_port.filter(|port| *port != 443);
+            let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+            let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+            return Err(redirect_to(StatusCode::PERMANENT_REDIRECT, &format!("https://{name}{port}{target}")));
+        }
+        if !options.admits(origin.client) {
+            return Err(Answer::new(StatusCode::FORBIDDEN, "your address may not use this path"));
+        }
+    }
+    match &route.target {
+        Target::Dropped => {
+            Err(Answer::new(StatusCode::SERVICE_UNAVAILABLE, "this path is closed by its configuration"))
+        }
+        Target::Backend(key) => {
+            let backend = snapshot.backend(key);
+            let failure = match backend {
+                Some(backend) => match backend.state {
+                    BackendState::Missing => UpstreamFailure::BackendMissing,
+                    BackendState::NoEndpoints => UpstreamFailure::NoEndpoints,
+                    BackendState::Ready if backend.endpoints.is_empty() => UpstreamFailure::NoEndpoints,
+                    BackendState::Ready => {
+                        let (route, backend) = (route.clone(), backend.clone());
+                        return Ok(Decision::Forward(Forward { route, backend, origin, authority }));
+                    }
+                },
+                None => UpstreamFailure::BackendMissing,
+            };
+            record.client.service.upstreams.count(failure);
+            Err(failure.into())
+        }
+    }
+}
+
+fn redirect_to(status: StatusCode, location: &str) -> Answer {
+    match HeaderValue::from_str(location) {
+        Ok(location) => Answer { location: Some(location), ..Answer::new(status, "see Location") },
+        Err(_) => Answer::new(StatusCode::INTERNAL_SERVER_ERROR, "the redirect of this path is not a valid header"),
+    }
+}
+
+/// Whether a request for `name` came over a connection that was made for another host (RFC 9110 section 15.5.20).
+///
+/// The handshake's own host is always served, even if its certificate or policy has changed since: its clients have
+/// done nothing wrong. Another host is served if in the current snapshot both have the same certificate under the
+/// same policy, which is what clients that coalesce connections (RFC 9113 section 9.1.1) rely on. Everything else
+/// would let a handshake for one host, under its policy, reach another.
+fn is_misdirected(snapshot: &Snapshot, tls: &TlsConnection, name: &str, host: Option<&Arc<VirtualHost>>) -> bool {
+    if tls.server_name.as_deref() == Some(name) {
+        return false;
+    }
+    if let (Some(made_for), Some(asked)) = (&tls.host, host)
+        && made_for.name == asked.name
+    {
+        return false;
+    }
+    let current = match &tls.host {
+        Some(host) => snapshot.hosts.get(&host.name).and_then(|host| match &host.tls {
+            HostTls::Terminate(tls) => Some(tls),
+            HostTls::Absent | HostTls::Refuse => None,
+        }),
+        None => snapshot.default_tls.as_ref(),
+    };
+    match (current, snapshot.tls(Some(name))) {
+        (Some(current), TlsChoice::Serve { tls, .. }) => !Arc::ptr_eq(current, tls),
+        (_, TlsChoice::Absent(_) | TlsChoice::Refused(_) | TlsChoice::Serve { .. } | TlsChoice::Unknown) => true,
+    }
+}
+
+/// The authority as received, and the host in it: lower case, without port and trailing dot.
+fn request_host(request: &Parts) -> Result<(HeaderValue, String), Answer> {
+    let bad = |reason| Answer::new(StatusCode::BAD_REQUEST, reason);
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad("there is more than one Host header"));
+    }
+    if request.uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Err(bad("the scheme of the request target is not http or https"));
+    }
+    let authority = match (request.uri.authority(), host) {
+        // RFC 9113 section 8.3.1: a request in which they differ is malformed.
+        (Some(authority), Some(host))
+            if request.version == Version::HTTP_2
+                && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) =>
+        {
+            return Err(bad("Host and :authority differ"));
+        }
+        // RFC 9112 section 3.2: a request of HTTP/1.1 must have Host, even if it is to be ignored.
+        (Some(_), None) if request.version != Version::HTTP_2 => return Err(bad("there is no Host header")),
+        // RFC 9112 section 3.2.2: the target's authority wins.
+        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| bad("the host is malformed"))?,
+        (None, Some(host)) => host.clone(),
+        (None, None) => return Err(bad("there is no Host header")),
+    };
+    let text = authority.to_str().map_err(|_| bad("the host is malformed"))?;
+    let name = host_name(text).ok_or_else(|| bad("the host is malformed"))?.into_owned();
+    Ok((authority, name))
+}
+
+/// The host of an authority, normalised; `None` if it is malformed. User information is refused: no client may send
+/// it (RFC 9110 section 4.2.4), and it disguises the host.
+fn host_name(authority: &str) -> Option<Cow<'_, str>> {
+    let (name, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            (authority.get(..address.len() + 2)?, port.strip_prefix(':').or(port.is_empty().then_some(""))?)
+        }
+        None => {
+            let (name, port) = authority.split_once(':').unwrap_or((authority, ""));
+            let name = name.strip_suffix('.').unwrap_or(name);
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            if name.is_empty() || name.len() > 253 || !name.bytes().all(plain) || name.split('.').any(str::is_empty) {
+                return None;
+            }
+            (name, port)
+        }
+    };
+    if !port.is_empty() && (!port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().is_err()) {
+        return None;
+    }
+    Some(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_normalised() {
+        let rows = [
+            ("shop.example.com", Some("shop.example.com")),
+            ("Shop.Example.COM.:8443", Some("shop.example.com")),
+            ("shop:", Some("shop")),
+            ("my_host", Some("my_host")),
+            ("10.0.0.1:80", Some("10.0.0.1")),
+            ("[2001:DB8::1]:80", Some("[2001:db8::1]")),
+            ("[::1]", Some("[::1]")),
+            ("", None),
+            (".", None),
+            (":80", None),
+            ("a..b", None),
+            (".a", None),
+            ("a..", None),
+            ("user@shop.example.com", None),
+            ("user:secret@shop.example.com", None),
+            ("a b", None),
+            ("a/b", None),
+            ("a,b", None),
+            ("a:80:80", None),
+            ("a:x", None),
+            ("a:+80", None),
+            ("a:65536", None),
+            ("[::1", None),
+            ("[::1]x", None),
+            ("[::g]", None),
+            ("ä.example", None),
+        ];
+        for (authority, name) in rows {
+            assert_eq!(host_name(authority).as_deref(), name, "{authority}");
+        }
+    }
+}

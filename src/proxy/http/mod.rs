@@ -1,0 +1,415 @@
+//! Requests on one client connection: everything behind an established byte stream.
+//!
+//! ```text
+//! stream ──framing──▶ hyper (HTTP/1.1 or 2) ──▶ decide ──▶ forward ──▶ upstream/
+//!                                                  └──▶ answer: redirects, 400, 403, 404, 421, 503
+//! ```
+//!
+//! Each request loads the newest snapshot, so changes of routes reach open connections at their next request.
+//! HTTP/2 comes by ALPN over TLS and by prior knowledge in clear text. An `Upgrade` turns the connection into a
+//! [tunnel](tunnel) when its response has been sent. A [record](record) counts and logs each request exactly once,
+//! malformed ones included.
+
+pub(super) mod body;
+mod chunked;
+mod decide;
+mod forward;
+mod framing;
+mod head;
+mod headers;
+mod record;
+mod stall;
+mod tunnel;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use self::body::ResponseBody;
+use self::decide::{Answer, Decision};
+use self::framing::{Framed, HeadLimits, Wire};
+use self::record::Record;
+pub(super) use self::stall::Stall;
+use self::tunnel::Tunnel;
+use super::settings::Settings;
+use super::upstream::Upstreams;
+use crate::access_log::AccessLog;
+use crate::metrics::Metrics;
+use crate::snapshot::{Reader, VirtualHost};
+use crate::tls::ServerTls;
+
+/// What begins an HTTP/2 connection (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Largest buffer for what a client is slow to read; nothing more is taken from an endpoint meanwhile.
+const CLIENT_BUFFER: usize = 64 * 1024;
+
+/// How often idle connections to endpoints are looked over.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// What is known about a client connection before its first request.
+#[derive(Clone)]
+pub struct Connection {
+    /// The client's address, after PROXY protocol; never an IPv4-mapped IPv6 address.
+    pub client: SocketAddr,
+    /// The other end of the TCP connection.
+    pub peer: SocketAddr,
+    /// Our end of the TCP connection.
+    pub local: SocketAddr,
+    /// What protects it.
+    pub security: Security,
+}
+
+/// What protects a client connection.
+#[derive(Clone)]
+pub enum Security {
+    /// Nothing: HTTP in clear text.
+    Plain,
+    /// TLS that was terminated here.
+    Tls(TlsConnection),
+}
+
+/// What the handshake settled.
+#[derive(Clone)]
+pub struct TlsConnection {
+    /// The server name that the client asked for, in lower case.
+    pub server_name: Option<Arc<str>>,
+    /// The virtual host whose certificate was used; `None` if the default certificate answered for no host.
+    pub host: Option<Arc<VirtualHost>>,
+    /// What was served.
+    pub tls: Arc<ServerTls>,
+    /// The protocol version, for logs: `1.2` or `1.3`.
+    pub version: &'static str,
+    /// Whether ALPN chose `h2`.
+    pub http2: bool,
+}
+
+/// What serves requests. One per worker, with its own connections to endpoints.
+pub struct HttpService {
+    reader: Reader,
+    upstreams: Upstreams,
+    settings: Arc<Settings>,
+    metrics: Metrics,
+    access_log: AccessLog,
+    sweeping: AtomicBool,
+}
+
+impl HttpService {
+    /// A service without connections.
+    pub fn new(reader: Reader, settings: Arc<Settings>, metrics: Metrics, access_log: AccessLog) -> Self {
+        let upstreams = Upstreams::new(settings.clone(), metrics.clone());
+        Self { reader, upstreams, settings, metrics, access_log, sweeping: AtomicBool::new(false) }
+    }
+
+    /// Starts the task that looks after idle connections to endpoints. It ends with the service.
+    fn start_sweeping(self: &Arc<Self>) {
+        if self.sweeping.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let service = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(service) = service.upgrade() else { return };
+                service.upstreams.sweep(&service.reader.load());
+            }
+        });
+    }
+}
+
+/// One client connection, shared by its requests.
+struct Client {
+    connection: Connection,
+    service: Arc<HttpService>,
+    /// For HTTP/1.1.
+    wire: Arc<Wire>,
+    /// Requests that have not ended.
+    active: AtomicUsize,
+    /// When the last request ended.
+    idle_since: Mutex<Instant>,
+    /// What the connection becomes when its last response has been sent.
+    tunnel: Mutex<Option<Tunnel>>,
+}
+
+impl Client {
+    /// A request begins.
+    fn begin(&self) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request has ended.
+    fn end(&self) {
+        *lock(&self.idle_since) = Instant::now();
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// When the connection will have been idle for too long, unless something happens before.
+    fn idle_deadline(&self) -> Instant {
+        let busy = self.active.load(Ordering::Relaxed) > 0 || self.wire.in_head();
+        let since = if busy { Instant::now() } else { *lock(&self.idle_since) };
+        since + self.service.settings.client_idle_timeout
+    }
+
+    fn open_tunnel(&self, tunnel: Tunnel) {
+        *lock(&self.tunnel) = Some(tunnel);
+    }
+}
+
+/// Serves requests on one connection until it ends. When `drain` is cancelled, what runs is finished, the client is
+/// told (GOAWAY, `Connection: close`), and then it ends; an upgraded connection goes on until this future is dropped.
+pub async fn serve<S>(stream: S, connection: Connection, service: Arc<HttpService>, drain: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    service.start_sweeping();
+    let client = Arc::new(Client {
+        connection,
+        service,
+        wire: Arc::default(),
+        active: AtomicUsize::new(0),
+        idle_since: Mutex::new(Instant::now()),
+        tunnel: Mutex::default(),
+    });
+    match &client.connection.security {
+        Security::Tls(tls) if tls.http2 => serve_http2(stream, BytesMut::new(), client, drain).await,
+        // RFC 9113 section 3.3: over TLS, HTTP/2 is chosen by ALPN only.
+        Security::Tls(_) => serve_http1(stream, BytesMut::new(), client, drain).await,
+        Security::Plain => {
+            let mut stream = stream;
+            let first = tokio::select! {
+                first = read_preface(&mut stream, client.service.settings.client_header_timeout) => first,
+                () = drain.cancelled() => return,
+            };
+            match first {
+                Some(first) if first.as_ref() == PREFACE => serve_http2(stream, first, client, drain).await,
+                Some(first) => serve_http1(stream, first, client, drain).await,
+                None => {}
+            }
+        }
+    }
+}
+
+/// Reads until it is clear whether the client speaks HTTP/2: what it sent. `None` if it leaves or says nothing.
+async fn read_preface(stream: &mut (impl AsyncRead + Unpin), longest: Duration) -> Option<BytesMut> {
+    let read = tokio::time::timeout(longest, async {
+        let mut first = BytesMut::with_capacity(PREFACE.len());
+        while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+            let mut limited = (&mut *stream).take((PREFACE.len() - first.len()) as u64);
+            if limited.read_buf(&mut first).await.ok()? == 0 {
+                return None;
+            }
+        }
+        Some(first)
+    });
+    read.await.ok().flatten()
+}
+
+async fn serve_http1<S>(stream: S, first: BytesMut, client: Arc<Client>, drain: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let settings = &client.service.settings;
+    let limits =
+        HeadLimits { count: settings.header_count, size: settings.header_size, time: settings.client_header_timeout };
+    let framed = Framed::new(stream, first, client.wire.clone(), limits, settings.client_write_timeout);
+    let mut builder = http1::Builder::new();
+    // `Framed` has its own, finer timeout and limits; those of hyper must only not be smaller.
+    builder.header_read_timeout(None).max_headers(settings.header_count);
+    builder.max_buf_size(CLIENT_BUFFER.max(settings.header_size + 1024));
+    let requests = client.clone();
+    let service = service_fn(move |request| handle(requests.clone(), request));
+    {
+        let connection = builder.serve_connection(TokioIo::new(framed), service).with_upgrades();
+        let mut connection = pin!(connection);
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        debug!(client = %client.connection.client, %error, "client connection failed");
+                    }
+                    break;
+                }
+                () = drain.cancelled(), if !draining => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = idle(&client), if !draining => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+    let tunnel = lock(&client.tunnel).take();
+    if let Some(tunnel) = tunnel {
+        tunnel.run().await;
+    }
+}
+
+async fn serve_http2<S>(stream: S, first: BytesMut, client: Arc<Client>, drain: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let settings = &client.service.settings;
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new());
+    builder.max_concurrent_streams(settings.http2_streams);
+    builder.max_header_list_size(u32::try_from(settings.header_size).unwrap_or(u32::MAX));
+    builder.max_send_buf_size(CLIENT_BUFFER);
+    builder.initial_stream_window_size(256 * 1024);
+    builder.initial_connection_window_size(1024 * 1024);
+    // Finds clients that vanished with streams open. Idle connections have their own end.
+    builder.keep_alive_interval(settings.client_idle_timeout).keep_alive_timeout(settings.client_write_timeout);
+    let requests = client.clone();
+    let service = service_fn(move |request| handle(requests.clone(), request));
+    let stream = Prefixed { first: first.freeze(), io: stream };
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    debug!(client = %client.connection.client, %error, "client connection failed");
+                }
+                return;
+            }
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = idle(&client), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Ends when the connection has been idle for too long.
+async fn idle(client: &Client) {
+    loop {
+        let deadline = client.idle_deadline();
+        if deadline <= Instant::now() {
+            return;
+        }
+        tokio::time::sleep_until(deadline).await;
+    }
+}
+
+/// Serves one request.
+async fn handle(client: Arc<Client>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+    let response = respond(&client, request).await;
+    client.wire.decide_upgrade(response.status() == http::StatusCode::SWITCHING_PROTOCOLS);
+    Ok(response)
+}
+
+async fn respond(client: &Arc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let refusal = client.wire.take_refusal();
+    let mut record = Record::start(client, &request, refusal.is_none());
+    if let Some(refusal) = refusal {
+        return answer(refusal.into(), false, record);
+    }
+    let (head, body) = request.into_parts();
+    let service = &client.service;
+    let decision = decide::decide(&service.reader.load(), &service.settings, &client.connection, &head, &mut record);
+    match decision {
+        Decision::Answer(decided) => answer(decided, head.method == Method::HEAD, record),
+        Decision::Forward(to) => forward::forward(Request::from_parts(head, body), to, record).await,
+    }
+}
+
+/// A response of our own: a status, and one line of text that says why.
+fn answer(answer: Answer, head: bool, mut record: Box<Record>) -> Response<ResponseBody> {
+    record.status(answer.status);
+    let text = (!answer.reason.is_empty()).then(|| {
+        let title = answer.status.canonical_reason().unwrap_or("Error");
+        Bytes::from(format!("{} {title}: {}\n", answer.status.as_str(), answer.reason))
+    });
+    let length = text.as_ref().map_or(0, Bytes::len);
+    let mut response = Response::new(ResponseBody::own(text.filter(|_| !head), record));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    if length > 0 {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    }
+    if let Some(location) = answer.location {
+        headers.insert(header::LOCATION, location);
+    }
+    if let Some(allow) = answer.allow {
+        headers.insert(header::ALLOW, allow);
+    }
+    if answer.close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A stream of which something has been read already.
+struct Prefixed<S> {
+    first: Bytes,
+    io: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, out);
+        }
+        let amount = self.first.len().min(out.remaining());
+        out.put_slice(self.first.get(..amount).unwrap_or_default());
+        self.first.advance(amount);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while holding the lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

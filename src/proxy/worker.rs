@@ -1,0 +1,402 @@
+//! Workers: threads that own their connections.
+//!
+//! ```text
+//! Workers ──┬── worker-0: runtime, listeners, pool ── connection tasks
+//!           └── worker-1: …
+//! ```
+//!
+//! A worker is a thread with a current-thread runtime, listeners of its own (SO_REUSEPORT), an upstream pool and
+//! counts of its own. Workers share the snapshot and the atomic metrics, nothing else, so no request waits for a lock
+//! or another core. The number of workers never changes at run time: closing a listener would drop the connections
+//! that the kernel has queued for it.
+//!
+//! The end of a worker, in order: stop accepting but serve what is queued; let each connection finish what runs
+//! (HTTP/2 GOAWAY, `Connection: close`); drop the rest at the deadline.
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use prometheus::IntGauge;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::handshake::{Handshake, NotEstablished, handshake, linger};
+use super::http::{self, Connection, HttpService, Security, TlsConnection};
+use super::proxy_protocol::{self, ProxyProtocolError};
+use super::stream::Prefixed;
+use crate::metrics::Metrics;
+use crate::snapshot::{Reader, VirtualHost, canonical_ip};
+use crate::tls::reason::Reason;
+
+/// Limits of one worker, and how its listeners are spoken to.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Open client connections per worker; more are closed at once.
+    pub max_connections: usize,
+    /// TLS handshakes in progress per worker; more are closed at once.
+    pub max_handshakes: usize,
+    /// From accept to the end of the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Whether connections begin with a PROXY protocol header (version 1 or 2), on both listeners.
+    pub proxy_protocol: bool,
+    /// From accept to the end of the PROXY protocol header.
+    pub proxy_protocol_timeout: Duration,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 16_384,
+            max_handshakes: 1_024,
+            handshake_timeout: Duration::from_secs(10),
+            proxy_protocol: false,
+            proxy_protocol_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The steps towards the end, each taken once, in this order.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Stop accepting; serve what is queued; then let connections finish.
+    pub drain: CancellationToken,
+    /// Drop what is left.
+    pub abort: CancellationToken,
+}
+
+/// The running threads.
+pub struct Workers {
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts one worker per pair of listeners. `service` makes each worker's own HTTP service.
+    pub fn start(
+        listeners: Vec<(StdListener, StdListener)>,
+        settings: &WorkerSettings,
+        reader: &Reader,
+        metrics: &Metrics,
+        shutdown: &Shutdown,
+        service: impl Fn() -> HttpService,
+    ) -> std::io::Result<Self> {
+        let mut threads = Vec::new();
+        for (index, (http, https)) in listeners.into_iter().enumerate() {
+            let worker = Worker {
+                settings: settings.clone(),
+                reader: reader.clone(),
+                metrics: metrics.clone(),
+                shutdown: shutdown.clone(),
+                service: Arc::new(service()),
+                connections: TaskTracker::new(),
+                open: Arc::default(),
+                handshakes: Arc::default(),
+                index,
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let body = move || runtime.block_on(worker.run(http, https));
+            threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(body)?);
+        }
+        Ok(Self { threads })
+    }
+
+    /// Waits until all workers have ended; they end after [`Shutdown::drain`] or [`Shutdown::abort`].
+    pub fn join(self) {
+        for thread in self.threads {
+            // A panic of a worker's own loop has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Worker {
+    settings: WorkerSettings,
+    reader: Reader,
+    metrics: Metrics,
+    shutdown: Shutdown,
+    service: Arc<HttpService>,
+    connections: TaskTracker,
+    /// Open connections of this worker.
+    open: Arc<AtomicUsize>,
+    /// Handshakes in progress on this worker.
+    handshakes: Arc<AtomicUsize>,
+    index: usize,
+}
+
+impl Worker {
+    async fn run(self, http: StdListener, https: StdListener) {
+        let plain = self.accept(http, "http", |worker, stream, peer| worker.serve_plain(stream, peer));
+        let tls = self.accept(https, "https", |worker, stream, peer| worker.serve_tls(stream, peer));
+        tokio::join!(plain, tls);
+        self.connections.close();
+        tokio::select! {
+            () = self.connections.wait() => {}
+            () = self.shutdown.abort.cancelled() => {}
+        }
+        // Dropping the runtime drops the tasks that are left.
+    }
+
+    /// Accepts until the end begins, then what the kernel has queued already.
+    async fn accept<F>(
+        &self,
+        listener: StdListener,
+        name: &'static str,
+        serve: impl Fn(Worker, TcpStream, SocketAddr) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let active = self.metrics.connections_active.with_label_values(&[name, &self.index.to_string()]);
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                warn!(%error, listener = name, "A listener cannot be used by its worker.");
+                return;
+            }
+        };
+        let mut draining = false;
+        loop {
+            let accepted = if draining {
+                // Only what is queued: polled once, without waiting.
+                match std::future::poll_fn(|context| std::task::Poll::Ready(listener.poll_accept(context))).await {
+                    std::task::Poll::Ready(accepted) => accepted,
+                    std::task::Poll::Pending => return,
+                }
+            } else {
+                tokio::select! {
+                    biased;
+                    () = self.shutdown.drain.cancelled() => {
+                        draining = true;
+                        continue;
+                    }
+                    accepted = listener.accept() => accepted,
+                }
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let guard = ConnectionGuard::new(self, active.clone());
+                    let connection = serve(self.clone(), stream, peer);
+                    let abort = self.shutdown.abort.clone();
+                    self.connections.spawn(async move {
+                        let _guard = guard;
+                        tokio::select! {
+                            () = connection => {}
+                            () = abort.cancelled() => {}
+                        }
+                    });
+                }
+                // A connection that is gone before we take it is nobody's problem.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(error) if draining => {
+                    warn!(%error, listener = name, "A queued connection cannot be accepted.");
+                    return;
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely. Waiting a moment keeps this from spinning.
+                    warn!(%error, listener = name, "A connection cannot be accepted; is the limit on open files too low?");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn serve_plain(self, stream: TcpStream, peer: SocketAddr) {
+        if self.open.load(Ordering::Relaxed) > self.settings.max_connections {
+            debug!(%peer, "A plain connection was closed: too many are open.");
+            return;
+        }
+        let Ok(mut arrived) = Arrived::new(stream, peer) else { return };
+        if self.settings.proxy_protocol
+            && let Err(error) = arrived.read_proxy_header(self.settings.proxy_protocol_timeout).await
+        {
+            debug!(%peer, %error, "A plain connection was closed: no PROXY protocol header.");
+            return;
+        }
+        let connection =
+            Connection { client: arrived.client, peer: arrived.peer, local: arrived.local, security: Security::Plain };
+        let stream = Prefixed::new(arrived.received, arrived.stream);
+        http::serve(stream, connection, self.service, self.shutdown.drain).await;
+    }
+
+    async fn serve_tls(self, stream: TcpStream, peer: SocketAddr) {
+        self.metrics.tls_connections_accepted.inc();
+        let mut record = HandshakeRecord::new(&self.metrics);
+        if self.open.load(Ordering::Relaxed) > self.settings.max_connections {
+            record.fail(Reason::Overloaded, None);
+            return;
+        }
+        let Some(_slot) = Slot::take(&self.handshakes, self.settings.max_handshakes) else {
+            record.fail(Reason::Overloaded, None);
+            return;
+        };
+        let Ok(mut arrived) = Arrived::new(stream, peer) else {
+            // The connection is gone before it is ours: a probe.
+            record.probe();
+            return;
+        };
+        if self.settings.proxy_protocol {
+            match arrived.read_proxy_header(self.settings.proxy_protocol_timeout).await {
+                Ok(()) => {}
+                Err(ProxyProtocolError::Closed) => return record.probe(),
+                Err(error) => {
+                    record.fail(Reason::ProxyHeaderMissing, None);
+                    debug!(%peer, %error, "A TLS connection was closed: no PROXY protocol header.");
+                    return linger(arrived.stream).await;
+                }
+            }
+        }
+        let Arrived { stream, received, client, peer, local } = arrived;
+        let established = match handshake(stream, received, &self.reader, self.settings.handshake_timeout).await {
+            Ok(established) => established,
+            Err(NotEstablished::Probe) => return record.probe(),
+            Err(NotEstablished::Failed(failure)) => {
+                record.fail(failure.reason, failure.host.as_deref());
+                debug!(
+                    client = %client.ip(),
+                    server_name = failure.server_name.as_deref().unwrap_or_default(),
+                    host = failure.host.as_ref().map_or("", |host| host.name.label()),
+                    reason = failure.reason.label(),
+                    blame = failure.reason.blame().label(),
+                    remedy = failure.reason.remedy(),
+                    cause = failure.source.as_ref().map(tracing::field::display),
+                    "A TLS handshake failed."
+                );
+                drop(_slot);
+                return linger(failure.io).await;
+            }
+        };
+        drop(_slot);
+        record.complete(&established);
+        let Handshake { stream, server_name, host, tls, version, http2, .. } = established;
+        let security = Security::Tls(TlsConnection { server_name, host, tls, version: version.label(), http2 });
+        let connection = Connection { client, peer, local, security };
+        http::serve(stream, connection, self.service, self.shutdown.drain).await;
+    }
+}
+
+/// A connection and the addresses at its ends, as far as they are known.
+struct Arrived {
+    stream: TcpStream,
+    /// Bytes read behind a PROXY protocol header.
+    received: Vec<u8>,
+    client: SocketAddr,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+impl Arrived {
+    fn new(stream: TcpStream, peer: SocketAddr) -> std::io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let canonical = |address: SocketAddr| SocketAddr::new(canonical_ip(address.ip()), address.port());
+        let (peer, local) = (canonical(peer), canonical(stream.local_addr()?));
+        Ok(Self { stream, received: Vec::new(), client: peer, peer, local })
+    }
+
+    async fn read_proxy_header(&mut self, timeout: Duration) -> Result<(), ProxyProtocolError> {
+        let header = proxy_protocol::read(&mut self.stream, timeout).await?;
+        self.received = header.rest;
+        if let Some((client, local)) = header.addresses {
+            // What the balancer says stands for both ends; the header's sender is the one whom we trust for more.
+            (self.client, self.local) = (client, local);
+        }
+        Ok(())
+    }
+}
+
+/// Counts a connection as open for as long as it lives, and a panic of its task.
+struct ConnectionGuard {
+    open: Arc<AtomicUsize>,
+    active: IntGauge,
+    metrics: Metrics,
+}
+
+impl ConnectionGuard {
+    fn new(worker: &Worker, active: IntGauge) -> Self {
+        worker.open.fetch_add(1, Ordering::Relaxed);
+        active.inc();
+        Self { open: worker.open.clone(), active, metrics: worker.metrics.clone() }
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.active.dec();
+        if std::thread::panicking() {
+            self.metrics.panics.inc();
+        }
+    }
+}
+
+/// One of a limited number of places.
+struct Slot(Arc<AtomicUsize>);
+
+impl Slot {
+    fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        if taken.fetch_add(1, Ordering::Relaxed) >= limit {
+            taken.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self(taken.clone()))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Records the outcome of one TLS connection exactly once: whatever is not told otherwise by the time of its end is a
+/// fault of ours.
+struct HandshakeRecord<'a> {
+    metrics: &'a Metrics,
+    started: Instant,
+    recorded: bool,
+}
+
+impl<'a> HandshakeRecord<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        Self { metrics, started: Instant::now(), recorded: false }
+    }
+
+    fn complete<S>(&mut self, handshake: &Handshake<S>) {
+        let host = host_label(handshake.host.as_deref());
+        let resumed = if handshake.resumed { "true" } else { "false" };
+        self.metrics.tls_handshakes.with_label_values(&[host, handshake.version.label(), resumed]).inc();
+        self.finish("completed");
+    }
+
+    fn fail(&mut self, reason: Reason, host: Option<&VirtualHost>) {
+        let labels = [host_label(host), reason.label(), reason.blame().label()];
+        self.metrics.tls_handshake_failures.with_label_values(&labels).inc();
+        self.finish("failed");
+    }
+
+    fn probe(&mut self) {
+        self.metrics.tls_probes.inc();
+        self.finish("probe");
+    }
+
+    fn finish(&mut self, outcome: &str) {
+        debug_assert!(!self.recorded, "invariant: one outcome per connection");
+        self.recorded = true;
+        let elapsed = self.started.elapsed().as_secs_f64();
+        self.metrics.tls_handshake_duration.with_label_values(&[outcome]).observe(elapsed);
+    }
+}
+
+impl Drop for HandshakeRecord<'_> {
+    fn drop(&mut self) {
+        if !self.recorded {
+            self.fail(Reason::Internal, None);
+        }
+    }
+}
+
+fn host_label(host: Option<&VirtualHost>) -> &str {
+    host.map_or("", |host| host.name.label())
+}

@@ -1,0 +1,134 @@
+//! The single writer: events in, one published snapshot after another.
+//!
+//! `inbox ──batch──▶ Compiler::compile ──▶ Publisher, metrics, report`
+//!
+//! A plain thread, because it computes and never awaits: a compile of ten thousand hosts stands in front of no
+//! request and no scrape.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::clock::Clock;
+use crate::compile::{Compiled, Compiler};
+use crate::metrics::Metrics;
+use crate::snapshot::Publisher;
+use crate::source::Event;
+
+/// How long changes are collected before they are compiled together.
+#[derive(Clone, Copy, Debug)]
+pub struct Batching {
+    /// A batch ends after this time without a change …
+    pub quiet: Duration,
+    /// … or this long after its first change.
+    pub longest: Duration,
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self { quiet: Duration::from_millis(50), longest: Duration::from_millis(500) }
+    }
+}
+
+/// What has been published.
+#[derive(Clone)]
+pub struct Publication {
+    /// Counts publications, from 1.
+    pub generation: u64,
+    /// The compiler's result.
+    pub compiled: Arc<Compiled>,
+}
+
+/// Everything that the reconciler writes to.
+pub struct Outputs {
+    /// Gets each snapshot.
+    pub publisher: Publisher,
+    /// Gets each publication; `None` until the first.
+    pub publications: watch::Sender<Option<Publication>>,
+    /// Gets counts and times.
+    pub metrics: Metrics,
+}
+
+/// Runs until the inbox is closed by all its senders.
+pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batching: Batching, outputs: &Outputs) {
+    let mut synced = false;
+    let mut generation = 0;
+    let mut recompile_at = None;
+    loop {
+        // One of three things wakes us: a change, the clock reaching `recompile_at`, or the end. The clock is looked
+        // at once a minute at least, because the time of day can jump.
+        let now = (clock)();
+        let wait = recompile_at.map_or(Duration::from_secs(60), |at: rustls::pki_types::UnixTime| {
+            Duration::from_secs(at.as_secs().saturating_sub(now.as_secs())).min(Duration::from_secs(60))
+        });
+        match inbox.recv_timeout(wait) {
+            Ok(event) => {
+                take(event, &mut compiler, &mut synced);
+                collect(inbox, batching, |event| take(event, &mut compiler, &mut synced));
+            }
+            Err(RecvTimeoutError::Timeout) if recompile_at.is_some_and(|at| (clock)() >= at) => {}
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if !synced {
+            continue;
+        }
+        let started = Instant::now();
+        let now = (clock)();
+        let compiled = Arc::new(compiler.compile(now));
+        recompile_at = compiled.recompile_at;
+        outputs.publisher.publish(compiled.snapshot.clone());
+        generation += 1;
+        record(&compiled, started.elapsed(), now.as_secs(), &outputs.metrics);
+        if generation == 1 {
+            info!(
+                hosts = compiled.snapshot.hosts.len(),
+                backends = compiled.snapshot.backends.len(),
+                diagnostics = compiled.diagnostics.len(),
+                "The first configuration is in force."
+            );
+        }
+        outputs.publications.send_replace(Some(Publication { generation, compiled }));
+    }
+}
+
+fn take(event: Event, compiler: &mut Compiler, synced: &mut bool) {
+    match event {
+        Event::Change(change) => compiler.apply(change),
+        Event::Synced => *synced = true,
+    }
+}
+
+/// Takes what comes until the batch ends.
+fn collect(inbox: &Receiver<Event>, batching: Batching, mut take: impl FnMut(Event)) {
+    let end = Instant::now() + batching.longest;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match inbox.recv_timeout(left.min(batching.quiet)) {
+            Ok(event) => take(event),
+            // The next look at the inbox sees a disconnection again.
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+        }
+        if left.is_zero() {
+            return;
+        }
+    }
+}
+
+fn record(compiled: &Compiled, elapsed: Duration, now: u64, metrics: &Metrics) {
+    metrics.compiles.inc();
+    metrics.compile_duration.observe(elapsed.as_secs_f64());
+    metrics.snapshot_published.set(now as f64);
+    metrics.snapshot_hosts.set(i64::try_from(compiled.snapshot.hosts.len()).unwrap_or(i64::MAX));
+    metrics.diagnostics.reset();
+    for diagnostic in compiled.diagnostics.iter() {
+        let labels = [diagnostic.problem.severity().code(), diagnostic.problem.code()];
+        metrics.diagnostics.with_label_values(&labels).inc();
+    }
+    let hosts: HashSet<&str> = compiled.snapshot.hosts.keys().map(|host| host.label()).collect();
+    metrics.retain_hosts(&hosts);
+}

@@ -1,0 +1,29 @@
+//! The process's own log: structured lines on standard error. The access log is a target of its own.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    #[default]
+    Text,
+}
+
+/// Starts logging. `filter` is a level (`info`) or a list of `target=level` directives. A second call changes nothing.
+pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
+    let filter = EnvFilter::builder().parse(filter)?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Only a second call can fail, in tests and in the demo.
+    let _ = match format {
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            use std::io::IsTerminal;
+            subscriber.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
+        }
+    };
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Manifests of test cases: YAML to objects, with certificates made at run time.
+//!
+//! A string in a manifest may be `$CERT(NAMES)`, `$KEY(NAMES)` and so on. Each distinct text between the parentheses
+//! is one certificate, so `$CERT(a.example)` and `$KEY(a.example)` belong together. The words `expired`, `future`,
+//! `ending` and `other` among the names choose dates, or merely make it another certificate.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use handfast::compile::{Object, SecretObject};
+use handfast::demo::pki::{Authority, Issued, KeyType};
+use rustls::pki_types::UnixTime;
+use serde_json::Value;
+
+/// 2026-01-01T00:00:00Z: the clock of all cases.
+pub(crate) const NOW: u64 = 1_767_225_600;
+
+pub(crate) fn at(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+/// All objects of a multi-document YAML text.
+pub(crate) fn objects(yaml: &str) -> Vec<Object> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+    documents.into_iter().filter(|document| !document.is_null()).map(object).collect()
+}
+
+fn object(mut document: Value) -> Object {
+    substitute(&mut document);
+    let kind = document["kind"].as_str().unwrap_or_default().to_owned();
+    fn parse<T: serde::de::DeserializeOwned>(document: Value) -> Arc<T> {
+        Arc::new(serde_json::from_value(document).unwrap())
+    }
+    match kind.as_str() {
+        "EndpointSlice" => Object::EndpointSlice(parse(document)),
+        "Ingress" => Object::Ingress(parse(document)),
+        "IngressClass" => Object::IngressClass(parse(document)),
+        "Secret" => Object::Secret(SecretObject(parse(document))),
+        "Service" => Object::Service(parse(document)),
+        other => panic!("no case has objects of kind {other:?}"),
+    }
+}
+
+fn substitute(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(substitute),
+        Value::Object(fields) => fields.values_mut().for_each(substitute),
+        Value::String(text) => {
+            let parts = text.strip_prefix('$').and_then(|rest| rest.strip_suffix(')')).and_then(|r| r.split_once('('));
+            if let Some((what, names)) = parts {
+                *text = certificate(what, names);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn certificate(what: &str, names: &str) -> String {
+    static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new("Test", at(NOW)).unwrap());
+    static ISSUED: LazyLock<Mutex<HashMap<String, Issued>>> = LazyLock::new(Mutex::default);
+    let mut cache = ISSUED.lock().unwrap();
+    let issued = cache.entry(names.to_owned()).or_insert_with(|| {
+        let (words, dns): (Vec<&str>, Vec<&str>) =
+            names.split_whitespace().partition(|name| ["expired", "future", "ending", "other"].contains(name));
+        let days = match words.first() {
+            Some(&"expired") => -90..-1,
+            Some(&"future") => 1..90,
+            Some(&"ending") => -89..1,
+            Some(_) | None => -10..80,
+        };
+        AUTHORITY.issue(&dns, KeyType::EcdsaP256, at(NOW), days).unwrap()
+    });
+    match what {
+        "CERT" => issued.chain(),
+        "KEY" => issued.key.clone(),
+        "LEAF" => issued.leaf.clone(),
+        "REVERSED" => format!("{}{}", issued.intermediate, issued.leaf),
+        "WITHROOT" => format!("{}{}", issued.chain(), AUTHORITY.root()),
+        other => panic!("no placeholder ${other}"),
+    }
+}
