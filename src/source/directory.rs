@@ -251,14 +251,23 @@ impl Directory {
             scan.changes.push(Change::Rejected(Scope(".".into()), complaints));
         }
         let Ok(look) = &self.look else { return scan };
-        for name in look.files.keys() {
-            let content = match read_file(&self.path.join(&**name)) {
+        for (name, before) in &look.files {
+            let path = self.path.join(&**name);
+            let content = match read_file(&path) {
                 Ok(Some(content)) => Ok(content),
+                Ok(None) if name.contains(char::REPLACEMENT_CHARACTER) => {
+                    Err("its name is not valid UTF-8: rename it".to_owned())
+                }
                 // Gone since the look: the next one, which its notification brings about, takes its objects away.
                 Ok(None) => continue,
                 Err(error) => Err(error),
             };
             let file = self.files.entry(name.clone()).or_default();
+            // Half of a file can be valid. Where there is something to lose, wait for the whole.
+            if !file.objects.is_empty() && stamp(&path) != *before {
+                scan.settled = false;
+                continue;
+            }
             scan.settled &= file.update(&Scope(name.clone()), content, now, &mut scan.changes);
         }
         // Last, so that an object that moves from one file to another is never missing in between.
@@ -362,16 +371,20 @@ fn look(path: &Path) -> Look {
         if !is_manifest(&name) {
             continue;
         }
-        // Through symbolic links: it is the target's content that counts.
-        let metadata = fs::metadata(path.join(&*name)).ok();
-        if metadata.as_ref().is_some_and(fs::Metadata::is_dir) {
+        let path = path.join(&*name);
+        if path.is_dir() {
             continue;
         }
-        let stamp =
-            metadata.map(|m| (m.dev(), m.ino(), m.len(), (m.mtime(), m.mtime_nsec()), (m.ctime(), m.ctime_nsec())));
+        let stamp = stamp(&path);
         listing.files.insert(name.into(), stamp);
     }
     Ok(listing)
+}
+
+/// Of the target, if it is a symbolic link: that is the content that counts.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let m = fs::metadata(path).ok()?;
+    Some((m.dev(), m.ino(), m.len(), (m.mtime(), m.mtime_nsec()), (m.ctime(), m.ctime_nsec())))
 }
 
 /// `.x.yaml.swp`, `x.yaml~` and `#x.yaml#` fail the test of the extension, `.#x.yaml` and `..data` that of the dot.

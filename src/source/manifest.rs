@@ -1,12 +1,12 @@
 //! Text to objects: what `kubectl apply` would accept, and a clear word about everything else.
 //!
-//! `bytes ──document──▶ documents ──by apiVersion and kind──▶ Object, or a Diagnostic about the file`
+//! `bytes ──▶ documents ──by apiVersion and kind──▶ Object, or a Diagnostic about the file`
 //!
 //! Pure: the directory source and `handfast check` read files and call this. The rules are the API server's, so that a
 //! directory that works here works in a cluster: `stringData` wins over `data`, a number is no annotation value,
 //! duplicate keys are refused. Every complaint names file, document and line; none quotes a value of a Secret.
 //!
-//! Hostile input costs bounded time and stack: the YAML library limits nodes and aliases, and the [`document`] reader
+//! Hostile input costs bounded time and stack: the YAML library limits nodes and aliases, and the reader of documents
 //! limits depth after aliases are expanded.
 
 mod document;

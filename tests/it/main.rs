@@ -20,5 +20,6 @@ mod proxy_http;
 mod serving;
 mod smuggling;
 mod source;
+mod tidy;
 mod tls_chain;
 mod upstream;

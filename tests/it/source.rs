@@ -1,7 +1,9 @@
 //! The directory source on real directories: what it tells at the start, and what it tells after each kind of change.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
@@ -230,7 +232,7 @@ async fn a_mounted_config_map_is_read_through_its_links_and_swapped_as_a_whole()
 }
 
 #[tokio::test]
-async fn links_that_lead_nowhere_pipes_and_huge_files_are_named_and_harm_no_other_file() {
+async fn files_that_cannot_be_read_are_named_and_harm_no_other_file() {
     let dir = directory();
     let path = |name: &str| dir.path().join(name);
     symlink("nowhere", path("dangling.yaml")).unwrap();
@@ -238,10 +240,12 @@ async fn links_that_lead_nowhere_pipes_and_huge_files_are_named_and_harm_no_othe
     let made = std::process::Command::new("mkfifo").arg(path("pipe.yaml")).status().unwrap();
     assert!(made.success());
     fs::File::create(path("huge.yaml")).unwrap().set_len(FILE_LIMIT + 1).unwrap();
+    fs::write(dir.path().join(OsStr::from_bytes(b"\xff.yaml")), service("b", "1")).unwrap();
     write(&dir, "a.yaml", service("a", "1"));
     let told = Told::by(dir.path()).await;
     let text = told.text();
     for expected in [
+        "File \u{fffd}.yaml: the file cannot be used: its name is not valid UTF-8: rename it",
         "a.yaml: Service default/a@1",
         "File dangling.yaml: the file cannot be used: it is a symbolic link that leads nowhere",
         "File huge.yaml: the file cannot be used: it has 16777217 bytes, and the limit is 16 MiB: split it",

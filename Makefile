@@ -1,0 +1,69 @@
+# `make test` is everything; build servers run just that. `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# What the tests run beside cargo, as command:Debian-package.
+TOOLS := cc:gcc curl:curl openssl:openssl nghttp:nghttp2-client
+
+.PHONY: help test needs fmt clippy unit doc deny soak demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: ## everything: tools, format, lints, tests, documentation, licences, bans and sources
+	@$(MAKE) --no-print-directory needs
+	@$(MAKE) --no-print-directory fmt
+	@$(MAKE) --no-print-directory clippy
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory doc
+	@$(MAKE) --no-print-directory deny
+	@echo "make test: all is well"
+
+needs: ## install the tools that the tests run, or say what is missing
+	@packages=""; \
+	for tool in $(TOOLS); do \
+		command -v "$${tool%%:*}" >/dev/null || packages="$$packages $${tool##*:}"; \
+	done; \
+	if [ -n "$$packages" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing:$$packages"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		{ apt-get update -q && apt-get install -q -y --no-install-recommends $$packages; } \
+			|| echo "*** apt-get could not install:$$packages"; \
+	fi; \
+	for tool in $(TOOLS); do \
+		command -v "$${tool%%:*}" >/dev/null \
+			|| echo "*** MISSING: $${tool%%:*}. Install it (Debian package $${tool##*:}): tests that run it cannot pass."; \
+	done
+	@cargo fmt --version >/dev/null 2>&1 || echo "*** MISSING: rustfmt. Install it: rustup component add rustfmt"
+	@cargo clippy --version >/dev/null 2>&1 || echo "*** MISSING: clippy. Install it: rustup component add clippy"
+
+fmt: ## check the format
+	cargo fmt --check
+
+clippy: ## lints, warnings as errors
+	cargo clippy --locked --all-targets -- -D warnings
+
+unit: ## unit, integration and documentation tests
+	cargo test --locked
+
+doc: ## documentation, warnings as errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+deny: ## licences, bans and sources
+	@if command -v cargo-deny >/dev/null; then \
+		set -x; cargo deny --locked check licenses bans sources; \
+	else \
+		echo "*** cargo-deny is not installed: the tests over Cargo.lock, cargo metadata and cargo tree have held the"; \
+		echo "*** same rules (tests/it/tidy/dependencies.rs). To have both: cargo install --locked cargo-deny"; \
+	fi
+
+soak: needs ## the tests again with their long sizes and durations
+	HANDFAST_SOAK=1 cargo test --locked --release -- --include-ignored
+
+demo: ## a tour of working and broken hosts on this machine
+	cargo run --locked --release -- demo
+
+clean: ## remove what was built
+	cargo clean
