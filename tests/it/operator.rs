@@ -101,7 +101,7 @@ fn bad_documents_are_reported_one_by_one_and_the_rest_is_served() {
             host("impossible", "impossible.test", None, "echo", "").1.replace("path: /", "path: /a/../../b");
         vec![
             host("good", "good.test", Some(&good), "echo", ""),
-            ("again.yaml".into(), host("good", "again.test", None, "echo", "").1),
+            ("z-again.yaml".into(), host("good", "again.test", None, "echo", "").1),
             ("impossible.yaml".into(), impossible),
             ("garbage.yaml".into(), "\u{1}\u{2}{[".repeat(1 << 18)),
             ("other.yaml".into(), "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n".into()),

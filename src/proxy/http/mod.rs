@@ -7,7 +7,7 @@
 //!
 //! Each request loads the newest snapshot, so changes of routes reach open connections at their next request.
 //! HTTP/2 comes by ALPN over TLS and by prior knowledge in clear text. An `Upgrade` turns the connection into a
-//! [tunnel](tunnel) when its response has been sent. A [record](record) counts and logs each request exactly once,
+//! `tunnel` when its response has been sent. A `record` counts and logs each request exactly once,
 //! malformed ones included.
 
 pub(super) mod body;
