@@ -254,7 +254,7 @@ async fn draining_finishes_what_runs_and_says_so() {
 }
 
 #[tokio::test]
-async fn draining_leaves_tunnels_open() {
+async fn draining_leaves_tunnels_open_until_the_deadline() {
     let endpoint = Upstream::start(|mut stream, _, seen| async move {
         read_head(&mut stream, &seen).await;
         stream.write_all(b"HTTP/1.1 101 x\r\nUpgrade: foo\r\nConnection: Upgrade\r\n\r\n").await.unwrap();
@@ -274,6 +274,10 @@ async fn draining_leaves_tunnels_open() {
     let mut echo = [0; 10];
     stream.read_exact(&mut echo).await.unwrap();
     assert_eq!(&echo, b"still here");
+    proxy.abort();
+    assert_eq!(read_to_end(&mut stream).await, "");
+    until("the endpoint's connection is closed", || endpoint.open.load(Ordering::Relaxed) == 0).await;
+    assert_eq!(proxy.requests("shop", "101"), 1);
 }
 
 #[tokio::test]
