@@ -16,6 +16,7 @@ mod http_support;
 mod incremental;
 mod manifests;
 mod operator;
+mod proxy_connection;
 mod proxy_http;
 mod serving;
 mod smuggling;

@@ -99,7 +99,7 @@ fn openssl_agrees_on_each_group_that_it_knows() {
             client.arg(server.https.to_string()).arg("-CAfile").arg(server.ca()).arg("-verify_return_error");
             let output = client.stdin(Stdio::null()).output().unwrap();
             let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-            if group == "X25519MLKEM768" && (text.contains("group") && text.contains("Error") || version == "-tls1_2") {
+            if group == "X25519MLKEM768" && (text.contains("cannot be set") || version == "-tls1_2") {
                 // OpenSSL before 3.5 does not know the group, and TLS 1.2 cannot use it; rustls clients prove it
                 // elsewhere.
                 continue;

@@ -6,9 +6,8 @@
 //! ```
 //!
 //! Each request loads the newest snapshot, so changes of routes reach open connections at their next request.
-//! HTTP/2 comes by ALPN over TLS and by prior knowledge in clear text. An `Upgrade` turns the connection into a
-//! `tunnel` when its response has been sent. A `record` counts and logs each request exactly once,
-//! malformed ones included.
+//! HTTP/2 comes by ALPN over TLS and by prior knowledge in clear text. An `Upgrade` turns the connection into a tunnel
+//! when its response has been sent. A record counts and logs each request exactly once, malformed ones included.
 
 pub(super) mod body;
 mod chunked;
@@ -235,6 +234,7 @@ where
     builder.max_buf_size(CLIENT_BUFFER.max(settings.header_size + 1024));
     let requests = client.clone();
     let service = service_fn(move |request| handle(requests.clone(), request));
+    let tunnel = TunnelSlot(client.clone());
     {
         let connection = builder.serve_connection(TokioIo::new(framed), service).with_upgrades();
         let mut connection = pin!(connection);
@@ -259,8 +259,7 @@ where
             }
         }
     }
-    let tunnel = lock(&client.tunnel).take();
-    if let Some(tunnel) = tunnel {
+    if let Some(tunnel) = tunnel.take() {
         tunnel.run().await;
     }
 }
@@ -302,6 +301,22 @@ where
                 connection.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+/// Empties the place for the tunnel when the connection is dropped: a tunnel there would hold its own client, and so
+/// itself and its connection to an endpoint, for ever.
+struct TunnelSlot(Arc<Client>);
+
+impl TunnelSlot {
+    fn take(&self) -> Option<Tunnel> {
+        lock(&self.0.tunnel).take()
+    }
+}
+
+impl Drop for TunnelSlot {
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }
 
