@@ -11,6 +11,7 @@
 mod backend;
 mod binary;
 mod cases;
+mod docs;
 mod handshake;
 mod http_support;
 mod incremental;
@@ -18,6 +19,7 @@ mod manifests;
 mod operator;
 mod proxy_connection;
 mod proxy_http;
+mod reconcile;
 mod serving;
 mod smuggling;
 mod source;
