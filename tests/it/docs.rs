@@ -31,8 +31,7 @@ fn the_page_of_annotations_is_made_from_their_table() {
         | name | value | default | state | what it does |\n| --- | --- | --- | --- | --- |\n",
     );
     for [name, value, default, state, doc] in annotations::rows() {
-        let _ =
-            writeln!(text, "| `{name}` | {} | {} | {} | {} |", cell(&value), cell(&default), cell(&state), cell(&doc));
+        let _ = writeln!(text, "| `{name}` | {} | {} | {} | {} |", cell(value), cell(default), cell(state), cell(doc));
     }
     holds("docs/annotations.md", &text);
 }
