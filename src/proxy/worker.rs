@@ -13,6 +13,7 @@
 //! The end of a worker, in order: stop accepting but serve what is queued; let each connection finish what runs
 //! (HTTP/2 GOAWAY, `Connection: close`); drop the rest at the deadline.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,7 +83,7 @@ impl Workers {
         metrics: &Metrics,
         shutdown: &Shutdown,
         service: impl Fn() -> HttpService,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let mut threads = Vec::new();
         for (index, (http, https)) in listeners.into_iter().enumerate() {
             let worker = Worker {
@@ -157,49 +158,38 @@ impl Worker {
                 return;
             }
         };
-        let mut draining = false;
-        loop {
-            let accepted = if draining {
-                // Only what is queued: polled once, without waiting.
-                match std::future::poll_fn(|context| std::task::Poll::Ready(listener.poll_accept(context))).await {
-                    std::task::Poll::Ready(accepted) => accepted,
-                    std::task::Poll::Pending => return,
-                }
-            } else {
+        let take = |stream: TcpStream, peer: SocketAddr| {
+            let guard = ConnectionGuard::new(self, active.clone());
+            let connection = serve(self.clone(), stream, peer);
+            let abort = self.shutdown.abort.clone();
+            self.connections.spawn(async move {
+                let _guard = guard;
                 tokio::select! {
-                    biased;
-                    () = self.shutdown.drain.cancelled() => {
-                        draining = true;
-                        continue;
-                    }
-                    accepted = listener.accept() => accepted,
+                    () = connection => {}
+                    () = abort.cancelled() => {}
                 }
+            });
+        };
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.shutdown.drain.cancelled() => break,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let guard = ConnectionGuard::new(self, active.clone());
-                    let connection = serve(self.clone(), stream, peer);
-                    let abort = self.shutdown.abort.clone();
-                    self.connections.spawn(async move {
-                        let _guard = guard;
-                        tokio::select! {
-                            () = connection => {}
-                            () = abort.cancelled() => {}
-                        }
-                    });
-                }
+                Ok((stream, peer)) => take(stream, peer),
                 // A connection that is gone before we take it is nobody's problem.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
-                Err(error) if draining => {
-                    warn!(%error, listener = name, "A queued connection cannot be accepted.");
-                    return;
-                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     // Out of file descriptors, most likely. Waiting a moment keeps this from spinning.
                     warn!(%error, listener = name, "A connection cannot be accepted; is the limit on open files too low?");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
+        }
+        // What the kernel has queued was promised to its clients. Asked directly: the runtime may not have heard of it.
+        if let Err(error) = listener.into_std().and_then(|listener| accept_queued(&listener, take)) {
+            warn!(%error, listener = name, "Queued connections are lost.");
         }
     }
 
@@ -270,10 +260,27 @@ impl Worker {
         };
         drop(_slot);
         record.complete(&established);
-        let Handshake { stream, server_name, host, tls, version, http2, .. } = established;
+        let Handshake { stream, server_name, host, tls, version, http2, resumed: _, hello } = established;
+        // Nobody asks for the bytes of a hello that led to a connection.
+        drop(hello);
         let security = Security::Tls(TlsConnection { server_name, host, tls, version: version.label(), http2 });
         let connection = Connection { client, peer, local, security };
         http::serve(stream, connection, self.service, self.shutdown.drain).await;
+    }
+}
+
+/// Takes every connection that is queued, without waiting for more.
+fn accept_queued(listener: &StdListener, take: impl Fn(TcpStream, SocketAddr)) -> io::Result<()> {
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(true)?;
+                take(TcpStream::from_std(stream)?, peer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -288,7 +295,7 @@ struct Arrived {
 }
 
 impl Arrived {
-    fn new(stream: TcpStream, peer: SocketAddr) -> std::io::Result<Self> {
+    fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let canonical = |address: SocketAddr| SocketAddr::new(canonical_ip(address.ip()), address.port());
         let (peer, local) = (canonical(peer), canonical(stream.local_addr()?));

@@ -528,6 +528,33 @@ async fn a_drain_finishes_what_runs_and_takes_nothing_new() {
     assert!(server.wait().success());
 }
 
+#[test]
+fn connections_that_were_queued_when_the_drain_began_are_served() {
+    let backend = Backend::start("one");
+    let mut server = Server::start(&shop(backend.address), &[]);
+    // While the process stands still, the kernel accepts for it.
+    server.signal("STOP");
+    let (http, https, root) = (server.http, server.https, std::fs::read_to_string(server.ca()).unwrap());
+    let clients: Vec<_> = (0..4)
+        .map(|index| {
+            let root = root.clone();
+            let plain = TcpStream::connect(http).unwrap();
+            let tls = TcpStream::connect(https).unwrap();
+            std::thread::spawn(move || {
+                let plain = handfast::demo::client::get_plain_over(plain, "plain.test", &format!("/{index}"));
+                let tls = handfast::demo::client::get_over(tls, "shop.test", "/", &root, &rustls::version::TLS13);
+                (plain.unwrap().status, tls.unwrap().status)
+            })
+        })
+        .collect();
+    server.signal("TERM");
+    server.signal("CONT");
+    for client in clients {
+        assert_eq!(client.join().unwrap(), (200, 200));
+    }
+    assert!(server.wait().success());
+}
+
 #[tokio::test]
 async fn a_second_signal_ends_a_drain_at_once() {
     let backend = Backend::start("one");
