@@ -15,6 +15,8 @@ pub enum LogFormat {
 
 /// Starts logging. `filter` is a level (`info`) or a list of `target=level` directives. A second call changes nothing.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
+    // An empty variable is a chart's way to say nothing, not a wish for silence.
+    let filter = if filter.trim().is_empty() { "info" } else { filter };
     let filter = EnvFilter::builder().parse(filter)?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

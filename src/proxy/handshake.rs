@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::stream::TlsStream;
 use crate::snapshot::{Reader, TlsChoice, VirtualHost};
 use crate::tls::offer::{FirstBytes, first_bytes, legacy_version};
-use crate::tls::policy::prefers_chacha20;
+use crate::tls::policy::{prefers_chacha20, shares_suite};
 use crate::tls::reason::Reason;
 use crate::tls::{ServerTls, Version};
 
@@ -87,6 +87,7 @@ where
         buffer: received,
         hello: Vec::new(),
         stage: Stage::Connected,
+        shares_suite: false,
         decided: None,
         server_name: None,
         host: None,
@@ -154,6 +155,8 @@ struct Driver<S> {
     buffer: Vec<u8>,
     hello: Vec<u8>,
     stage: Stage,
+    /// Whether the client offers any suite that we have.
+    shares_suite: bool,
     /// Why it failed, while the peer is being told.
     decided: Option<Reason>,
     server_name: Option<Arc<str>>,
@@ -166,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let hello = accepted.client_hello();
         self.server_name = hello.server_name().map(Arc::from);
         let client_order = prefers_chacha20(hello.cipher_suites());
+        self.shares_suite = shares_suite(hello.cipher_suites());
         let tls = match self.choose(reader) {
             Ok(tls) => tls,
             Err(reason) => return Err(self.refuse(reason, None).await),
@@ -301,6 +305,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if reason == Reason::Sha1Only && legacy_version(&self.hello).is_some_and(|version| version < 0x0303) {
             reason = Reason::NoSharedVersion;
             alert.clear();
+        }
+        // It also looks at groups before it looks at suites: a client with nothing but static RSA has neither.
+        if reason == Reason::NoSharedGroup && !self.shares_suite {
+            reason = Reason::NoSharedSuite;
         }
         if reason == Reason::MalformedHello && self.stage == Stage::Answered {
             reason = Reason::ProtocolViolation;

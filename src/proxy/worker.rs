@@ -170,6 +170,7 @@ impl Worker {
                 }
             });
         };
+        let mut warned = None;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -181,8 +182,12 @@ impl Worker {
                 // A connection that is gone before we take it is nobody's problem.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    // Out of file descriptors, most likely. Waiting a moment keeps this from spinning.
-                    warn!(%error, listener = name, "A connection cannot be accepted; is the limit on open files too low?");
+                    // Out of file descriptors, most likely. Waiting a moment keeps this from spinning, and saying it
+                    // only now and then keeps it from filling the log.
+                    if warned.is_none_or(|at: Instant| at.elapsed() > Duration::from_secs(10)) {
+                        warn!(%error, listener = name, "Connections cannot be accepted; is the limit on open files too low?");
+                        warned = Some(Instant::now());
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -195,6 +200,7 @@ impl Worker {
 
     async fn serve_plain(self, stream: TcpStream, peer: SocketAddr) {
         if self.open.load(Ordering::Relaxed) > self.settings.max_connections {
+            self.metrics.connections_refused.with_label_values(&[Reason::Overloaded.label()]).inc();
             debug!(%peer, "A plain connection was closed: too many are open.");
             return;
         }
@@ -202,6 +208,9 @@ impl Worker {
         if self.settings.proxy_protocol
             && let Err(error) = arrived.read_proxy_header(self.settings.proxy_protocol_timeout).await
         {
+            if !matches!(error, ProxyProtocolError::Closed) {
+                self.metrics.connections_refused.with_label_values(&[Reason::ProxyHeaderMissing.label()]).inc();
+            }
             debug!(%peer, %error, "A plain connection was closed: no PROXY protocol header.");
             return;
         }
@@ -371,14 +380,14 @@ impl<'a> HandshakeRecord<'a> {
     }
 
     fn complete<S>(&mut self, handshake: &Handshake<S>) {
-        let host = host_label(handshake.host.as_deref());
+        let host = self.metrics.host_label(handshake.host.as_deref());
         let resumed = if handshake.resumed { "true" } else { "false" };
         self.metrics.tls_handshakes.with_label_values(&[host, handshake.version.label(), resumed]).inc();
         self.finish("completed");
     }
 
     fn fail(&mut self, reason: Reason, host: Option<&VirtualHost>) {
-        let labels = [host_label(host), reason.label(), reason.blame().label()];
+        let labels = [self.metrics.host_label(host), reason.label(), reason.blame().label()];
         self.metrics.tls_handshake_failures.with_label_values(&labels).inc();
         self.finish("failed");
     }
@@ -402,8 +411,4 @@ impl Drop for HandshakeRecord<'_> {
             self.fail(Reason::Internal, None);
         }
     }
-}
-
-fn host_label(host: Option<&VirtualHost>) -> &str {
-    host.map_or("", |host| host.name.label())
 }

@@ -18,7 +18,9 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::backend::Backend;
-use crate::binary::{Server, host, issue, program, secret, service, soak, until, wait_until};
+use crate::binary::{
+    Server, handfast, host, issue, program, secret, service, signal, soak, until, wait_for_exit, wait_until,
+};
 
 fn shop(backend: SocketAddr) -> impl Fn(&Authority) -> Vec<(String, String)> {
     move |authority| {
@@ -158,6 +160,10 @@ fn plain_http_is_redirected_where_the_host_has_tls() {
     assert!(answer.text.to_lowercase().contains("location: https://shop.test:8443/a%2fb?q=1\r\n"), "{}", answer.text);
     assert_eq!(get("plain.test", "/").status, 200);
     assert_eq!(get("nobody.test", "/").status, 404);
+    // A wildcard host's certificate counts as the host's own.
+    let (name, text) = host("under", "under.wild.test", None, "echo", "");
+    server.write(&name, &text);
+    wait_until("the host is redirected", || get("under.wild.test", "/").status == 308);
     // A certificate authority's challenge is never redirected.
     assert_eq!(get("shop.test", "/.well-known/acme-challenge/token").status, 200);
 }
@@ -359,7 +365,7 @@ fn a_broken_file_takes_nothing_down_and_is_named() {
     // Repaired, with a new certificate: taken up, and said to be solved.
     let issued = issue(&server.authority, &["shop.test"], KeyType::EcdsaP256);
     server.write("shop.yaml", &host("shop", "shop.test", Some(&issued), "echo", "").1);
-    let line = server.wait_for_line("Solved");
+    let line = server.wait_for_line("No longer reported");
     assert!(line.contains("shop.yaml"), "{line}");
     assert_eq!(server.metric("handfast_diagnostics", &[r#"reason="unreadable-file""#]), 0.0);
 }
@@ -553,6 +559,37 @@ fn connections_that_were_queued_when_the_drain_began_are_served() {
         assert_eq!(client.join().unwrap(), (200, 200));
     }
     assert!(server.wait().success());
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_keep_the_process_alive() {
+    let backend = Backend::start("one");
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in [host("plain", "plain.test", None, "echo", ""), service("echo", &[backend.address])] {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let file = directory.path().join("addresses");
+    let mut child = handfast(&["run", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .arg("--source")
+        .arg(directory.path())
+        .arg("--addresses-file")
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Kept, and never read.
+    let _stdout = child.stdout.take().unwrap();
+    wait_until("it serves", || file.exists());
+    let addresses: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let http: SocketAddr = addresses["http"].as_str().unwrap().parse().unwrap();
+    // More lines than the pipe holds.
+    let path = format!("/{}", "a".repeat(8_000));
+    for _ in 0..20 {
+        assert_eq!(handfast::demo::client::get_plain(http, "plain.test", &path).unwrap().status, 200);
+    }
+    signal(child.id(), "TERM");
+    assert!(wait_for_exit(&mut child).success());
 }
 
 #[tokio::test]

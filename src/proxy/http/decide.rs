@@ -41,6 +41,8 @@ pub(super) struct Answer {
     pub(super) allow: Option<HeaderValue>,
     /// Whether the connection cannot be used any more (HTTP/1.1).
     pub(super) close: bool,
+    /// Why no endpoint answered, if one was to.
+    pub(super) failure: Option<UpstreamFailure>,
 }
 
 /// A request that goes to a backend.
@@ -57,7 +59,7 @@ pub(super) struct Forward {
 
 impl Answer {
     pub(super) fn new(status: StatusCode, reason: &'static str) -> Self {
-        Self { status, reason, location: None, allow: None, close: false }
+        Self { status, reason, location: None, allow: None, close: false, failure: None }
     }
 
     /// And close the connection.
@@ -74,7 +76,7 @@ impl From<Refusal> for Answer {
 
 impl From<UpstreamFailure> for Answer {
     fn from(failure: UpstreamFailure) -> Self {
-        Answer::new(failure.status(), failure.reason())
+        Self { failure: Some(failure), ..Answer::new(failure.status(), failure.reason()) }
     }
 }
 

@@ -390,6 +390,7 @@ async fn respond(client: &Arc<Client>, request: Request<Incoming>) -> Response<R
 /// A response of our own: a status, and one line of text that says why.
 fn answer(answer: Answer, head: bool, mut record: Box<Record>) -> Response<ResponseBody> {
     record.status(answer.status);
+    record.failure = answer.failure;
     let text = (!answer.reason.is_empty()).then(|| {
         let title = answer.status.canonical_reason().unwrap_or("Error");
         Bytes::from(format!("{} {title}: {}\n", answer.status.as_str(), answer.reason))
