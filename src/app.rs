@@ -62,7 +62,10 @@ pub fn main(cli: Cli) -> ExitCode {
 
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(future)
+    let result = runtime.block_on(future);
+    // Nothing that is left may keep the process alive: what had to be waited for has been.
+    runtime.shutdown_background();
+    result
 }
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {

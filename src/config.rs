@@ -156,39 +156,39 @@ pub enum HostOwnershipArg {
 #[command(next_help_heading = "Timeouts")]
 pub struct TimeoutArgs {
     /// From accept to the end of the TLS handshake.
-    #[arg(long, env = "HANDFAST_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = duration)]
     pub handshake_timeout: Duration,
 
     /// For a client to send a request's head.
-    #[arg(long, env = "HANDFAST_HEADER_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_HEADER_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub header_timeout: Duration,
 
     /// Longest gap while a client sends a request's body.
-    #[arg(long, env = "HANDFAST_BODY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_BODY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub body_timeout: Duration,
 
     /// How long a client connection is kept between two requests.
-    #[arg(long, env = "HANDFAST_KEEP_ALIVE", default_value = "75s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_KEEP_ALIVE", default_value = "75s", value_name = "TIME", value_parser = duration)]
     pub keep_alive: Duration,
 
     /// To connect to an endpoint.
-    #[arg(long, env = "HANDFAST_CONNECT_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_CONNECT_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub connect_timeout: Duration,
 
     /// Longest gap between two reads from an endpoint.
-    #[arg(long, env = "HANDFAST_READ_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_READ_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub read_timeout: Duration,
 
     /// Longest gap between two writes to an endpoint.
-    #[arg(long, env = "HANDFAST_SEND_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_SEND_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub send_timeout: Duration,
 
     /// After SIGTERM: how long to keep accepting while /readyz already fails, so that load balancers look away first.
-    #[arg(long, env = "HANDFAST_UNREADY_DELAY", default_value = "0s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_UNREADY_DELAY", default_value = "0s", value_name = "TIME", value_parser = duration)]
     pub unready_delay: Duration,
 
     /// After that: how long open connections may take to finish. A second signal ends the wait.
-    #[arg(long, env = "HANDFAST_DRAIN_TIMEOUT", default_value = "240s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_DRAIN_TIMEOUT", default_value = "240s", value_name = "TIME", value_parser = duration)]
     pub drain_timeout: Duration,
 }
 
@@ -200,7 +200,7 @@ pub struct LimitArgs {
     #[arg(long, env = "HANDFAST_MAX_CONNECTIONS", default_value_t = 16_384, value_name = "N")]
     pub max_connections: usize,
 
-    /// TLS handshakes in progress per worker; more are closed at once and counted as `overloaded`.
+    /// TLS handshakes in progress per worker, counted from the complete ClientHello; more are closed at once and counted as `overloaded`.
     #[arg(long, env = "HANDFAST_MAX_HANDSHAKES", default_value_t = 1_024, value_name = "N")]
     pub max_handshakes: usize,
 
@@ -319,6 +319,15 @@ fn namespaced_name(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A length of time. Longer than any program runs, it would overflow the clock.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 30s or 2m"))?;
+    match duration.as_secs() {
+        0..=2_147_483_647 => Ok(duration),
+        _ => Err("at most 68years".to_owned()),
+    }
+}
+
 /// An address to listen on.
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
@@ -372,6 +381,7 @@ mod tests {
         assert!(error(&["handfast", "run", "--default-tls-secret", "wild"]).contains("NAMESPACE/NAME"));
         assert!(error(&["handfast", "run", "--trusted-proxies", "10.0.0.0/99"]).contains("10.0.0.0/8"));
         assert!(error(&["handfast", "run", "--max-header-size", "1"]).contains("8KiB"));
+        assert!(error(&["handfast", "run", "--keep-alive", "500000000000y"]).contains("68years"));
         assert!(error(&["handfast", "run", "--http", "8080"]).contains("[::]:8080"));
         assert!(error(&["handfast", "run", "--workers", "0"]).contains("--workers"));
     }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::handshake::{Handshake, NotEstablished, handshake, linger};
+use super::handshake::{Handshake, NotEstablished, Slots, handshake, linger};
 use super::http::{self, Connection, HttpService, Security, TlsConnection};
 use super::proxy_protocol::{self, ProxyProtocolError};
 use super::stream::Prefixed;
@@ -38,7 +38,7 @@ use crate::tls::reason::Reason;
 pub struct WorkerSettings {
     /// Open client connections per worker; more are closed at once.
     pub max_connections: usize,
-    /// TLS handshakes in progress per worker; more are closed at once.
+    /// TLS handshakes in progress per worker, counted from the complete ClientHello; more are closed at once.
     pub max_handshakes: usize,
     /// From accept to the end of the TLS handshake.
     pub handshake_timeout: Duration,
@@ -94,7 +94,7 @@ impl Workers {
                 service: Arc::new(service()),
                 connections: TaskTracker::new(),
                 open: Arc::default(),
-                handshakes: Arc::default(),
+                handshakes: Arc::new(Slots::new(settings.max_handshakes)),
                 index,
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -124,7 +124,7 @@ struct Worker {
     /// Open connections of this worker.
     open: Arc<AtomicUsize>,
     /// Handshakes in progress on this worker.
-    handshakes: Arc<AtomicUsize>,
+    handshakes: Arc<Slots>,
     index: usize,
 }
 
@@ -227,10 +227,6 @@ impl Worker {
             record.fail(Reason::Overloaded, None);
             return;
         }
-        let Some(_slot) = Slot::take(&self.handshakes, self.settings.max_handshakes) else {
-            record.fail(Reason::Overloaded, None);
-            return;
-        };
         let Ok(mut arrived) = Arrived::new(stream, peer) else {
             // The connection is gone before it is ours: a probe.
             record.probe();
@@ -248,7 +244,8 @@ impl Worker {
             }
         }
         let Arrived { stream, received, client, peer, local } = arrived;
-        let established = match handshake(stream, received, &self.reader, self.settings.handshake_timeout).await {
+        let timeout = self.settings.handshake_timeout;
+        let established = match handshake(stream, received, &self.reader, &self.handshakes, timeout).await {
             Ok(established) => established,
             Err(NotEstablished::Probe) => return record.probe(),
             Err(NotEstablished::Failed(failure)) => {
@@ -263,11 +260,9 @@ impl Worker {
                     cause = failure.source.as_ref().map(tracing::field::display),
                     "A TLS handshake failed."
                 );
-                drop(_slot);
                 return linger(failure.io).await;
             }
         };
-        drop(_slot);
         record.complete(&established);
         let Handshake { stream, server_name, host, tls, version, http2, resumed: _, hello } = established;
         // Nobody asks for the bytes of a hello that led to a connection.
@@ -344,25 +339,6 @@ impl Drop for ConnectionGuard {
         if std::thread::panicking() {
             self.metrics.panics.inc();
         }
-    }
-}
-
-/// One of a limited number of places.
-struct Slot(Arc<AtomicUsize>);
-
-impl Slot {
-    fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
-        if taken.fetch_add(1, Ordering::Relaxed) >= limit {
-            taken.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Self(taken.clone()))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -454,14 +454,26 @@ fn too_many_handshakes_are_closed_and_counted() {
     let backend = Backend::start("one");
     let args = ["--workers", "1", "--max-handshakes", "2"];
     let server = Server::start(&shop(backend.address), &args);
-    let waiting: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(server.https).unwrap()).collect();
-    server.wait_for_metric("handfast_tls_connections_accepted_total", &[], 2.0);
-    let mut refused = TcpStream::connect(server.https).unwrap();
-    assert_eq!(refused.read(&mut [0; 8]).unwrap_or(0), 0);
+    // Clients that say hello and nothing else.
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
+    let hello = || {
+        let name = ServerName::try_from("shop.test").unwrap();
+        let mut client = rustls::ClientConnection::new(config.clone(), name).unwrap();
+        let mut stream = TcpStream::connect(server.https).unwrap();
+        client.write_tls(&mut stream).unwrap();
+        stream
+    };
+    let mut waiting = [hello(), hello()];
+    for stream in &mut waiting {
+        stream.read_exact(&mut [0; 5]).unwrap();
+    }
+    assert_eq!(hello().read(&mut [0; 8]).unwrap_or(0), 0);
     let labels = [r#"blame="server""#, r#"reason="overloaded""#];
     server.wait_for_metric("handfast_tls_handshake_failures_total", &labels, 1.0);
     drop(waiting);
-    server.wait_for_metric("handfast_tls_probes_total", &[], 2.0);
+    server.wait_for_metric("handfast_tls_handshake_failures_total", &[r#"reason="closed-after-certificate""#], 2.0);
     assert_eq!(curl(&server, "shop.test", "/", &["-o", "/dev/null"]).1, 0);
 }
 
