@@ -248,7 +248,7 @@ fn nearest(name: &str) -> Option<&'static str> {
 }
 
 /// Insertions, deletions and substitutions between two names (Levenshtein), over the first 64 bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
+pub(crate) fn edit_distance(a: &str, b: &str) -> usize {
     let [a, b] = [a, b].map(|text| &text.as_bytes()[..text.len().min(64)]);
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {

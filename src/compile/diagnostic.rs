@@ -171,6 +171,17 @@ pub enum Problem {
         /// What is wrong.
         error: String,
     },
+    /// All manifests of a directory disappeared at once, which is an accident more often than a wish.
+    #[error("all manifests vanished at once: what they held is kept until the directory has stayed empty for 30 s")]
+    ManifestsVanished,
+    /// A kind that is written almost as one that is used.
+    #[error("kind {kind} is not known, so the document is ignored: is {meant} meant?")]
+    MisspeltKind {
+        /// As written.
+        kind: String,
+        /// The kind that is used.
+        meant: &'static str,
+    },
     /// The default certificate is wanted, and there is none that can be served.
     #[error("the default certificate is asked for, and there is none that can be served")]
     NoDefaultCertificate,
@@ -179,6 +190,18 @@ pub enum Problem {
     NoEndpoints {
         /// The port as the Ingress names it.
         port: String,
+    },
+    /// A directory without a single manifest.
+    #[error("no manifests (*.yaml, *.yml or *.json) in the directory{}", not_read(folders))]
+    NoManifests {
+        /// Its sub-directories, which are not read.
+        folders: Vec<String>,
+    },
+    /// A file that is taken over without its removals, since something in it is broken.
+    #[error("a document is broken or cut off, so nothing is removed; kept from before: {}", shortened(objects))]
+    ObjectsKept {
+        /// Objects that the file held before and does not hold now.
+        objects: Vec<String>,
     },
     /// An Ingress of another controller.
     #[error("it belongs to {}, not to this controller, and is not served", describe_class(class))]
@@ -286,6 +309,20 @@ pub enum Problem {
     },
 }
 
+/// Names for a message: all, or the first ones and how many more.
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn not_read(folders: &[String]) -> String {
+    if folders.is_empty() { String::new() } else { format!("; sub-directories are not read: {}", shortened(folders)) }
+}
+
 /// Why a backend of an Ingress names no Service port.
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadBackend {
@@ -347,8 +384,12 @@ impl Problem {
         "external-name-not-allowed",
         "host-owned-elsewhere",
         "invalid-document",
+        "manifests-vanished",
+        "misspelt-kind",
         "no-default-certificate",
         "no-endpoints",
+        "no-manifests",
+        "objects-kept",
         "other-class",
         "path-conflict",
         "resource-backend",
@@ -362,6 +403,7 @@ impl Problem {
         "unknown-field",
         "unknown-ingress-class",
         "unknown-kind",
+        "unreadable-directory",
         "unreadable-file",
         "unsupported-annotation",
     ];
@@ -385,8 +427,12 @@ impl Problem {
             Problem::ExternalNameNotAllowed => "external-name-not-allowed",
             Problem::HostOwnedElsewhere { .. } => "host-owned-elsewhere",
             Problem::InvalidDocument { .. } => "invalid-document",
+            Problem::ManifestsVanished => "manifests-vanished",
+            Problem::MisspeltKind { .. } => "misspelt-kind",
             Problem::NoDefaultCertificate => "no-default-certificate",
             Problem::NoEndpoints { .. } => "no-endpoints",
+            Problem::NoManifests { .. } => "no-manifests",
+            Problem::ObjectsKept { .. } => "objects-kept",
             Problem::OtherClass { .. } => "other-class",
             Problem::PathConflict { .. } => "path-conflict",
             Problem::ResourceBackend { .. } => "resource-backend",
@@ -420,6 +466,7 @@ impl Problem {
             | Problem::ExternalNameNotAllowed
             | Problem::HostOwnedElsewhere { .. }
             | Problem::InvalidDocument { .. }
+            | Problem::ManifestsVanished
             | Problem::NoDefaultCertificate
             | Problem::ResourceBackend { .. }
             | Problem::RestrictingAnnotation { .. }
@@ -432,6 +479,9 @@ impl Problem {
             | Problem::ConflictingSecrets { .. }
             | Problem::DuplicateObject { .. }
             | Problem::DuplicateTlsHost { .. }
+            | Problem::MisspeltKind { .. }
+            | Problem::NoManifests { .. }
+            | Problem::ObjectsKept { .. }
             | Problem::PathConflict { .. }
             | Problem::TlsWithoutHost { .. }
             | Problem::UnknownAnnotation { .. }
@@ -485,6 +535,12 @@ impl Problem {
             Problem::InvalidDocument { .. } => {
                 "correct the document; `kubectl apply --dry-run=server` names the field as well"
             }
+            Problem::ManifestsVanished => {
+                "restore the manifests, or mount their volume again; delete files one by one to take effect at once"
+            }
+            Problem::MisspeltKind { meant, .. } => {
+                return format!("write kind: {meant}, or move the document out of the directory");
+            }
             Problem::NoDefaultCertificate => {
                 "name a Secret in spec.tls, or start with --default-tls-secret NAMESPACE/NAME and a usable Secret"
             }
@@ -493,6 +549,12 @@ impl Problem {
             }
             Problem::OtherClass { .. } => {
                 "nothing, if another controller serves it; otherwise set spec.ingressClassName: handfast, or name its class with --ingress-class"
+            }
+            Problem::NoManifests { .. } => {
+                "name the directory that holds the manifests, or put files with these endings into it"
+            }
+            Problem::ObjectsKept { .. } => {
+                "complete and correct the file: what a version without broken documents leaves out is removed"
             }
             Problem::PathConflict { .. } => "delete one of the two rules, or change its path",
             Problem::ResourceBackend { .. } => "use a Service as backend",
@@ -511,16 +573,26 @@ impl Problem {
                 "give the rule a host, or start with --default-tls-secret to choose the default certificate"
             }
             Problem::UnknownAnnotation { .. } => "correct the name, or delete the annotation",
+            Problem::UnknownField { name } if name.ends_with(".backend.serviceName") => {
+                "networking.k8s.io/v1 has service.name in its place: write backend.service.name"
+            }
+            Problem::UnknownField { name } if name.ends_with(".backend.servicePort") => {
+                "networking.k8s.io/v1 has service.port in its place: write backend.service.port.number or .name"
+            }
+            Problem::UnknownField { name } if name.starts_with("Ingress ") && name.ends_with(" spec.backend") => {
+                "networking.k8s.io/v1 has spec.defaultBackend in its place"
+            }
             Problem::UnknownField { .. } => "correct the field's name or indentation, or delete it",
             Problem::UnknownIngressClass { .. } => {
                 "create the IngressClass with spec.controller handfast.dev/ingress-controller, or correct ingressClassName"
             }
+            Problem::UnknownKind { kind } if kind == "v1 Endpoints" => "write an EndpointSlice (discovery.k8s.io/v1)",
             Problem::UnknownKind { .. } => "nothing, if the object is meant for another program",
             Problem::UnreadableDirectory { .. } => {
                 "restore the directory or its permissions; until then its last content is served"
             }
             Problem::UnreadableFile { .. } => {
-                "make the file readable YAML or JSON; until then its last good content is served"
+                "make the file readable YAML or JSON, or delete it if nothing in it is needed"
             }
             Problem::UnsupportedAnnotation { .. } => "delete the annotation, if the host works without it",
         };
@@ -566,5 +638,48 @@ impl fmt::Display for Diagnostic {
             write!(f, " ({})", self.effect.code())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_codes_has_every_code() {
+        let source = include_str!("diagnostic.rs");
+        let (_, body) = source.split_once("pub fn code(&self)").unwrap();
+        let (body, _) = body.split_once("pub fn severity").unwrap();
+        let mut codes: Vec<&str> =
+            body.lines().filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\",")).collect();
+        codes.sort_unstable();
+        assert_eq!(codes, Problem::CODES);
+    }
+
+    #[test]
+    fn long_lists_of_names_are_shortened() {
+        let names: Vec<String> = (1..=7).map(|index| index.to_string()).collect();
+        assert_eq!(
+            (shortened(&names[..5]), shortened(&names)),
+            ("1, 2, 3, 4, 5".into(), "1, 2, 3, 4, 5 and 2 more".into())
+        );
+    }
+
+    #[test]
+    fn fields_of_the_first_ingress_versions_are_translated() {
+        for (name, expected) in [
+            ("Ingress a/b spec.rules[0].http.paths[0].backend.serviceName", "backend.service.name"),
+            ("Ingress a/b spec.rules[0].http.paths[0].backend.servicePort", "backend.service.port.number"),
+            ("Ingress a/b spec.backend", "spec.defaultBackend"),
+        ] {
+            let remedy = Problem::UnknownField { name: name.into() }.remedy();
+            assert!(remedy.contains(expected), "{remedy}");
+        }
+    }
+
+    #[test]
+    fn no_remedy_claims_what_only_the_effect_knows() {
+        let remedy = Problem::UnreadableFile { error: String::new() }.remedy();
+        assert!(!remedy.contains("served"), "{remedy}");
     }
 }

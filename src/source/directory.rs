@@ -5,10 +5,10 @@
 //! Sub-directories are not read, nor are hidden files and editors' backups. Files may be symbolic links, which is how
 //! Kubernetes mounts a ConfigMap (`shop.yaml` → `..data/shop.yaml`, where `..data` is swapped as a whole).
 //!
-//! **Nothing is lost by accident.** A file that cannot be read or parsed keeps the objects it had; so does a document
-//! of an object that turned invalid, and so does everything if the directory itself vanishes. A file that turns empty
-//! is believed only after a while, because `command > DIR/file.yaml` empties it first. Only a file that is gone, or a
-//! document that is gone from a file that parses, takes objects away.
+//! **Nothing is lost by accident.** A file that cannot be read, is empty or is broken in one place keeps the objects it
+//! had, and so does everything if the directory itself vanishes. A file is read when its writer closed it. If all files
+//! vanish at once, or the directory is another one, what is missing is given up only after [`GONE_PATIENCE`]. Only a
+//! file that is gone, or a document that is gone from a file whose other documents are fine, takes objects away.
 //!
 //! **Any notification means "look again".** Notifications are lost by overflow, by network file systems and when the
 //! directory is replaced; so they only say when to look, and every look reads all files. What did not change is found
@@ -16,7 +16,10 @@
 //!
 //! All of it runs in one thread, which ends when the [`Events`] are dropped.
 
-use std::collections::BTreeMap;
+mod file;
+mod writers;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -26,21 +29,26 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest::{SHA256, digest};
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tracing::warn;
 
-use crate::compile::{Change, Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope};
+use crate::compile::{Change, Diagnostic, Effect, Kind, ObjectKey, Problem, Scope};
 
-use super::manifest::{self, Manifest};
+use super::manifest::has_ending;
 use super::{Event, Events, SourceError};
+
+use file::FileState;
+use writers::{QUIET, Writers};
 
 /// Largest file that is read.
 pub const FILE_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// How often names and times are looked at when no notification comes.
 pub const POLL: Duration = Duration::from_secs(2);
+
+/// How long everything is kept after all manifests vanished, while the directory stays empty.
+pub const GONE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts watching a directory.
 pub fn open(path: &Path) -> Result<Events, SourceError> {
@@ -77,18 +85,19 @@ fn spawn(path: &Path) -> Result<(Events, JoinHandle<()>), SourceError> {
     Ok((Events::new(receiver, StopOnDrop(waker)), thread))
 }
 
-/// No notification for this long: whoever writes to the directory is done.
-const QUIET: Duration = Duration::from_millis(200);
-
 /// Longest wait for quiet.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a file must be empty until it is believed.
-const EMPTY_GRACE: Duration = Duration::from_secs(3);
+/// After a directory was replaced by another: its files are complete if none came or went for this long.
+const RETURN_QUIET: Duration = Duration::from_secs(2);
 
 enum Wake {
     /// Something changed. `lost` says that the watched directory itself did, so that the watch may be dead.
     Changed { lost: bool },
+    /// Somebody wrote to this file, and will close it.
+    Opened(String),
+    /// A writer closed this file, or it is another one now.
+    Closed(String),
     /// Nobody listens any more.
     Stop,
 }
@@ -110,24 +119,24 @@ fn run(mut directory: Directory, mut watch: Watch, wakes: &Receiver<Wake>, sende
     if !send(first.changes) || sender.blocking_send(Event::Synced).is_err() {
         return;
     }
-    let mut settled = first.settled;
+    let mut again = first.again;
     loop {
         // One of three things wakes us: a notification, the end of the listener, or the time to look.
-        let wait = if settled { POLL } else { QUIET };
-        match wakes.recv_timeout(wait) {
-            Ok(Wake::Changed { lost }) => watch.forget_if(lost),
+        match wakes.recv_timeout(again.unwrap_or(POLL)) {
             Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) if settled && directory.looks_the_same() => {
+            Ok(wake) => take_note(wake, &mut watch, &mut directory),
+            Err(RecvTimeoutError::Timeout) if again.is_none() && directory.looks_the_same() => {
                 watch.renew();
                 continue;
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
+        directory.notice(Instant::now());
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             match wakes.recv_timeout(QUIET) {
-                Ok(Wake::Changed { lost }) => watch.forget_if(lost),
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(wake) => take_note(wake, &mut watch, &mut directory),
                 Err(RecvTimeoutError::Timeout) => break,
             }
         }
@@ -137,7 +146,16 @@ fn run(mut directory: Directory, mut watch: Watch, wakes: &Receiver<Wake>, sende
         if !send(scan.changes) {
             return;
         }
-        settled = scan.settled;
+        again = scan.again;
+    }
+}
+
+fn take_note(wake: Wake, watch: &mut Watch, directory: &mut Directory) {
+    match wake {
+        Wake::Changed { lost } => watch.forget_if(lost),
+        Wake::Opened(name) => directory.writers.opened(&name, Instant::now()),
+        Wake::Closed(name) => directory.writers.closed(&name),
+        Wake::Stop => {}
     }
 }
 
@@ -153,14 +171,14 @@ impl Watch {
     fn start(path: &Path, waker: Sender<Wake>) -> Self {
         let directory = path.to_owned();
         let handler = move |event: notify::Result<notify::Event>| {
-            let lost = match &event {
+            let wake = match &event {
                 // Our own reading must not wake us.
                 Ok(event) if is_reading(event.kind) => return,
-                Ok(event) => event.kind.is_remove() && event.paths.contains(&directory),
-                Err(_) => true,
+                Ok(event) => wake(event, &directory),
+                Err(_) => Wake::Changed { lost: true },
             };
             // The thread is gone if this fails, and the watcher with it, soon.
-            let _ = waker.send(Wake::Changed { lost });
+            let _ = waker.send(wake);
         };
         let watcher = match notify::recommended_watcher(handler) {
             Ok(watcher) => Some(watcher),
@@ -197,6 +215,23 @@ fn is_reading(kind: EventKind) -> bool {
     }
 }
 
+/// Systems that tell when a writer closes a file.
+const TELLS_CLOSE: bool = cfg!(any(target_os = "android", target_os = "linux"));
+
+fn wake(event: &notify::Event, directory: &Path) -> Wake {
+    let name = match event.paths.as_slice() {
+        [path] if path != directory => path.file_name().map(|name| name.to_string_lossy().into_owned()),
+        _ => None,
+    };
+    match (event.kind, name.filter(|name| TELLS_CLOSE && is_manifest(name))) {
+        (EventKind::Modify(ModifyKind::Data(_)), Some(name)) => Wake::Opened(name),
+        (EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_), Some(name)) => {
+            Wake::Closed(name)
+        }
+        _ => Wake::Changed { lost: event.kind.is_remove() && event.paths.iter().any(|path| path == directory) },
+    }
+}
+
 /// A directory as it was last told.
 struct Directory {
     path: PathBuf,
@@ -205,53 +240,131 @@ struct Directory {
     complaints: Vec<Diagnostic>,
     /// Names and times at the last scan.
     look: Look,
+    /// The last directory that could be read; `None` before the first scan.
+    identity: Option<(u64, u64)>,
+    writers: Writers,
+    /// Set while files are missing that did not go one by one.
+    gone: Option<Gone>,
 }
 
-#[derive(Default)]
-struct FileState {
-    /// Hash of the content; `None` if it could not be read.
-    hash: Option<[u8; 32]>,
-    objects: Vec<Object>,
-    diagnostics: Vec<Diagnostic>,
-    empty_since: Option<Instant>,
+struct Gone {
+    /// What is there in their place.
+    names: Vec<Arc<str>>,
+    since: Instant,
 }
 
 struct Scan {
     changes: Vec<Change>,
-    /// False if some file was still being written; look again soon.
-    settled: bool,
+    /// When to look again even if nothing changes.
+    again: Option<Duration>,
 }
 
 impl Directory {
     fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), files: BTreeMap::new(), complaints: Vec::new(), look: Ok(Listing::default()) }
+        Self {
+            path: path.to_owned(),
+            files: BTreeMap::new(),
+            complaints: Vec::new(),
+            look: Ok(Listing::default()),
+            identity: None,
+            writers: Writers::default(),
+            gone: None,
+        }
     }
 
     fn looks_the_same(&self) -> bool {
         look(&self.path) == self.look
     }
 
+    /// Remembers what the files look like now, for the next scan to see which of them still change.
+    fn notice(&mut self, now: Instant) {
+        for (name, stamp) in look(&self.path).iter().flat_map(|listing| &listing.files) {
+            self.writers.see(name, *stamp, now);
+        }
+    }
+
     /// Reads everything, and says what is new since the last time.
     fn scan(&mut self, now: Instant) -> Scan {
-        let mut scan = Scan { changes: Vec::new(), settled: true };
-        self.look = look(&self.path);
-        let complaints = match &self.look {
-            Ok(_) => Vec::new(),
-            Err((_, error)) => vec![Diagnostic {
-                subject: ObjectKey::new(Kind::File, "", &self.path.to_string_lossy()),
-                field: Box::default(),
-                problem: Problem::UnreadableDirectory { error: error.clone() },
-                effect: Effect::LastGood,
-                hosts: Vec::new(),
-            }],
+        let mut scan = Scan { changes: Vec::new(), again: None };
+        let look = look(&self.path);
+        let is_first = self.identity.is_none();
+        let forget = look.as_ref().is_ok_and(|listing| self.may_forget(listing, now));
+        self.complain(&look, &mut scan);
+        if let Ok(listing) = &look {
+            self.read_files(listing, is_first, now, &mut scan);
+            // Last, so that an object that moves from one file to another is never missing in between.
+            if forget {
+                self.files.retain(|name, _| {
+                    let keep = listing.files.contains_key(name);
+                    if !keep {
+                        scan.changes.push(Change::Replace(Scope(name.clone()), Vec::new()));
+                        scan.changes.push(Change::Rejected(Scope(name.clone()), Vec::new()));
+                    }
+                    keep
+                });
+            } else {
+                scan.again.get_or_insert(POLL);
+            }
+        }
+        self.look = look;
+        scan
+    }
+
+    /// False if the files that are missing went in a way that suggests an accident.
+    fn may_forget(&mut self, listing: &Listing, now: Instant) -> bool {
+        let replaced = self.identity.replace(listing.directory).is_some_and(|before| before != listing.directory);
+        let mut missing =
+            self.files.iter().filter(|(name, file)| file.holds_objects() && !listing.files.contains_key(*name));
+        let (first, second) = (missing.next(), missing.next());
+        if first.is_none() {
+            self.gone = None;
+            return true;
+        }
+        if self.gone.is_none() && !replaced && !(second.is_some() && listing.files.is_empty()) {
+            return true;
+        }
+        let names: Vec<Arc<str>> = listing.files.keys().cloned().collect();
+        let patience = if names.is_empty() { GONE_PATIENCE } else { RETURN_QUIET };
+        let gone = match self.gone.take() {
+            Some(gone) if !replaced && gone.names == names => gone,
+            Some(_) | None => Gone { names, since: now },
         };
+        if now.saturating_duration_since(gone.since) >= patience {
+            return true;
+        }
+        self.gone = Some(gone);
+        false
+    }
+
+    /// What is wrong with the directory itself.
+    fn complain(&mut self, look: &Look, scan: &mut Scan) {
+        let found = match look {
+            Err((_, error)) => Some((Problem::UnreadableDirectory { error: error.clone() }, Effect::LastGood)),
+            Ok(listing) if !listing.files.is_empty() => None,
+            Ok(_) if self.gone.is_some() => Some((Problem::ManifestsVanished, Effect::LastGood)),
+            Ok(listing) => {
+                Some((Problem::NoManifests { folders: listing.folders.iter().cloned().collect() }, Effect::None))
+            }
+        };
+        let subject = ObjectKey::new(Kind::File, "", &self.path.to_string_lossy());
+        let diagnostic =
+            |(problem, effect)| Diagnostic { subject, field: Box::default(), problem, effect, hosts: Vec::new() };
+        let complaints: Vec<Diagnostic> = found.map(diagnostic).into_iter().collect();
         if self.complaints != complaints {
             self.complaints.clone_from(&complaints);
             // No file has this name.
             scan.changes.push(Change::Rejected(Scope(".".into()), complaints));
         }
-        let Ok(look) = &self.look else { return scan };
-        for (name, before) in &look.files {
+    }
+
+    fn read_files(&mut self, listing: &Listing, is_first: bool, now: Instant, scan: &mut Scan) {
+        self.writers.retain(|name| listing.files.contains_key(name));
+        for (name, before) in &listing.files {
+            // At the start there is nothing to lose, and somebody waits.
+            if !self.writers.are_done(name, *before, now) && !is_first {
+                scan.again = Some(QUIET);
+                continue;
+            }
             let path = self.path.join(&**name);
             let content = match read_file(&path) {
                 Ok(Some(content)) => Ok(content),
@@ -262,89 +375,12 @@ impl Directory {
                 Ok(None) => continue,
                 Err(error) => Err(error),
             };
-            let file = self.files.entry(name.clone()).or_default();
-            // Half of a file can be valid. Where there is something to lose, wait for the whole.
-            if !file.objects.is_empty() && stamp(&path) != *before {
-                scan.settled = false;
+            if !self.writers.take(name, now, stamp(&path)) && !is_first {
+                scan.again = Some(QUIET);
                 continue;
             }
-            scan.settled &= file.update(&Scope(name.clone()), content, now, &mut scan.changes);
+            self.files.entry(name.clone()).or_default().update(&Scope(name.clone()), content, &mut scan.changes);
         }
-        // Last, so that an object that moves from one file to another is never missing in between.
-        self.files.retain(|name, _| {
-            let keep = look.files.contains_key(name);
-            if !keep {
-                scan.changes.push(Change::Replace(Scope(name.clone()), Vec::new()));
-                scan.changes.push(Change::Rejected(Scope(name.clone()), Vec::new()));
-            }
-            keep
-        });
-        scan
-    }
-}
-
-impl FileState {
-    /// False if the file seems to be in the middle of being written.
-    fn update(&mut self, scope: &Scope, content: Result<Vec<u8>, String>, now: Instant, out: &mut Vec<Change>) -> bool {
-        let (mut objects, mut diagnostics) = (None, Vec::new());
-        match content {
-            Err(error) => {
-                self.hash = None;
-                diagnostics.push(*manifest::unreadable(scope, &error));
-            }
-            Ok(content) if content.is_empty() && !self.objects.is_empty() => {
-                let since = *self.empty_since.get_or_insert(now);
-                if now.duration_since(since) < EMPTY_GRACE {
-                    return false;
-                }
-                self.hash = None;
-                objects = Some(Vec::new());
-            }
-            Ok(content) => {
-                self.empty_since = None;
-                let mut hash = [0; 32];
-                hash.copy_from_slice(digest(&SHA256, &content).as_ref());
-                if self.hash.replace(hash) == Some(hash) {
-                    return true;
-                }
-                match manifest::parse(scope, &content) {
-                    Ok(manifest) => {
-                        let kept = self.keep_last_good(manifest);
-                        objects = Some(kept.objects);
-                        diagnostics = kept.diagnostics;
-                    }
-                    Err(diagnostic) => diagnostics.push(*diagnostic),
-                }
-            }
-        }
-        match objects {
-            Some(objects) if objects != self.objects => {
-                self.objects.clone_from(&objects);
-                out.push(Change::Replace(scope.clone(), objects));
-            }
-            Some(_) => {}
-            None if self.objects.is_empty() => {}
-            None => diagnostics.iter_mut().for_each(|diagnostic| diagnostic.effect = Effect::LastGood),
-        }
-        if diagnostics != self.diagnostics {
-            self.diagnostics.clone_from(&diagnostics);
-            out.push(Change::Rejected(scope.clone(), diagnostics));
-        }
-        true
-    }
-
-    /// Adds the objects that this file had before and whose documents are broken now.
-    fn keep_last_good(&self, mut manifest: Manifest) -> Manifest {
-        for (index, key) in std::mem::take(&mut manifest.broken) {
-            if manifest.objects.iter().any(|object| object.key() == key) {
-                continue;
-            }
-            if let Some(object) = self.objects.iter().find(|object| object.key() == key) {
-                manifest.objects.push(object.clone());
-                manifest.diagnostics[index].effect = Effect::LastGood;
-            }
-        }
-        manifest
     }
 }
 
@@ -356,6 +392,8 @@ struct Listing {
     /// Device and inode.
     directory: (u64, u64),
     files: BTreeMap<Arc<str>, Option<Stamp>>,
+    /// Sub-directories, but for hidden ones.
+    folders: BTreeSet<String>,
 }
 
 /// What changes when a file does: device, inode, length, and times with their nanoseconds.
@@ -364,15 +402,20 @@ type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 fn look(path: &Path) -> Look {
     let text = |error: io::Error| (error.kind(), error.to_string());
     let metadata = fs::metadata(path).map_err(text)?;
-    let mut listing = Listing { directory: (metadata.dev(), metadata.ino()), files: BTreeMap::new() };
+    let mut listing = Listing { directory: (metadata.dev(), metadata.ino()), ..Listing::default() };
     for entry in fs::read_dir(path).map_err(text)? {
-        let name = entry.map_err(text)?.file_name();
+        let entry = entry.map_err(text)?;
+        let name = entry.file_name();
         let name = name.to_string_lossy();
-        if !is_manifest(&name) {
+        let path = path.join(&*name);
+        let may_be_folder = entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_symlink());
+        if may_be_folder && path.is_dir() {
+            if !name.starts_with('.') {
+                listing.folders.insert(name.into());
+            }
             continue;
         }
-        let path = path.join(&*name);
-        if path.is_dir() {
+        if !is_manifest(&name) {
             continue;
         }
         let stamp = stamp(&path);
@@ -389,7 +432,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 /// `.x.yaml.swp`, `x.yaml~` and `#x.yaml#` fail the test of the extension, `.#x.yaml` and `..data` that of the dot.
 fn is_manifest(name: &str) -> bool {
-    !name.starts_with(['.', '#']) && [".yaml", ".yml", ".json"].iter().any(|extension| name.ends_with(extension))
+    !name.starts_with(['.', '#']) && [".yaml", ".yml", ".json"].iter().any(|ending| has_ending(name, ending))
 }
 
 /// The content; `None` if there is no file; or why there is none to be had.
@@ -444,7 +487,7 @@ mod tests {
 
     #[test]
     fn hidden_files_backups_and_other_files_are_no_manifests() {
-        for name in ["shop.yaml", "shop.yml", "shop.json", "a.b.yaml"] {
+        for name in ["shop.yaml", "shop.yml", "shop.json", "a.b.yaml", "SHOP.YAML", "shop.Json"] {
             assert!(is_manifest(name), "{name}");
         }
         for name in [
@@ -463,23 +506,71 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_emptied_file_keeps_its_objects_until_it_has_been_empty_for_a_while() {
-        let mut file = FileState::default();
-        let scope = Scope("a.yaml".into());
-        let start = Instant::now();
-        let service = b"{apiVersion: v1, kind: Service, metadata: {name: a}}".to_vec();
-        let mut update = |content: &[u8], after: Duration| {
-            let mut changes = Vec::new();
-            let settled = file.update(&scope, Ok(content.to_vec()), start + after, &mut changes);
-            (settled, changes.len())
+    const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: a}}";
+
+    /// Files whose objects are taken away, then what is wrong with the directory.
+    fn outcome(scan: Scan) -> String {
+        let word = |change| match change {
+            Change::Replace(scope, objects) if objects.is_empty() => vec![format!("without {}", scope.0)],
+            Change::Replace(scope, _) => vec![format!("with {}", scope.0)],
+            Change::Rejected(_, diagnostics) => {
+                diagnostics.iter().map(|diagnostic| diagnostic.problem.code().to_owned()).collect()
+            }
+            Change::Delete(..) | Change::Upsert(..) => panic!("{change:?}"),
         };
-        assert_eq!(update(&service, Duration::ZERO), (true, 1));
-        assert_eq!(update(b"", Duration::from_secs(1)), (false, 0));
-        assert_eq!(update(&service, Duration::from_secs(2)), (true, 0));
-        assert_eq!(update(b"", Duration::from_secs(3)), (false, 0));
-        assert_eq!(update(b"", Duration::from_secs(5)), (false, 0));
-        assert_eq!(update(b"", Duration::from_secs(6)), (true, 1));
-        assert_eq!(update(&service, Duration::from_secs(7)), (true, 1));
+        scan.changes.into_iter().flat_map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    fn with_files(names: &[&str]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        names.iter().for_each(|name| fs::write(directory.path().join(name), SERVICE).unwrap());
+        directory
+    }
+
+    #[test]
+    fn what_vanishes_all_at_once_is_kept_for_a_while() {
+        let place = with_files(&["a.yaml", "b.yaml"]);
+        let mut directory = Directory::new(place.path());
+        let start = Instant::now();
+        let mut scan = |after: Duration| outcome(directory.scan(start + after));
+        assert_eq!(scan(Duration::ZERO), "with a.yaml with b.yaml");
+        fs::remove_file(place.path().join("a.yaml")).unwrap();
+        fs::remove_file(place.path().join("b.yaml")).unwrap();
+        assert_eq!(scan(Duration::from_secs(1)), "manifests-vanished");
+        assert_eq!(scan(Duration::from_secs(30)), "");
+        assert_eq!(scan(Duration::from_secs(31)), "no-manifests without a.yaml without b.yaml");
+    }
+
+    #[test]
+    fn files_that_are_deleted_one_by_one_act_at_once() {
+        let place = with_files(&["a.yaml", "b.yaml"]);
+        let mut directory = Directory::new(place.path());
+        let start = Instant::now();
+        directory.scan(start);
+        fs::remove_file(place.path().join("a.yaml")).unwrap();
+        assert_eq!(outcome(directory.scan(start)), "without a.yaml");
+        fs::remove_file(place.path().join("b.yaml")).unwrap();
+        assert_eq!(outcome(directory.scan(start)), "no-manifests without b.yaml");
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_another_is_believed_when_it_is_complete() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("manifests");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("a.yaml"), SERVICE).unwrap();
+        let mut directory = Directory::new(&path);
+        let start = Instant::now();
+        let mut scan = |after: Duration| outcome(directory.scan(start + after));
+        assert_eq!(scan(Duration::ZERO), "with a.yaml");
+        fs::rename(&path, parent.path().join("away")).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(scan(Duration::from_secs(1)), "manifests-vanished");
+        assert_eq!(scan(Duration::from_secs(20)), "");
+        // One manifest is no reason to give up the others that may be on their way.
+        fs::write(path.join("b.yaml"), SERVICE.replace("name: a", "name: b")).unwrap();
+        assert_eq!(scan(Duration::from_secs(40)), "");
+        assert_eq!(scan(Duration::from_secs(41)), "with b.yaml");
+        assert_eq!(scan(Duration::from_secs(42)), "without a.yaml");
     }
 }

@@ -9,8 +9,10 @@
 //! Hostile input costs bounded time and stack: the YAML library limits nodes and aliases, and the reader of documents
 //! limits depth after aliases are expanded.
 
+mod complete;
 mod document;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -24,6 +26,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::api::annotations::edit_distance;
 use crate::compile::{Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope, SecretObject};
 
 use document::Document;
@@ -38,6 +41,25 @@ pub struct Manifest {
     /// Documents that name an object and are not valid: where [`Manifest::diagnostics`] says so, and which object. Who
     /// has an older version of the object can keep it.
     pub broken: Vec<(usize, ObjectKey)>,
+    /// Objects that lack a part without which they do nothing, and which: the file may be cut off there.
+    pub incomplete: BTreeMap<ObjectKey, Incomplete>,
+    /// Some document is not valid, so that others may be hidden in or behind it.
+    pub damaged: bool,
+    /// Documents and items of lists, whatever they are.
+    pub documents: usize,
+    /// apiVersion and kind of the documents that are not used.
+    pub unknown: BTreeSet<String>,
+    /// The last document, if it is of an unknown kind and may be cut off: its apiVersion and kind.
+    pub cut: Option<String>,
+}
+
+/// What an object lacks.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Incomplete {
+    /// Where in the file, for people.
+    pub place: String,
+    /// What is missing.
+    pub error: String,
 }
 
 /// Parses a file. A scope that ends with `.json` is JSON, everything else is YAML.
@@ -53,10 +75,17 @@ pub fn parse(scope: &Scope, bytes: &[u8]) -> Result<Manifest, Box<Diagnostic>> {
         }
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let documents = if scope.0.ends_with(".json") { document::json(text) } else { document::yaml(text) };
-    let documents = documents.map_err(|error| unreadable(scope, &error))?;
+    let documents = if has_ending(&scope.0, ".json") { document::json(text) } else { document::yaml(text) };
+    let documents = documents.map_err(|error| {
+        let advice = if text.contains("{{") { TEMPLATE } else { "" };
+        unreadable(scope, &format!("{}{advice}", brief(&error)))
+    })?;
     let mut reader = ManifestReader { scope, place: String::new(), manifest: Manifest::default() };
+    let last = documents.len();
     for (index, Document { line, value }) in documents.into_iter().enumerate() {
+        if index + 1 == last {
+            reader.manifest.cut = cut(text, &value);
+        }
         let line = line.map(|line| format!(" (line {line})")).unwrap_or_default();
         reader.place = format!("document {}{line}", index + 1);
         reader.read(value);
@@ -64,12 +93,39 @@ pub fn parse(scope: &Scope, bytes: &[u8]) -> Result<Manifest, Box<Diagnostic>> {
     Ok(reader.manifest)
 }
 
+/// True if a file's name ends so, in any letter case.
+pub(super) fn has_ending(name: &str, ending: &str) -> bool {
+    let at = name.len().checked_sub(ending.len());
+    at.and_then(|at| name.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(ending))
+}
+
+const TEMPLATE: &str = "; it looks like a template: render it first (helm template …)";
+
+/// apiVersion and kind of a document of an unknown kind that may be the beginning of another: it names no object, its
+/// kind is the beginning of one that is used, or the text ends with its kind.
+fn cut(text: &str, document: &Value) -> Option<String> {
+    let field = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (field("apiVersion"), field("kind"));
+    let is_known = |kind: &str| kind == "List" || Form::of(kind.strip_suffix("List").unwrap_or(kind)).is_some();
+    if kind.is_empty() || is_known(kind) {
+        return None;
+    }
+    let names_no_object = document.pointer("/metadata/name").is_none_or(|name| !name.is_string());
+    let begins_a_known_kind = "List".starts_with(kind) || FORMS.iter().any(|form| form.kind.name().starts_with(kind));
+    let is_cut = names_no_object || begins_a_known_kind || text.trim_end().ends_with(kind);
+    is_cut.then(|| kind_text(api_version, kind))
+}
+
+fn kind_text(api_version: &str, kind: &str) -> String {
+    brief(format!("{api_version} {kind}").trim())
+}
+
 /// The diagnostic for a file of which nothing can be used.
 pub(super) fn unreadable(scope: &Scope, error: &str) -> Box<Diagnostic> {
     Box::new(Diagnostic {
         subject: ObjectKey::new(Kind::File, "", &scope.0),
         field: Box::default(),
-        problem: Problem::UnreadableFile { error: brief(error) },
+        problem: Problem::UnreadableFile { error: error.to_owned() },
         effect: Effect::RouteDropped,
         hosts: Vec::new(),
     })
@@ -85,6 +141,7 @@ struct ManifestReader<'a> {
 impl ManifestReader<'_> {
     /// One document, or one item of a list.
     fn read(&mut self, value: Value) {
+        self.manifest.documents += 1;
         let Value::Object(mut fields) = value else {
             let found = name_of_type(&value);
             return self.invalid(None, Effect::None, format!("it is {found}, not an object with apiVersion and kind"));
@@ -110,7 +167,20 @@ impl ManifestReader<'_> {
         if api_version != form.api_version {
             let found =
                 if api_version.is_empty() { "there is none".to_owned() } else { format!("it is {api_version:?}") };
-            return self.invalid(key, effect, format!("{subject}: apiVersion must be {:?}, {found}", form.api_version));
+            let changed = match form.kind {
+                Kind::Ingress if api_version.ends_with("/v1beta1") => {
+                    "; there, backend.serviceName and servicePort are backend.service.name and service.port.number"
+                }
+                Kind::EndpointSlice
+                | Kind::File
+                | Kind::Ingress
+                | Kind::IngressClass
+                | Kind::Other
+                | Kind::Secret
+                | Kind::Service => "",
+            };
+            let error = format!("{subject}: apiVersion must be {:?}, {found}{changed}", form.api_version);
+            return self.invalid(key, effect, error);
         }
         if form.kind == Kind::Secret {
             fold_string_data(&mut fields);
@@ -128,6 +198,10 @@ impl ManifestReader<'_> {
         }
         for path in unknown_fields(&value, &(form.text)(&object)) {
             self.report(Problem::UnknownField { name: format!("{subject} {path}") }, Effect::None);
+        }
+        if let Some(error) = complete::missing(&object) {
+            let incomplete = Incomplete { place: self.place.clone(), error: format!("{subject}: {error}") };
+            self.manifest.incomplete.insert(object.key(), incomplete);
         }
         self.manifest.objects.push(trim(object));
     }
@@ -156,7 +230,14 @@ impl ManifestReader<'_> {
     }
 
     fn unknown_kind(&mut self, api_version: &str, kind: &str) {
-        let kind = brief(format!("{api_version} {kind}").trim());
+        if let Some(form) = Form::almost(kind).filter(|_| !is_foreign(api_version)) {
+            // It is broken rather than unknown: its object may have been there before.
+            self.manifest.damaged = true;
+            let problem = Problem::MisspeltKind { kind: brief(kind), meant: form.kind.name() };
+            return self.report(problem, form.effect_of_loss());
+        }
+        let kind = kind_text(api_version, kind);
+        self.manifest.unknown.insert(kind.clone());
         self.report(Problem::UnknownKind { kind }, Effect::None);
     }
 
@@ -164,7 +245,9 @@ impl ManifestReader<'_> {
         if let Some(key) = key {
             self.manifest.broken.push((self.manifest.diagnostics.len(), key));
         }
-        self.report(Problem::InvalidDocument { error: brief(&error) }, effect);
+        self.manifest.damaged = true;
+        let advice = if error.contains("{{") { TEMPLATE } else { "" };
+        self.report(Problem::InvalidDocument { error: format!("{}{advice}", brief(&error)) }, effect);
     }
 
     fn report(&mut self, problem: Problem, effect: Effect) {
@@ -191,6 +274,12 @@ struct Form {
 impl Form {
     fn of(kind: &str) -> Option<&'static Form> {
         FORMS.iter().find(|form| form.kind.name() == kind)
+    }
+
+    /// The form whose kind differs by letter case or one edit only.
+    fn almost(kind: &str) -> Option<&'static Form> {
+        let is_near = |name: &str| name.eq_ignore_ascii_case(kind) || edit_distance(name, kind) == 1;
+        FORMS.iter().find(|form| is_near(form.kind.name()))
     }
 
     /// As `kubectl` does without `--namespace`; objects of the whole cluster have none.
@@ -465,7 +554,7 @@ fn name_of_type(value: &Value) -> &'static str {
 }
 
 /// One line of bounded length: messages end up in terminals, logs and Events.
-fn brief(text: &str) -> String {
+pub(super) fn brief(text: &str) -> String {
     const LIMIT: usize = 300;
     let mut line: String = text.chars().take(LIMIT).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.len() < text.len() {

@@ -30,8 +30,19 @@ fn each_case_compiles_to_what_stands_beside_it() {
 #[test]
 fn each_problem_appears_in_a_case() {
     // The sources report these, and their own tests show them.
-    let mut seen: BTreeSet<String> =
-        ["invalid-document", "unknown-field", "unknown-kind", "unreadable-file"].map(str::to_owned).into();
+    let mut seen: BTreeSet<String> = [
+        "invalid-document",
+        "manifests-vanished",
+        "misspelt-kind",
+        "no-manifests",
+        "objects-kept",
+        "unknown-field",
+        "unknown-kind",
+        "unreadable-directory",
+        "unreadable-file",
+    ]
+    .map(str::to_owned)
+    .into();
     for folder in folders() {
         for diagnostic in compile(&folder).diagnostics.iter() {
             let code = diagnostic.problem.code();

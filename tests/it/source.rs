@@ -90,6 +90,10 @@ fn write(directory: &TempDir, name: &str, content: impl AsRef<[u8]>) {
     fs::write(directory.path().join(name), content).unwrap();
 }
 
+fn no_manifests(path: &Path) -> String {
+    format!("warning: File {}: no manifests (*.yaml, *.yml or *.json) in the directory", path.display())
+}
+
 #[tokio::test]
 async fn everything_there_is_comes_before_synced() {
     let dir = directory();
@@ -145,8 +149,7 @@ async fn new_changed_renamed_and_deleted_files_are_told() {
     fs::rename(dir.path().join("a.yaml"), dir.path().join("b.yaml")).unwrap();
     told.until_it_is("b.yaml: Service default/a@3").await;
     fs::remove_file(dir.path().join("b.yaml")).unwrap();
-    told.until_it_is("").await;
-    assert_eq!(told.changes, 2, "a deleted file clears its objects and its complaints");
+    told.until_it_is(&no_manifests(dir.path())).await;
 }
 
 #[tokio::test]
@@ -315,4 +318,52 @@ fn a_source_that_cannot_start_says_what_to_do() {
     let error = start(&dir.path().join("a.yaml"));
     assert!(error.to_string().contains("a.yaml is not a directory: name the directory"), "{error}");
     assert!(directory::read(&missing).is_err());
+}
+
+#[tokio::test]
+async fn a_directory_without_manifests_is_named_with_what_is_not_read() {
+    let dir = directory();
+    fs::create_dir(dir.path().join("shop")).unwrap();
+    fs::create_dir(dir.path().join(".git")).unwrap();
+    write(&dir, "README.md", "x");
+    let mut told = Told::by(dir.path()).await;
+    assert_eq!(told.text(), no_manifests(dir.path()) + "; sub-directories are not read: shop");
+    let changes = directory::read(dir.path()).unwrap();
+    assert!(matches!(&changes[..], [Change::Rejected(_, all)] if all[0].problem.code() == "no-manifests"));
+    write(&dir, "SHOP.YAML", service("a", "1"));
+    told.until_it_is("SHOP.YAML: Service default/a@1").await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_beginning_of_a_file_is_not_taken_for_the_whole_while_its_writer_pauses() {
+    use std::io::Write as _;
+    let dir = directory();
+    write(&dir, "a.yaml", service("a", "1") + &service("b", "1"));
+    let mut told = Told::by(dir.path()).await;
+    let mut slow = fs::File::create(dir.path().join("a.yaml")).unwrap();
+    slow.write_all(service("a", "2").as_bytes()).unwrap();
+    // Two looks later, of which each saw the beginning.
+    for name in ["c", "d"] {
+        write(&dir, &format!("{name}.yaml"), service(name, "1"));
+        let text = told.until(|text| text.contains(&format!("default/{name}"))).await;
+        assert!(text.starts_with("a.yaml: Service default/a@1\na.yaml: Service default/b@1\n"), "{text}");
+    }
+    slow.write_all(service("b", "2").as_bytes()).unwrap();
+    drop(slow);
+    let text = told.until(|text| text.contains("@2")).await;
+    assert!(text.starts_with("a.yaml: Service default/a@2\na.yaml: Service default/b@2\n"), "{text}");
+}
+
+#[tokio::test]
+async fn an_emptied_file_keeps_its_objects_until_it_is_deleted() {
+    let dir = directory();
+    write(&dir, "a.yaml", service("a", "1"));
+    write(&dir, "b.yaml", service("b", "1"));
+    let mut told = Told::by(dir.path()).await;
+    write(&dir, "a.yaml", "");
+    let text = told.until(|text| text.contains("it is empty")).await;
+    assert!(text.starts_with("a.yaml: Service default/a@1\nb.yaml: Service default/b@1\nerror: "), "{text}");
+    fs::remove_file(dir.path().join("a.yaml")).unwrap();
+    told.until_it_is("b.yaml: Service default/b@1").await;
 }

@@ -35,7 +35,9 @@ pub(super) fn yaml(text: &str) -> Result<Vec<Document>, String> {
     let documents = serde_saphyr::from_multiple_with_options::<Spanned<Limited>>(text, options);
     let documents = documents.map_err(|error| {
         let line = error.location().map(|location| format!("line {}: ", location.line()));
-        format!("{}{}", line.unwrap_or_default(), without_position(&error.to_string()))
+        // The other formatter gives advice to programs that use the library.
+        let text = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+        format!("{}{}", line.unwrap_or_default(), without_position(&text))
     })?;
     let document = |document: Spanned<Limited>| Document {
         line: Some(document.referenced.line()).filter(|line| *line > 0),
@@ -193,6 +195,7 @@ mod tests {
         for error in
             [yaml("a: 1\nb:\n  c: 1\n  c: 2\n").unwrap_err(), json("{\"b\":\n\n{\"c\": 1, \"c\": 2}}").unwrap_err()]
         {
+            assert!(!error.contains("Policy") && !error.contains("Options"), "{error}");
             assert!(error.contains('c') && (error.starts_with("line 3: ") || error.starts_with("line 4: ")), "{error}");
         }
     }

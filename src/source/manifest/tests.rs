@@ -240,7 +240,8 @@ just text
                  document is ignored",
             "info: File shop.yaml document 3 (line 6): v1 ConfigMapList objects are not used: the document is ignored",
             "error: File shop.yaml document 4 (line 8): the document is not valid: Ingress default/a: apiVersion \
-                 must be \"networking.k8s.io/v1\", it is \"extensions/v1beta1\" (route-dropped)",
+                 must be \"networking.k8s.io/v1\", it is \"extensions/v1beta1\"; there, backend.serviceName and \
+                 servicePort are backend.service.name and service.port.number (route-dropped)",
             "error: File shop.yaml document 5 (line 10): the document is not valid: Secret default/a: apiVersion \
                  must be \"v1\", there is none",
             "error: File shop.yaml document 6 (line 12): the document is not valid: it has no kind",
@@ -331,4 +332,45 @@ metadata:
     let metadata = manifest.objects[0].metadata();
     assert_eq!(metadata.annotations.as_ref().unwrap().len(), 1);
     assert_eq!(metadata.managed_fields, None);
+}
+
+#[test]
+fn kinds_that_are_almost_ours_are_asked_about() {
+    check(
+        "
+{apiVersion: networking.k8s.io/v1, kind: ingress, metadata: {name: a}}
+---
+{apiVersion: v1, kind: Services, metadata: {name: a}}
+---
+{apiVersion: serving.knative.dev/v1, kind: service, metadata: {name: a}}
+---
+{apiVersion: v1, kind: Endpoints, metadata: {name: a}}
+",
+        &[
+            "warning: File shop.yaml document 1 (line 2): kind ingress is not known, so the document is ignored: is \
+                 Ingress meant? (route-dropped)",
+            "warning: File shop.yaml document 2 (line 4): kind Services is not known, so the document is ignored: is \
+                 Service meant? (route-dropped)",
+            "info: File shop.yaml document 3 (line 6): serving.knative.dev/v1 service objects are not used: the \
+                 document is ignored",
+            "info: File shop.yaml document 4 (line 8): v1 Endpoints objects are not used: the document is ignored",
+        ],
+    );
+    let manifest = parsed("{apiVersion: v1, kind: Endpoints, metadata: {name: a}}");
+    assert_eq!(manifest.diagnostics[0].problem.remedy(), "write an EndpointSlice (discovery.k8s.io/v1)");
+}
+
+#[test]
+fn templates_are_recognised() {
+    for text in [
+        "{{- if .Values.ingress }}\napiVersion: v1\n{{- end }}\n",
+        "apiVersion: v1\nkind: Service\nmetadata:\n  name: {{ .Release.Name }}\n",
+        "{apiVersion: v1, kind: Service, metadata: {name: '{{ .Release.Name }}'}}",
+    ] {
+        let problem = match parse(&Scope("shop.yaml".into()), text.as_bytes()) {
+            Ok(manifest) => manifest.diagnostics[0].problem.to_string(),
+            Err(diagnostic) => diagnostic.problem.to_string(),
+        };
+        assert!(problem.ends_with("; it looks like a template: render it first (helm template …)"), "{problem}");
+    }
 }
