@@ -3,8 +3,10 @@
 use std::fmt;
 
 use crate::snapshot::{BadHostName, BadPath, HostName};
+use crate::tls::about::About;
 use crate::tls::chain::Finding;
 
+use super::about;
 use super::objects::ObjectKey;
 
 pub use crate::tls::Severity;
@@ -324,41 +326,6 @@ pub enum BadAddress {
 }
 
 impl Problem {
-    /// Every code but those of [`Finding`], sorted.
-    pub const CODES: [&str; 31] = [
-        "bad-annotation",
-        "bad-backend",
-        "bad-endpoint",
-        "bad-external-name",
-        "bad-host",
-        "bad-path",
-        "bad-path-type",
-        "canary",
-        "conflicting-secrets",
-        "cross-namespace",
-        "duplicate-object",
-        "duplicate-tls-host",
-        "external-name-not-allowed",
-        "host-owned-elsewhere",
-        "invalid-document",
-        "no-default-certificate",
-        "no-endpoints",
-        "path-conflict",
-        "resource-backend",
-        "restricting-annotation",
-        "secret-not-found",
-        "service-not-found",
-        "service-port-not-found",
-        "tls-host-without-rule",
-        "tls-without-host",
-        "unknown-annotation",
-        "unknown-field",
-        "unknown-ingress-class",
-        "unknown-kind",
-        "unreadable-file",
-        "unsupported-annotation",
-    ];
-
     /// The stable kebab-case word in metrics, JSON and docs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -402,117 +369,22 @@ impl Problem {
     pub fn severity(&self) -> Severity {
         match self {
             Problem::Chain(finding) => finding.severity(),
-            Problem::BadAnnotation { .. }
-            | Problem::BadBackend { .. }
-            | Problem::BadEndpoint { .. }
-            | Problem::BadExternalName { .. }
-            | Problem::BadHost { .. }
-            | Problem::BadPath { .. }
-            | Problem::BadPathType { .. }
-            | Problem::ExternalNameNotAllowed
-            | Problem::HostOwnedElsewhere { .. }
-            | Problem::InvalidDocument { .. }
-            | Problem::NoDefaultCertificate
-            | Problem::ResourceBackend { .. }
-            | Problem::RestrictingAnnotation { .. }
-            | Problem::SecretNotFound { .. }
-            | Problem::ServiceNotFound { .. }
-            | Problem::ServicePortNotFound { .. }
-            | Problem::UnreadableDirectory { .. }
-            | Problem::UnreadableFile { .. } => Severity::Error,
-            Problem::Canary { .. }
-            | Problem::ConflictingSecrets { .. }
-            | Problem::DuplicateObject { .. }
-            | Problem::DuplicateTlsHost { .. }
-            | Problem::PathConflict { .. }
-            | Problem::TlsWithoutHost { .. }
-            | Problem::UnknownAnnotation { .. }
-            | Problem::UnknownField { .. }
-            | Problem::UnsupportedAnnotation { .. } => Severity::Warning,
-            Problem::CrossNamespace { .. }
-            | Problem::NoEndpoints { .. }
-            | Problem::TlsHostWithoutRule { .. }
-            | Problem::UnknownIngressClass { .. }
-            | Problem::UnknownKind { .. } => Severity::Info,
+            _ => about::about(self.code()).severity,
         }
     }
 
     /// What to do about it.
     pub fn remedy(&self) -> String {
-        let remedy = match self {
-            Problem::BadAnnotation { error, .. } => return format!("correct the value: {error}"),
-            Problem::BadBackend { .. } => {
-                "name one Service and one of its ports, by port.number (1 to 65535) or by port.name"
-            }
-            Problem::BadEndpoint { .. } => {
-                "give the endpoint the address and port of the pod or server that takes the traffic"
-            }
-            Problem::BadExternalName { .. } => "give externalName a public DNS name, or use a Service with endpoints",
-            Problem::BadHost { .. } => {
-                "write a DNS name, or '*.' and a DNS name; a rule for all hosts has no host field at all"
-            }
-            Problem::BadPath { .. } => {
-                "write a path that begins with '/', with valid percent escapes and no '..' above the root"
-            }
-            Problem::BadPathType { .. } => "write Exact, Prefix or ImplementationSpecific",
-            Problem::Canary { .. } => {
-                "delete the canary Ingress, or shift traffic in another way; the primary Ingress takes all requests"
-            }
-            Problem::Chain(finding) => return finding.remedy(),
-            Problem::ConflictingSecrets { .. } => {
-                "name the same Secret in all Ingresses of the host, or leave the tls entry to the oldest"
-            }
-            Problem::CrossNamespace { .. } => {
-                "nothing, if both teams know; --host-ownership namespace gives a host to one namespace"
-            }
-            Problem::DuplicateObject { .. } => "delete one of the definitions, or give it another name",
-            Problem::DuplicateTlsHost { .. } => "list each host in one tls entry",
-            Problem::ExternalNameNotAllowed => {
-                "start with --allow-external-name if everybody who may create Services may choose where traffic goes"
-            }
-            Problem::HostOwnedElsewhere { .. } => {
-                "use another host, or ask the owning namespace for a rule; --host-ownership merge shares hosts"
-            }
-            Problem::InvalidDocument { .. } => {
-                "correct the document; `kubectl apply --dry-run=server` names the field as well"
-            }
-            Problem::NoDefaultCertificate => {
-                "name a Secret in spec.tls, or start with --default-tls-secret NAMESPACE/NAME and a usable Secret"
-            }
-            Problem::NoEndpoints { .. } => {
-                "look at the pods behind the Service: the selector, the readiness probe, and the port's name in the EndpointSlice"
-            }
-            Problem::PathConflict { .. } => "delete one of the two rules, or change its path",
-            Problem::ResourceBackend { .. } => "use a Service as backend",
-            Problem::RestrictingAnnotation { .. } => {
-                "delete the annotation if the route may be open without it; until then its routes answer 503"
-            }
-            Problem::SecretNotFound { .. } => {
-                "create the Secret in this namespace, or correct its name; with cert-manager, look at the Certificate's events"
-            }
-            Problem::ServiceNotFound { .. } => "create the Service in the Ingress's namespace, or correct its name",
-            Problem::ServicePortNotFound { .. } => {
-                "name a port as the Service lists it under spec.ports, by its port number or its name"
-            }
-            Problem::TlsHostWithoutRule { .. } => "add a rule for the host, or delete it from spec.tls",
-            Problem::TlsWithoutHost { .. } => {
-                "give the rule a host, or start with --default-tls-secret to choose the default certificate"
-            }
-            Problem::UnknownAnnotation { .. } => "correct the name, or delete the annotation",
-            Problem::UnknownField { .. } => "correct the field's name or indentation, or delete it",
-            Problem::UnknownIngressClass { .. } => {
-                "create the IngressClass with spec.controller handfast.dev/ingress-controller, or correct ingressClassName"
-            }
-            Problem::UnknownKind { .. } => "nothing, if the object is meant for another program",
-            Problem::UnreadableDirectory { .. } => {
-                "restore the directory or its permissions; until then its last content is served"
-            }
-            Problem::UnreadableFile { .. } => {
-                "make the file readable YAML or JSON; until then its last good content is served"
-            }
-            Problem::UnsupportedAnnotation { .. } => "delete the annotation, if the host works without it",
-        };
-        remedy.to_owned()
+        match self {
+            Problem::BadAnnotation { error, .. } => format!("correct the value: {error}"),
+            Problem::Chain(finding) => finding.remedy(),
+            _ => about::about(self.code()).remedy.to_owned(),
+        }
+    }
+
+    /// Every code but those of [`Finding`] with what is to be said about it, sorted by code.
+    pub fn all() -> impl Iterator<Item = &'static About> {
+        about::ROWS.iter()
     }
 }
 

@@ -54,6 +54,17 @@ pub fn read(path: &Path) -> Result<Vec<Change>, SourceError> {
     Ok(directory.scan(Instant::now()).changes)
 }
 
+/// The objects of one text, as if it were the only file of a directory.
+pub fn read_one(name: &str, content: &[u8]) -> Vec<Change> {
+    let scope = Scope(name.into());
+    match manifest::parse(&scope, content) {
+        Ok(Manifest { objects, diagnostics, .. }) => {
+            vec![Change::Replace(scope.clone(), objects), Change::Rejected(scope, diagnostics)]
+        }
+        Err(diagnostic) => vec![Change::Rejected(scope, vec![*diagnostic])],
+    }
+}
+
 fn check(path: &Path) -> Result<(), SourceError> {
     match fs::read_dir(path) {
         Ok(_) => Ok(()),

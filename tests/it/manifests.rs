@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use handfast::compile::{Object, SecretObject};
 use handfast::demo::pki::{Authority, Issued, KeyType};
+use handfast::tls::chain::TrustAnchors;
 use rustls::pki_types::UnixTime;
 use serde_json::Value;
 
@@ -56,8 +57,16 @@ fn substitute(value: &mut Value) {
     }
 }
 
+static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new("Test", at(NOW)).unwrap());
+
+/// Public roots, and the root of all certificates, as if --trust-anchors named it.
+pub(crate) fn trust_anchors() -> Arc<TrustAnchors> {
+    static ANCHORS: LazyLock<Arc<TrustAnchors>> =
+        LazyLock::new(|| Arc::new(TrustAnchors::public().with_file(AUTHORITY.root().as_bytes()).unwrap()));
+    ANCHORS.clone()
+}
+
 fn certificate(what: &str, names: &str) -> String {
-    static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new("Test", at(NOW)).unwrap());
     static ISSUED: LazyLock<Mutex<HashMap<String, Issued>>> = LazyLock::new(Mutex::default);
     let mut cache = ISSUED.lock().unwrap();
     let issued = cache.entry(names.to_owned()).or_insert_with(|| {
