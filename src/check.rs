@@ -249,11 +249,19 @@ fn verdict(diagnostics: &[&Diagnostic]) -> Verdict {
 /// The chain that a host is served with, if something is wrong with it.
 fn tree(host: &VirtualHost, diagnostics: &[&Diagnostic]) -> String {
     let HostTls::Terminate(tls) = &host.tls else { return String::new() };
-    let of_chain = |diagnostic: &&Diagnostic| match &diagnostic.problem {
-        Problem::Chain(finding) => Some(finding.clone()),
-        _ => None,
+    // A Secret that is not served has no place in the tree of the one that is.
+    let is_served = |subject: &ObjectKey| {
+        let replaced = |effect| matches!(effect, Effect::Default | Effect::HostRefused | Effect::LastGood);
+        !diagnostics.iter().any(|diagnostic| diagnostic.subject == *subject && replaced(diagnostic.effect))
     };
-    let chain: Vec<ChainFinding> = diagnostics.iter().filter_map(of_chain).collect();
+    let mut chain: Vec<&ChainFinding> = Vec::new();
+    for diagnostic in diagnostics {
+        if let Problem::Chain(finding) = &diagnostic.problem
+            && is_served(&diagnostic.subject)
+        {
+            chain.push(finding);
+        }
+    }
     if chain.is_empty() || tls.summary.outline.path.is_empty() {
         return String::new();
     }

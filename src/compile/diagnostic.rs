@@ -367,19 +367,21 @@ impl Problem {
 
     /// How bad it is. Severity never decides what is served.
     pub fn severity(&self) -> Severity {
-        match self {
-            Problem::Chain(finding) => finding.severity(),
-            _ => about::about(self.code()).severity,
+        if let Problem::Chain(finding) = self {
+            return finding.severity();
         }
+        about::about(self.code()).severity
     }
 
     /// What to do about it.
     pub fn remedy(&self) -> String {
-        match self {
-            Problem::BadAnnotation { error, .. } => format!("correct the value: {error}"),
-            Problem::Chain(finding) => finding.remedy(),
-            _ => about::about(self.code()).remedy.to_owned(),
+        if let Problem::Chain(finding) = self {
+            return finding.remedy();
         }
+        if let Problem::BadAnnotation { error, .. } = self {
+            return format!("correct the value: {error}");
+        }
+        about::about(self.code()).remedy.to_owned()
     }
 
     /// Every code but those of [`Finding`] with what is to be said about it, sorted by code.

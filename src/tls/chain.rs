@@ -46,6 +46,7 @@ pub use outline::{Link, Note, Outline, OutlineEnd, Role};
 /// key matching the leaf.
 pub struct Credential {
     certified: Arc<CertifiedKey>,
+    /// Its certificates are those of `certified`.
     chain: Chain,
 }
 
@@ -96,8 +97,10 @@ impl Credential {
         Loaded { credential: Some(credential), findings }
     }
 
-    fn new(chain: Chain, key: Arc<dyn SigningKey>) -> Self {
-        Self { certified: Arc::new(CertifiedKey::new(chain.certificates.clone(), key)), chain }
+    fn new(mut chain: Chain, key: Arc<dyn SigningKey>) -> Self {
+        // Once, not twice: there may be ten thousand.
+        let certificates = std::mem::take(&mut chain.certificates);
+        Self { certified: Arc::new(CertifiedKey::new(certificates, key)), chain }
     }
 
     /// What is wrong at this time, for each certificate of the served chain.
@@ -113,7 +116,7 @@ impl Credential {
 
     /// The chain without its key.
     pub fn into_chain(self) -> Chain {
-        self.chain
+        Chain { certificates: self.certified.cert.clone(), ..self.chain }
     }
 
     /// The served chain, leaf first.

@@ -107,7 +107,7 @@ fn compile(folder: &Path) -> Compiled {
 
 /// What is served, then what is reported with the hosts that it touches.
 fn describe(compiled: &Compiled) -> String {
-    let mut text = without_fingerprints(&compiled.snapshot.render());
+    let mut text = compiled.snapshot.render();
     for diagnostic in compiled.diagnostics.iter() {
         writeln!(text, "\n{diagnostic}\n  {}: {}", diagnostic.problem.code(), diagnostic.problem.remedy()).unwrap();
         if !diagnostic.hosts.is_empty() {
@@ -118,12 +118,25 @@ fn describe(compiled: &Compiled) -> String {
     if let Some(time) = compiled.recompile_at {
         writeln!(text, "\nrecompile in {}s", time.as_secs() - NOW).unwrap();
     }
-    text
+    without_what_varies(&text)
 }
 
-/// Certificates are made anew each time; nothing else in a rendering is 64 letters long and hexadecimal.
-fn without_fingerprints(text: &str) -> String {
-    let is_fingerprint = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let words = text.split_inclusive([' ', '\n']);
-    words.map(|word| if is_fingerprint(word.trim_end()) { "[fingerprint] " } else { word }).collect()
+/// Certificates are made anew each time, with new keys and signatures of varying length.
+fn without_what_varies(text: &str) -> String {
+    let is_hexadecimal = |word: &str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut last = "";
+    let mut mask = |word: &str| {
+        let bare = word.trim_end().trim_end_matches(',');
+        let masked = match bare.len() {
+            64 if is_hexadecimal(bare) => word.replace(bare, "[fingerprint]"),
+            40 if is_hexadecimal(bare) => word.replace(bare, "[key]"),
+            _ if last == "has" && bare.parse::<u64>().is_ok_and(|number| number > 3_000) => {
+                word.replace(bare, "[size]")
+            }
+            _ => word.to_owned(),
+        };
+        last = if bare == "has" { "has" } else { "" };
+        masked
+    };
+    text.split_inclusive([' ', '\n']).map(&mut mask).collect()
 }

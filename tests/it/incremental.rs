@@ -258,6 +258,25 @@ fn time_alone_changes_what_is_said_and_never_what_is_served() {
 }
 
 #[test]
+fn a_changed_ca_crt_is_judged_anew_and_never_served() {
+    let secret = |ca_crt: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Secret, metadata: {{name: tls, namespace: default}},
+               stringData: {{tls.crt: $CRT(ca-crt), tls.key: $KEYOF(ca-crt), ca.crt: {ca_crt}}}}}\n---\n"
+        )
+    };
+    let mut compiler = Compiler::new(directory());
+    upsert(&mut compiler, &(ingress("shop", "shop.example.com", "tls", "web") + &secret("''")));
+    upsert(&mut compiler, &(service("web") + &slice("web-1", "web", "10.0.0.1")));
+    let without = compiler.compile(at(NOW));
+    assert_eq!(codes(&without), ["unanchored"]);
+    upsert(&mut compiler, &secret("$CA(ca-crt)"));
+    let with = compiler.compile(at(NOW));
+    assert_eq!(codes(&with), [""; 0]);
+    assert_eq!(tls_of(&with, "shop.example.com").summary.chain_length, 2);
+}
+
+#[test]
 fn a_change_of_a_class_rebuilds_the_ingresses_that_asked_for_it() {
     let class = |name: &str, controller: &str| {
         format!(

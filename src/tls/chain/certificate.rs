@@ -177,10 +177,12 @@ impl Certificate {
             ParsedExtension::SCT(_) => self.is_public = true,
             ParsedExtension::AuthorityInfoAccess(access) => {
                 let issuers = access.iter().filter(|access| access.access_method.as_bytes() == CA_ISSUERS);
-                self.issuer_url = issuers.into_iter().find_map(|access| match &access.access_location {
+                let urls = issuers.filter_map(|access| match &access.access_location {
                     GeneralName::URI(uri) => Some(clean(uri)),
                     _ => None,
                 });
+                // Directories (ldap:) stand beside the web in many private ones; people can use the web.
+                self.issuer_url = urls.min_by_key(|url| !url.starts_with("http"));
             }
             ParsedExtension::ParseError { .. } => {
                 return Err(format!("its extension {} is damaged", extension.oid.to_id_string()));

@@ -110,17 +110,21 @@ fn signatures(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Find
     for (position, index) in walk.path.iter().enumerate() {
         let certificate = &certificates[*index];
         let (place, subject) = (certificate.place, certificate.subject.clone());
-        let issuer_bits = match (walk.path.get(position + 1), &walk.end) {
-            (Some(issuer), _) => super::der::rsa_bits(&certificates[*issuer].spki),
-            (None, End::Anchor(anchor)) => anchor.rsa_bits,
-            (None, End::Root(root)) => super::der::rsa_bits(&certificates[*root].spki),
+        let issuer_key = match (walk.path.get(position + 1), &walk.end) {
+            (Some(issuer), _) => Some(&certificates[*issuer].spki),
+            (None, End::Anchor(anchor)) => Some(&anchor.spki),
+            (None, End::Root(root)) => Some(&certificates[*root].spki),
             (None, End::Gap | End::SelfSigned) => None,
         };
         match &certificate.signature {
             Signature::Good => {
-                if let Some(bits @ ..2048) = issuer_bits {
+                let Some(key) = issuer_key else { continue };
+                if let Some(bits @ ..2048) = super::der::rsa_bits(key) {
                     let algorithm = format!("an RSA key of {bits} bits");
                     findings.push(Finding::WeakSignature { place, subject, algorithm });
+                } else if !super::signature::is_key_known(key) {
+                    let algorithm = "a kind of key".to_owned();
+                    findings.push(Finding::UnsupportedSignature { place, subject, algorithm });
                 }
             }
             Signature::Weak(algorithm) => {

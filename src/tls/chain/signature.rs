@@ -87,6 +87,11 @@ fn algorithms() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
     webpki::ALL_VERIFICATION_ALGS
 }
 
+/// Whether clients can verify anything with a key (a SubjectPublicKeyInfo).
+pub(super) fn is_key_known(spki: &[u8]) -> bool {
+    der::public_key(spki).is_some_and(|(algorithm, _)| key_is_known(algorithm))
+}
+
 fn key_is_known(key_algorithm: &[u8]) -> bool {
     algorithms().iter().any(|known| known.public_key_alg_id().as_ref() == key_algorithm)
 }

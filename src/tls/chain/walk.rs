@@ -45,8 +45,8 @@ pub(super) struct Anchored {
     pub(super) subject: String,
     pub(super) source: AnchorSource,
     pub(super) trusted: TrustAnchor<'static>,
-    /// Bits of its key, if it is an RSA key.
-    pub(super) rsa_bits: Option<usize>,
+    /// DER of its SubjectPublicKeyInfo.
+    pub(super) spki: Vec<u8>,
     /// The leaf itself is the anchor.
     pub(super) is_leaf: bool,
 }
@@ -204,7 +204,7 @@ fn anchored(anchor: &super::anchors::Anchor, is_leaf: bool) -> Anchored {
         subject: anchor.subject.clone(),
         source: anchor.source,
         trusted: anchor.trusted.clone(),
-        rsa_bits: super::der::rsa_bits(&anchor.spki),
+        spki: anchor.spki.clone(),
         is_leaf,
     }
 }
