@@ -83,6 +83,21 @@ fn a_public_certificate_without_its_intermediate_names_it_and_where_it_is() {
         // Incomplete, and served all the same.
         assert_eq!(loaded.credential.unwrap().chain().len(), 1);
     }
+    // A URL that a shell would take apart is shown, and no command is made of it.
+    for (url, command) in [
+        ("http://ca.example/x.p7c", "curl -s http://ca.example/x.p7c | openssl pkcs7"),
+        ("http://ca.example/x;reboot", ""),
+        ("ldap://ca.example/x", ""),
+    ] {
+        let leaf = leaf_with(&intermediate, |params| {
+            sct_list(params);
+            issuer_url(params, url);
+        });
+        let findings = load(&leaf.pem, &leaf, &root.pem()).findings;
+        assert!(findings[0].to_string().ends_with(url), "{findings:?}");
+        let remedy = findings[0].remedy();
+        assert!(remedy.contains(command) && (remedy.contains("curl") != command.is_empty()), "{remedy}");
+    }
     // The root in its place does not help.
     let leaf = leaf_with(&intermediate, sct_list);
     let chain = format!("{}{}", leaf.pem, root.pem());

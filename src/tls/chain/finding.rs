@@ -470,7 +470,11 @@ impl Finding {
         if let Finding::MissingIntermediate { url: Some(url), .. } = self
             && is_harmless(url)
         {
-            return format!("{remedy}: curl -s {url} | openssl x509 -inform der");
+let read = match url.ends_with(".p7c") {
+                true => "openssl pkcs7 -inform der -print_certs",
+                false => "openssl x509 -inform der",
+            };
+            return format!("{remedy}: curl -s {url} | {read}");
         }
         remedy.to_owned()
     }

@@ -194,7 +194,8 @@ fn leaf(leaf: &Certificate, findings: &mut Vec<Finding>) {
     let seconds = (leaf.not_after.as_secs() + 1).saturating_sub(leaf.not_before.as_secs());
     let days = seconds.div_ceil(DAY);
     let limit = validity_limit(leaf.not_before);
-    if leaf.is_public && seconds > limit * DAY {
+    // The limit is one for subscribers' certificates; a CA in their place has a finding of its own.
+    if leaf.is_public && !leaf.is_ca && seconds > limit * DAY {
         findings.push(Finding::ValidityOverLimit { subject, days, limit });
     } else if seconds > 825 * DAY {
         findings.push(Finding::LongValidity { subject, days });
