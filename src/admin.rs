@@ -67,8 +67,11 @@ pub struct Admin {
     pub readiness: Readiness,
 }
 
-/// Requests to the admin listener served at a time; a scraper needs one.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections to the admin listener at a time; a scraper and a probe need one each.
+const MAX_CONNECTIONS: usize = 256;
+
+/// From accept to the end of the answer. One request per connection, so that nobody holds a place for longer.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Serves until `end`.
 pub async fn serve(listener: StdListener, admin: Admin, end: CancellationToken) {
@@ -103,12 +106,14 @@ pub async fn serve(listener: StdListener, admin: Admin, end: CancellationToken) 
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
+                .keep_alive(false)
                 .header_read_timeout(Duration::from_secs(10))
                 .serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 result = connection => if let Err(error) = result {
                     debug!(%error, "An admin connection ended early.");
                 },
+                () = tokio::time::sleep(LONGEST) => debug!(%peer, "An admin connection was closed: it took too long."),
                 () = end.cancelled() => {}
             }
         });

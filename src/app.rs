@@ -63,7 +63,10 @@ pub fn main(cli: Cli) -> ExitCode {
 
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(future)
+    let result = runtime.block_on(future);
+    // Nothing that is left may keep the process alive: what had to be waited for has been.
+    runtime.shutdown_background();
+    result
 }
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
@@ -72,6 +75,9 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     commands::print(&script)?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// How long the end waits for a reader of the access log.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// `handfast run`: serves until a signal.
 async fn run(args: RunArgs) -> anyhow::Result<()> {
@@ -125,6 +131,7 @@ impl Running {
     pub async fn start(args: RunArgs) -> anyhow::Result<Self> {
         let source = source_config(args.source.as_deref(), &Environment::read())?;
         let anchors = commands::trust_anchors(&args.compile.anchors)?;
+        no_address_twice(&args)?;
         let workers = usize::from(args.workers.unwrap_or_else(default_workers));
         let http = listen(args.http, workers, "HTTP", "--http")?;
         let https = listen(args.https, workers, "HTTPS", "--https")?;
@@ -135,7 +142,7 @@ impl Running {
             admin: admin[0].local_addr().context("cannot read the address of the admin listener")?,
         };
 
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(args.metrics_per_host);
         let clock = clock::system();
         let (publisher, reader) = snapshot::channel(Arc::default());
         let (publications, mut published) = watch::channel(None);
@@ -237,7 +244,10 @@ impl Running {
         warn!(cause, "Dropping the connections that are left.");
         drain.cancel();
         abort.cancel();
-        stopped.await;
+        tokio::select! {
+            () = stopped => {}
+            name = signals.next() => warn!(signal = name, "Ending without waiting."),
+        }
     }
 
     /// Ends at once, without waiting for connections.
@@ -254,7 +264,7 @@ impl Running {
         // Joining blocks, and this runtime still serves the admin pages.
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
-            access_log.finish();
+            access_log.finish(LOG_PATIENCE);
         });
         let _ = joined.await;
         end.cancel();
@@ -289,6 +299,7 @@ pub fn directory_options(args: &CompileArgs, trust_anchors: Arc<TrustAnchors>) -
     Options {
         ingress_class: args.ingress_class.as_str().into(),
         watch_without_class: true,
+        report_other_classes: true,
         allow_external_name: args.allow_external_name,
         allow_loopback_endpoints: true,
         default_tls_secret: args
@@ -316,6 +327,18 @@ fn source_config(source: Option<&str>, environment: &Environment) -> anyhow::Res
         None => Ok(SourceConfig::Directory(PathBuf::from(DEFAULT_DIRECTORY))),
         Some(path) => Ok(SourceConfig::Directory(PathBuf::from(path))),
     }
+}
+
+/// Two listeners on one port would look like a port in use by somebody else.
+fn no_address_twice(args: &RunArgs) -> anyhow::Result<()> {
+    let listeners = [("--http", args.http), ("--https", args.https), ("--admin", args.admin)];
+    for (index, (flag, address)) in listeners.iter().enumerate() {
+        let same = listeners[..index].iter().find(|(_, other)| other == address && address.port() != 0);
+        if let Some((other, _)) = same {
+            return Err(anyhow!("{other} and {flag} have the same address, {address}: give each a port of its own"));
+        }
+    }
+    Ok(())
 }
 
 /// One per processor that we may use; a large machine without a limit does not mean 64 workers.
@@ -366,7 +389,7 @@ async fn log_status(mut publications: watch::Receiver<Option<Publication>>, end:
     loop {
         let publication = publications.borrow_and_update().clone();
         if let Some(publication) = publication {
-            status.report(&publication.compiled.diagnostics);
+            status.report(&publication);
         }
         tokio::select! {
             () = end.cancelled() => return,

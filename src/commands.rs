@@ -30,6 +30,9 @@ const INPUT_LIMIT: u64 = 256 * 1024 * 1024;
 /// `handfast check`.
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let path = args.path.as_deref().or(args.source.as_deref()).unwrap_or(Path::new(DEFAULT_DIRECTORY));
+    if path.as_os_str() == "cluster" && !path.exists() {
+        bail!("check reads manifests, not a cluster: name a directory, a file, or - for standard input");
+    }
     let at = args.at.unwrap_or_else(|| (clock::system())());
     let anchors = trust_anchors(&args.compile.anchors)?;
     let changes = manifests(path)?;

@@ -73,15 +73,15 @@ pub struct RunArgs {
     pub compile: CompileArgs,
 
     /// Address of the HTTP listener. `[::]` takes IPv4 as well.
-    #[arg(long, env = "HANDFAST_HTTP", default_value = "[::]:8080", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_HTTP", default_value = "[::]:8080", value_name = "ADDRESS", value_parser = address)]
     pub http: SocketAddr,
 
     /// Address of the HTTPS listener. `[::]` takes IPv4 as well.
-    #[arg(long, env = "HANDFAST_HTTPS", default_value = "[::]:8443", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_HTTPS", default_value = "[::]:8443", value_name = "ADDRESS", value_parser = address)]
     pub https: SocketAddr,
 
     /// Address of the admin listener: /metrics, /healthz, /readyz, /debug/snapshot.
-    #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS", value_parser = address)]
     pub admin: SocketAddr,
 
     /// The port that clients reach the HTTPS listener on, for redirects; left out of them if not given.
@@ -113,6 +113,10 @@ pub struct RunArgs {
     /// Size limits.
     #[command(flatten)]
     pub limits: LimitArgs,
+
+    /// Whether metrics have a series per virtual host. Without, every `host` label is empty.
+    #[arg(long, env = "HANDFAST_METRICS_PER_HOST", num_args = 0..=1, default_missing_value = "true", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set)]
+    pub metrics_per_host: bool,
 
     /// One line per request on standard output.
     #[arg(long, env = "HANDFAST_ACCESS_LOG", default_value = "text", value_name = "FORMAT")]
@@ -181,39 +185,39 @@ pub enum HostOwnershipArg {
 #[command(next_help_heading = "Timeouts")]
 pub struct TimeoutArgs {
     /// From accept to the end of the TLS handshake.
-    #[arg(long, env = "HANDFAST_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = duration)]
     pub handshake_timeout: Duration,
 
     /// For a client to send a request's head.
-    #[arg(long, env = "HANDFAST_HEADER_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_HEADER_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub header_timeout: Duration,
 
     /// Longest gap while a client sends a request's body.
-    #[arg(long, env = "HANDFAST_BODY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_BODY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub body_timeout: Duration,
 
     /// How long a client connection is kept between two requests.
-    #[arg(long, env = "HANDFAST_KEEP_ALIVE", default_value = "75s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_KEEP_ALIVE", default_value = "75s", value_name = "TIME", value_parser = duration)]
     pub keep_alive: Duration,
 
     /// To connect to an endpoint.
-    #[arg(long, env = "HANDFAST_CONNECT_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_CONNECT_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub connect_timeout: Duration,
 
     /// Longest gap between two reads from an endpoint.
-    #[arg(long, env = "HANDFAST_READ_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_READ_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub read_timeout: Duration,
 
     /// Longest gap between two writes to an endpoint.
-    #[arg(long, env = "HANDFAST_SEND_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_SEND_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub send_timeout: Duration,
 
     /// After SIGTERM: how long to keep accepting while /readyz already fails, so that load balancers look away first.
-    #[arg(long, env = "HANDFAST_UNREADY_DELAY", default_value = "0s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_UNREADY_DELAY", default_value = "0s", value_name = "TIME", value_parser = duration)]
     pub unready_delay: Duration,
 
     /// After that: how long open connections may take to finish. A second signal ends the wait.
-    #[arg(long, env = "HANDFAST_DRAIN_TIMEOUT", default_value = "240s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "HANDFAST_DRAIN_TIMEOUT", default_value = "240s", value_name = "TIME", value_parser = duration)]
     pub drain_timeout: Duration,
 }
 
@@ -225,7 +229,7 @@ pub struct LimitArgs {
     #[arg(long, env = "HANDFAST_MAX_CONNECTIONS", default_value_t = 16_384, value_name = "N")]
     pub max_connections: usize,
 
-    /// TLS handshakes in progress per worker; more are closed at once and counted as `overloaded`.
+    /// TLS handshakes in progress per worker, counted from the complete ClientHello; more are closed at once and counted as `overloaded`.
     #[arg(long, env = "HANDFAST_MAX_HANDSHAKES", default_value_t = 1_024, value_name = "N")]
     pub max_handshakes: usize,
 
@@ -260,8 +264,8 @@ pub struct CheckArgs {
     #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
 
-    /// The same as the path given without a flag.
-    #[arg(long, env = "HANDFAST_SOURCE", value_name = "PATH", conflicts_with = "path")]
+    /// The same as the path given without a flag, which wins.
+    #[arg(long, env = "HANDFAST_SOURCE", value_name = "PATH")]
     pub source: Option<PathBuf>,
 
     /// What is done with Ingresses and certificates.
@@ -352,15 +356,15 @@ pub struct DemoArgs {
     pub directory: Option<PathBuf>,
 
     /// Address of the HTTP listener. Default: port 8080 on loopback, or a free one.
-    #[arg(long, env = "HANDFAST_HTTP", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_HTTP", value_name = "ADDRESS", value_parser = address)]
     pub http: Option<SocketAddr>,
 
     /// Address of the HTTPS listener. Default: port 8443 on loopback, or a free one.
-    #[arg(long, env = "HANDFAST_HTTPS", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_HTTPS", value_name = "ADDRESS", value_parser = address)]
     pub https: Option<SocketAddr>,
 
     /// Address of the admin listener. Default: port 10254 on loopback, or a free one.
-    #[arg(long, env = "HANDFAST_ADMIN", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_ADMIN", value_name = "ADDRESS", value_parser = address)]
     pub admin: Option<SocketAddr>,
 }
 
@@ -417,6 +421,22 @@ fn name(text: &str) -> Result<Name, String> {
     text.parse().map_err(|error: crate::snapshot::BadHostName| error.to_string())
 }
 
+/// A length of time. Longer than any program runs, it would overflow the clock.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 30s or 2m"))?;
+    match duration.as_secs() {
+        0..=2_147_483_647 => Ok(duration),
+        _ => Err("at most 68years".to_owned()),
+    }
+}
+
+/// An address to listen on.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "write ADDRESS:PORT, for example 127.0.0.1:8080 or [::]:8080 (all addresses); names are not resolved".to_owned()
+    })
+}
+
 /// A network, or a single address.
 fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
@@ -463,6 +483,8 @@ mod tests {
         assert!(error(&["handfast", "run", "--default-tls-secret", "wild"]).contains("NAMESPACE/NAME"));
         assert!(error(&["handfast", "run", "--trusted-proxies", "10.0.0.0/99"]).contains("10.0.0.0/8"));
         assert!(error(&["handfast", "run", "--max-header-size", "1"]).contains("8KiB"));
+        assert!(error(&["handfast", "run", "--keep-alive", "500000000000y"]).contains("68years"));
+        assert!(error(&["handfast", "run", "--http", "8080"]).contains("[::]:8080"));
         assert!(error(&["handfast", "run", "--workers", "0"]).contains("--workers"));
         assert!(error(&["handfast", "check", "--at", "tomorrow"]).contains("2026-12-24"));
         assert!(error(&["handfast", "check", "--at", "1960-01-01"]).contains("1970"));

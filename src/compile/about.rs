@@ -130,7 +130,14 @@ pub(super) static ROWS: &[About] = &[
         severity: Severity::Info,
         meaning: "Nothing behind the Service port takes traffic, so its paths answer 503. A Git repository holds no endpoints, so this is information only.",
         fault: "whoever runs the pods",
-        remedy: "look at the pods behind the Service: the selector, the readiness probe, and the port's name in the EndpointSlice",
+        remedy: "look at the pods behind the Service: the selector, the readiness probe, the EndpointSlice's label kubernetes.io/service-name, and its port's name",
+    },
+    About {
+        code: "other-class",
+        severity: Severity::Info,
+        meaning: "The Ingress belongs to another controller's class, so it is not served here.",
+        fault: "nobody, if another controller serves it",
+        remedy: "nothing, if another controller serves it; otherwise set spec.ingressClassName: handfast, or name its class with --ingress-class",
     },
     About {
         code: "path-conflict",
@@ -172,7 +179,7 @@ pub(super) static ROWS: &[About] = &[
         severity: Severity::Error,
         meaning: "The Service does not have the port that the Ingress names, so its paths answer 503.",
         fault: "whoever writes the Ingress",
-        remedy: "name a port as the Service lists it under spec.ports, by its port number or its name",
+        remedy: "name a port as the Service lists it under spec.ports: port.number for its number, port.name for its name",
     },
     About {
         code: "tls-host-without-rule",

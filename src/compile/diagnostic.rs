@@ -112,7 +112,7 @@ pub enum Problem {
         error: BadPath,
     },
     /// A path type that does not exist.
-    #[error("pathType {path_type:?} does not exist")]
+    #[error("pathType {path_type:?} does not exist, or is missing")]
     BadPathType {
         /// As written.
         path_type: String,
@@ -182,6 +182,12 @@ pub enum Problem {
         /// The port as the Ingress names it.
         port: String,
     },
+    /// An Ingress of another controller.
+    #[error("it belongs to {}, not to this controller, and is not served", describe_class(class))]
+    OtherClass {
+        /// The class that it names.
+        class: Option<String>,
+    },
     /// Another rule claims the same path.
     #[error("{matches} path {path} is already claimed by {winner}")]
     PathConflict {
@@ -217,7 +223,7 @@ pub enum Problem {
         service: String,
     },
     /// A port that the Service does not have.
-    #[error("Service {service} has no TCP port {port}")]
+    #[error("Service {service} has no TCP port {port:?}")]
     ServicePortNotFound {
         /// Namespace and name.
         service: String,
@@ -347,6 +353,7 @@ impl Problem {
             Problem::InvalidDocument { .. } => "invalid-document",
             Problem::NoDefaultCertificate => "no-default-certificate",
             Problem::NoEndpoints { .. } => "no-endpoints",
+            Problem::OtherClass { .. } => "other-class",
             Problem::PathConflict { .. } => "path-conflict",
             Problem::ResourceBackend { .. } => "resource-backend",
             Problem::RestrictingAnnotation { .. } => "restricting-annotation",
@@ -413,6 +420,10 @@ pub(super) fn settle(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
         diagnostic.hosts.dedup();
     }
     settled
+}
+
+fn describe_class(class: &Option<String>) -> String {
+    class.as_ref().map_or_else(|| "the default class".to_owned(), |class| format!("class {class:?}"))
 }
 
 impl fmt::Display for Diagnostic {

@@ -11,6 +11,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::server::{Accepted, Acceptor};
@@ -20,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::stream::TlsStream;
 use crate::snapshot::{Reader, TlsChoice, VirtualHost};
 use crate::tls::offer::{FirstBytes, first_bytes, legacy_version};
-use crate::tls::policy::prefers_chacha20;
+use crate::tls::policy::{prefers_chacha20, shares_suite};
 use crate::tls::reason::Reason;
 use crate::tls::{ServerTls, Version};
 
@@ -68,15 +69,49 @@ pub struct HandshakeFailure<S> {
     pub io: S,
 }
 
+/// A limited number of places for handshakes in progress. A handshake takes its place when the ClientHello is complete,
+/// because that is when work begins: a connection that says nothing costs no more than any other open connection.
+#[derive(Debug)]
+pub struct Slots {
+    taken: AtomicUsize,
+    limit: usize,
+}
+
+impl Slots {
+    /// No place is taken.
+    pub fn new(limit: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), limit }
+    }
+
+    fn take(&self) -> Option<Slot<'_>> {
+        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.limit {
+            self.taken.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Slot(self))
+    }
+}
+
+/// One place; given back when dropped.
+struct Slot<'a>(&'a Slots);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Bytes that a client may send before its hello is complete: one handshake message at most, with record headers.
 const MAX_HELLO: usize = 80 * 1024;
 const READ_SIZE: usize = 4096;
 
-/// Performs the server's side of a handshake within `timeout`. `received` are bytes read ahead from `io`.
+/// Performs the server's side of a handshake within `timeout`. `received` are bytes read ahead from `io`. Without a place
+/// among `slots` it fails as [`Reason::Overloaded`].
 pub async fn handshake<S>(
     io: S,
     received: Vec<u8>,
     reader: &Reader,
+    slots: &Slots,
     timeout: Duration,
 ) -> Result<Handshake<S>, NotEstablished<S>>
 where
@@ -87,18 +122,19 @@ where
         buffer: received,
         hello: Vec::new(),
         stage: Stage::Connected,
+        shares_suite: false,
         decided: None,
         server_name: None,
         host: None,
     };
-    let failed = match tokio::time::timeout(timeout, driver.run(reader)).await {
+    let failed = match tokio::time::timeout(timeout, driver.run(reader, slots)).await {
         Ok(Ok((connection, tls))) => return Ok(driver.established(connection, tls)),
         Ok(Err(failed)) => failed,
         Err(_elapsed) => Failed::from(match (driver.decided, driver.stage) {
             // The peer did not even take our last answer.
             (Some(reason), _) => reason,
             (None, Stage::Connected) => Reason::TimeoutBeforeHello,
-            (None, Stage::Hello) => Reason::TimeoutInHello,
+            (None, Stage::Hello | Stage::Retried) => Reason::TimeoutInHello,
             (None, Stage::Answered) => Reason::TimeoutAfterCertificate,
         }),
     };
@@ -133,6 +169,8 @@ enum Stage {
     Connected,
     /// Part of the hello received.
     Hello,
+    /// We have asked for another hello (RFC 8446 section 4.1.4), and shown no certificate.
+    Retried,
     /// Our answer is on its way.
     Answered,
 }
@@ -154,6 +192,8 @@ struct Driver<S> {
     buffer: Vec<u8>,
     hello: Vec<u8>,
     stage: Stage,
+    /// Whether the client offers any suite that we have.
+    shares_suite: bool,
     /// Why it failed, while the peer is being told.
     decided: Option<Reason>,
     server_name: Option<Arc<str>>,
@@ -161,11 +201,13 @@ struct Driver<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    async fn run(&mut self, reader: &Reader) -> Result<(ServerConnection, Arc<ServerTls>), Failed> {
+    async fn run(&mut self, reader: &Reader, slots: &Slots) -> Result<(ServerConnection, Arc<ServerTls>), Failed> {
         let accepted = self.client_hello().await?;
+        let Some(_slot) = slots.take() else { return Err(Reason::Overloaded.into()) };
         let hello = accepted.client_hello();
         self.server_name = hello.server_name().map(Arc::from);
         let client_order = prefers_chacha20(hello.cipher_suites());
+        self.shares_suite = shares_suite(hello.cipher_suites());
         let tls = match self.choose(reader) {
             Ok(tls) => tls,
             Err(reason) => return Err(self.refuse(reason, None).await),
@@ -196,7 +238,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     self.buffer.clear();
                     continue;
                 }
-                FirstBytes::Alert(alert) => return Err(Reason::of_alert(alert).into()),
+                // Whatever it says, it cannot speak of a certificate that has not been shown.
+                FirstBytes::Alert(alert) => {
+                    return Err(match Reason::of_alert(alert) {
+                        Reason::ClientCancelled => Reason::ClientCancelled.into(),
+                        _ => Reason::ClientAlert.into(),
+                    });
+                }
                 FirstBytes::NotTls(reason) => return Err(self.refuse(reason, None).await),
                 FirstBytes::Tls => {}
             }
@@ -241,6 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Exchanges messages until the handshake is complete and our last bytes (tickets) are written.
     async fn finish(&mut self, mut connection: ServerConnection) -> Result<ServerConnection, Failed> {
+        let mut answers = 0;
         loop {
             let mut unread = &self.buffer[..];
             loop {
@@ -257,6 +306,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.buffer.clear();
             let mut bytes = Vec::new();
             while connection.wants_write() && connection.write_tls(&mut bytes).is_ok() {}
+            answers += usize::from(!bytes.is_empty());
+            let retried = connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest);
+            self.stage = if retried && answers == 1 { Stage::Retried } else { Stage::Answered };
             if !bytes.is_empty()
                 && let Err(error) = self.io.write_all(&bytes).await
                 // A client that leaves without its tickets has completed the handshake all the same.
@@ -280,12 +332,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Ok(1..) => Ok(()),
             Ok(0) => Err(match self.stage {
                 Stage::Connected => Failed::Probe,
-                Stage::Hello => Reason::ClosedInHello.into(),
+                Stage::Hello | Stage::Retried => Reason::ClosedInHello.into(),
                 Stage::Answered => Reason::ClosedAfterCertificate.into(),
             }),
             Err(error) => Err(match self.stage {
                 Stage::Connected => Failed::Probe,
-                Stage::Hello => Failed::Because { reason: Reason::ResetInHello, source: Some(error) },
+                Stage::Hello | Stage::Retried => Failed::Because { reason: Reason::ResetInHello, source: Some(error) },
                 Stage::Answered => Failed::Because { reason: Reason::ClosedAfterCertificate, source: Some(error) },
             }),
         }
@@ -301,6 +353,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if reason == Reason::Sha1Only && legacy_version(&self.hello).is_some_and(|version| version < 0x0303) {
             reason = Reason::NoSharedVersion;
             alert.clear();
+        }
+        // It also looks at groups before it looks at suites: a client with nothing but static RSA has neither.
+        if reason == Reason::NoSharedGroup && !self.shares_suite {
+            reason = Reason::NoSharedSuite;
         }
         if reason == Reason::MalformedHello && self.stage == Stage::Answered {
             reason = Reason::ProtocolViolation;

@@ -20,7 +20,9 @@ use arc_swap::{ArcSwap, Guard};
 
 pub use backend::{Address, Backend, BackendKey, BackendState, Endpoint, PortKey};
 pub use host_name::{BadHostName, HostName};
-pub use route::{AddressList, BadPath, NormalPath, PathMatch, Redirect, Route, RouteOptions, RouteTable, Target};
+pub use route::{
+    AddressList, Ambiguous, BadPath, NormalPath, PathMatch, Redirect, Route, RouteOptions, RouteTable, Target,
+};
 
 use crate::tls::ServerTls;
 

@@ -12,13 +12,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::BackendKey;
 
 /// A path in normal form (RFC 3986 section 6.2.2): escapes of unreserved characters decoded, other escapes in
-/// upper case, dot segments removed; and runs of slashes merged, as ingress-nginx matches them, so that
-/// `//admin` cannot slip past the rules for `/admin`. Used for matching only; requests are forwarded as received.
+/// upper case, characters that a path may not hold escaped, dot segments removed; and runs of slashes merged, as
+/// ingress-nginx matches them, so that `//admin` cannot slip past the rules for `/admin`. Used for matching only;
+/// requests are forwarded as received.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NormalPath(Box<str>);
 
@@ -28,6 +29,9 @@ pub enum BadPath {
     /// `..` leads above the root.
     #[error("'..' leads above the root")]
     AboveRoot,
+    /// `?` or `#`, which end a path (RFC 3986 section 3.3).
+    #[error("a path ends before '?' or '#', so it could never match")]
+    Delimiter,
     /// `%` without two hexadecimal digits.
     #[error("'%' is not followed by two hexadecimal digits")]
     Escape,
@@ -50,10 +54,14 @@ impl NormalPath {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if byte != b'%' {
-                if byte < 0x20 || byte == 0x7f {
-                    return Err(BadPath::Control);
+                match byte {
+                    0..0x20 | 0x7f => return Err(BadPath::Control),
+                    b'?' | b'#' => return Err(BadPath::Delimiter),
+                    // RFC 3986 section 3.3: pchar, and the slashes between segments.
+                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => decoded.push(byte),
+                    _ if b"-._~!$&'()*+,;=:@/".contains(&byte) => decoded.push(byte),
+                    _ => decoded.extend(format!("%{byte:02X}").into_bytes()),
                 }
-                decoded.push(byte);
                 at += 1;
                 continue;
             }
@@ -91,15 +99,49 @@ impl NormalPath {
         Ok(Self(path.into()))
     }
 
+    /// The path as a backend may read it that decodes escaped slashes, takes backslashes for slashes, and cuts path
+    /// parameters off (RFC 3986 section 3.3); `None` if it has none of these.
+    fn read_leniently(raw: &str) -> Option<Result<Self, BadPath>> {
+        let escaped = |text: &str| text.contains("%2F") || text.contains("%5C");
+        let upper = raw.to_ascii_uppercase();
+        if !escaped(&upper) && !raw.contains(['\\', ';']) {
+            return None;
+        }
+        let mut text = String::with_capacity(raw.len());
+        let mut rest = raw;
+        while let Some(character) = rest.chars().next() {
+            let head = rest.get(..3).map(str::to_ascii_uppercase);
+            if matches!(head.as_deref(), Some("%2F" | "%5C")) {
+                text.push('/');
+                rest = &rest[3..];
+                continue;
+            }
+            text.push(if character == '\\' { '/' } else { character });
+            rest = &rest[character.len_utf8()..];
+        }
+        let segments: Vec<&str> =
+            text.split('/').map(|segment| segment.split_once(';').map_or(segment, |(name, _)| name)).collect();
+        Some(Self::parse(&segments.join("/")))
+    }
+
     /// The normal form; begins with `/`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// True below `/.well-known/acme-challenge/` (RFC 8555 section 8.3), where neither redirects nor address lists
-    /// apply: a certificate authority must reach it over plain HTTP.
+    /// True for `/.well-known/acme-challenge/TOKEN` (RFC 8555 section 8.3), where neither redirects nor address lists
+    /// apply: a certificate authority must reach it over plain HTTP. The token is one segment of base64url and nothing
+    /// else, because what a backend makes of `..%2f` or `..;/` behind this prefix is not for us to guess.
     pub fn is_acme_challenge(&self) -> bool {
-        self.0.starts_with("/.well-known/acme-challenge/")
+        let token = self.0.strip_prefix(ACME_CHALLENGE).and_then(|rest| rest.strip_prefix('/'));
+        token.is_some_and(|token| {
+            !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        })
+    }
+
+    /// True for the path that all challenges lie below; a rule for it is meant for nothing else.
+    pub fn is_acme_prefix(&self) -> bool {
+        self.prefix_key() == ACME_CHALLENGE
     }
 
     /// Without the trailing slash; the root is empty. This is the key of a prefix.
@@ -107,6 +149,8 @@ impl NormalPath {
         self.0.strip_suffix('/').unwrap_or(&self.0)
     }
 }
+
+const ACME_CHALLENGE: &str = "/.well-known/acme-challenge";
 
 /// How a route's path is compared (Kubernetes `pathType`; `ImplementationSpecific` is compiled to `Prefix`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -206,9 +250,16 @@ impl RouteOptions {
 pub struct AddressList(Box<[IpNet]>);
 
 impl AddressList {
-    /// Networks in any order; overlaps are merged.
+    /// Networks in any order; overlaps are merged. Networks of IPv4-mapped IPv6 addresses mean the IPv4 addresses.
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
-        let networks: Vec<IpNet> = networks.into_iter().map(|net| net.trunc()).collect();
+        let canonical = |net: IpNet| match net.trunc() {
+            IpNet::V6(v6) if v6.prefix_len() >= 96 => {
+                let v4 = v6.addr().to_ipv4_mapped().and_then(|v4| Ipv4Net::new(v4, v6.prefix_len() - 96).ok());
+                v4.map_or(IpNet::V6(v6), IpNet::V4)
+            }
+            net => net,
+        };
+        let networks: Vec<IpNet> = networks.into_iter().map(canonical).collect();
         Self(IpNet::aggregate(&networks).into())
     }
 
@@ -228,6 +279,10 @@ impl fmt::Display for AddressList {
         Ok(())
     }
 }
+
+/// A path that a backend may read as one that is restricted. Answered with 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ambiguous;
 
 /// All routes of one host.
 #[derive(Clone, Debug, Default)]
@@ -268,6 +323,29 @@ impl RouteTable {
         }
         let longest_first = ends.into_iter().rev().chain([0]);
         longest_first.into_iter().find_map(|end| self.prefix.get(&path[..end]))
+    }
+
+    /// As [`RouteTable::find`], and `Err` if a backend may well read the path in another way that leads past a
+    /// restriction: with `%2F`, `%5C` or `\` as separators, or with path parameters (`;x`) cut off.
+    ///
+    /// What a restriction closes must not be reached under another spelling; where nothing is restricted, spellings are
+    /// the backend's business, and `%2F` stays what it is.
+    pub fn find_unambiguous(&self, raw: &str, path: &NormalPath) -> Result<Option<&Arc<Route>>, Ambiguous> {
+        let found = self.find(path);
+        let Some(other) = NormalPath::read_leniently(raw) else { return Ok(found) };
+        let restricts = |route: &Arc<Route>| {
+            route.options.allow.is_some() || route.options.deny.is_some() || route.target == Target::Dropped
+        };
+        let same = match &other {
+            Ok(other) => match (found, self.find(other)) {
+                (Some(found), Some(other)) => Arc::ptr_eq(found, other) || !(restricts(found) || restricts(other)),
+                (Some(route), None) | (None, Some(route)) => !restricts(route),
+                (None, None) => true,
+            },
+            // Above the root: where it leads is anybody's guess.
+            Err(_) => !self.exact.values().chain(self.prefix.values()).any(restricts),
+        };
+        if same { Ok(found) } else { Err(Ambiguous) }
     }
 
     /// All routes, Exact before Prefix, sorted by path.
@@ -354,6 +432,28 @@ mod tests {
     }
 
     #[test]
+    fn another_spelling_of_a_restricted_path_is_refused() {
+        let mut table = table(&[("/", Prefix)]);
+        let closed =
+            RouteOptions { deny: Some(AddressList::new(["0.0.0.0/0".parse().unwrap()])), ..Default::default() };
+        let admin = Route { options: Arc::new(closed), ..(*route("/admin", Prefix)).clone() };
+        table.insert(Arc::new(admin)).unwrap();
+        let find = |raw: &str| {
+            let found = table.find_unambiguous(raw, &NormalPath::parse(raw).unwrap())?;
+            Ok(found.map(|route| route.path.as_str()))
+        };
+        let spellings =
+            ["/x/..%2fadmin", "/%2fadmin", "/admin%2f", "/x/..\\admin", "/a/%5c../admin", "/..;/admin", "/admin;x=1/y"];
+        for raw in spellings {
+            assert_eq!(find(raw), Err(Ambiguous), "{raw}");
+        }
+        // What leads to the same route either way, or to no restricted one, is nobody's concern.
+        for (raw, path) in [("/admin/a%2Fb", "/admin"), ("/group%2Fproject", "/"), ("/a;v=1", "/"), ("/", "/")] {
+            assert_eq!(find(raw), Ok(Some(path)), "{raw}");
+        }
+    }
+
+    #[test]
     fn a_path_is_taken_once_per_kind() {
         let mut table = table(&[("/foo", Prefix)]);
         assert!(table.insert(route("/foo/", Prefix)).is_err());
@@ -373,6 +473,10 @@ mod tests {
             ("//admin///x", "/admin/x"),
             ("/~user/%7Euser", "/~user/~user"),
             ("/a%20b", "/a%20b"),
+            ("/a b", "/a%20b"),
+            ("/ä", "/%C3%A4"),
+            ("/br{ce}", "/br%7Bce%7D"),
+            ("/a;v=1,2:@x!$&'()*+", "/a;v=1,2:@x!$&'()*+"),
         ];
         for (raw, normal) in rows {
             assert_eq!(NormalPath::parse(raw).unwrap().as_str(), normal, "{raw}");
@@ -382,6 +486,8 @@ mod tests {
             ("/a/../../b", BadPath::AboveRoot),
             ("/%2e%2E/x", BadPath::AboveRoot),
             ("/a%00", BadPath::Control),
+            ("/a?b", BadPath::Delimiter),
+            ("/a#b", BadPath::Delimiter),
             ("/a%0", BadPath::Escape),
             ("/a%zz", BadPath::Escape),
             ("a", BadPath::Relative),
@@ -393,11 +499,25 @@ mod tests {
     }
 
     #[test]
+    fn only_a_token_right_below_the_prefix_is_a_challenge() {
+        let is_challenge = |path: &str| NormalPath::parse(path).unwrap().is_acme_challenge();
+        assert!(is_challenge("/.well-known/acme-challenge/evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr_oA"));
+        let others = ["", "/", "/a/b", "/..%2f..%2fadmin", "/..;/..;/admin", "/..%5cadmin", "/a.b", "/a%20", "/a/"];
+        for rest in others {
+            assert!(!is_challenge(&format!("/.well-known/acme-challenge{rest}")), "{rest}");
+        }
+        assert!(!is_challenge("/.well-known/acme-challenge/a/../../admin"));
+        assert!(NormalPath::parse("/.well-known/acme-challenge/").unwrap().is_acme_prefix());
+    }
+
+    #[test]
     fn deny_wins_over_allow_and_mapped_addresses_count_as_ipv4() {
         let list = |text: &str| Some(AddressList::new([text.parse().unwrap()]));
         let options = RouteOptions { allow: list("10.0.0.0/8"), deny: list("10.1.0.0/16"), ..RouteOptions::default() };
         assert!(options.admits("10.2.0.1".parse().unwrap()));
         assert!(options.admits("::ffff:10.2.0.1".parse().unwrap()));
+        let mapped = RouteOptions { deny: list("::ffff:10.0.0.0/104"), ..RouteOptions::default() };
+        assert!(!mapped.admits("10.9.9.9".parse().unwrap()) && mapped.admits("11.0.0.1".parse().unwrap()));
         assert!(!options.admits("10.1.0.1".parse().unwrap()));
         assert!(!options.admits("192.0.2.1".parse().unwrap()));
     }

@@ -51,6 +51,12 @@ pub fn server_tls(credential: &Credential, policy: &Policy) -> Result<ServerTls,
     Ok(ServerTls { config: Arc::new(config), client_order: Arc::new(client_order), summary: credential.summary() })
 }
 
+/// True if a client offers any suite that can be served, whatever the certificate.
+pub fn shares_suite(suites: &[CipherSuite]) -> bool {
+    let served = &provider(&Policy::default()).cipher_suites;
+    suites.iter().any(|offered| served.iter().any(|suite| suite.suite() == *offered))
+}
+
 /// True if a client's list of suites says that it has no AES hardware: its first suite is a ChaCha20 one. Unknown
 /// suites in front (GREASE, RFC 8701) are passed over.
 pub fn prefers_chacha20(suites: &[CipherSuite]) -> bool {

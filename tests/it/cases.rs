@@ -83,7 +83,12 @@ fn files(folder: &Path) -> Vec<(String, String)> {
 
 fn compile(folder: &Path) -> Compiled {
     let files = files(folder);
-    let mut options = Options { watch_without_class: true, trust_anchors: trust_anchors(), ..Options::default() };
+    let mut options = Options {
+        watch_without_class: true,
+        report_other_classes: true,
+        trust_anchors: trust_anchors(),
+        ..Options::default()
+    };
     let header = files.iter().find_map(|(_, text)| text.lines().next()?.strip_prefix("# options: "));
     for word in header.into_iter().flat_map(str::split_whitespace) {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -94,7 +99,10 @@ fn compile(folder: &Path) -> Compiled {
                 options.default_tls_secret = Some((namespace.to_owned(), name.to_owned()));
             }
             ("host-ownership", "namespace") => options.host_ownership = HostOwnership::Namespace,
-            ("only-with-class", "") => options.watch_without_class = false,
+            ("only-with-class", "") => {
+                options.watch_without_class = false;
+                options.report_other_classes = false;
+            }
             other => panic!("{}: unknown option {other:?}", folder.display()),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handfast::demo::pki::{Authority, KeyType};
-use handfast::proxy::handshake::{HandshakeFailure, NotEstablished, handshake, linger};
+use handfast::proxy::handshake::{HandshakeFailure, NotEstablished, Slots, handshake, linger};
 use handfast::snapshot::{HostName, HostTls, Reader, RouteTable, Snapshot, VirtualHost, channel};
 use handfast::tls::chain::{Credential, TrustAnchors};
 use handfast::tls::policy::{Policy, server_tls};
@@ -17,8 +17,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    SupportedProtocolVersion,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
+    SignatureScheme, SupportedProtocolVersion,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::TlsConnector;
@@ -72,12 +72,14 @@ struct Client {
     alpn: Vec<&'static str>,
     schemes: Option<Vec<SignatureScheme>>,
     trusts: bool,
+    /// What the client finds wrong with any certificate.
+    rejects: Option<CertificateError>,
 }
 
 impl Default for Client {
     fn default() -> Self {
         let provider = aws_lc_rs::default_provider();
-        Self { provider, versions: vec![&TLS13, &TLS12], alpn: Vec::new(), schemes: None, trusts: true }
+        Self { provider, versions: vec![&TLS13, &TLS12], alpn: Vec::new(), schemes: None, trusts: true, rejects: None }
     }
 }
 
@@ -89,9 +91,12 @@ impl Client {
         let builder = ClientConfig::builder_with_provider(Arc::new(self.provider))
             .with_protocol_versions(&self.versions)
             .unwrap();
-        let mut config = match self.schemes {
+        let everything = || aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes();
+        let schemes = self.schemes.or_else(|| self.rejects.as_ref().map(|_| everything()));
+        let mut config = match schemes {
             Some(schemes) => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAll(schemes))).with_no_client_auth()
+                let verifier = Unanimous { schemes, rejects: self.rejects };
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
             }
             None => builder.with_root_certificates(roots).with_no_client_auth(),
         };
@@ -100,11 +105,14 @@ impl Client {
     }
 }
 
-/// Offers these signature schemes and accepts what comes.
+/// Offers these signature schemes, and says the same of every certificate.
 #[derive(Debug)]
-struct AcceptAll(Vec<SignatureScheme>);
+struct Unanimous {
+    schemes: Vec<SignatureScheme>,
+    rejects: Option<CertificateError>,
+}
 
-impl ServerCertVerifier for AcceptAll {
+impl ServerCertVerifier for Unanimous {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -113,7 +121,10 @@ impl ServerCertVerifier for AcceptAll {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        match &self.rejects {
+            Some(error) => Err(error.clone().into()),
+            None => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -135,7 +146,7 @@ impl ServerCertVerifier for AcceptAll {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.clone()
+        self.schemes.clone()
     }
 }
 
@@ -148,7 +159,7 @@ async fn serve<T>(
 ) -> (Result<handfast::proxy::handshake::Handshake<DuplexStream>, NotEstablished<()>>, Option<Failure>, T) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let server = async {
-        match handshake(ours, Vec::new(), &world.reader, Duration::from_secs(10)).await {
+        match handshake(ours, Vec::new(), &world.reader, &Slots::new(100), Duration::from_secs(10)).await {
             Ok(mut established) => {
                 // The client may be gone already.
                 let _ = established.stream.shutdown().await;
@@ -469,6 +480,7 @@ async fn every_failure_has_its_reason_and_its_alert() {
     }
 
     // The client rejects our certificate.
+    let rejecting = |error| Client { rejects: Some(error), ..Client::default() };
     let rows = [
         ("expired.example", Client::default(), Reason::RejectedExpired),
         ("misnamed.example", Client::default(), Reason::RejectedUnspecified),
@@ -478,6 +490,10 @@ async fn every_failure_has_its_reason_and_its_alert() {
             Client { trusts: false, versions: vec![&TLS12], ..Client::default() },
             Reason::RejectedUnknownCa,
         ),
+        ("ecdsa.example", rejecting(CertificateError::Revoked), Reason::RejectedRevoked),
+        ("ecdsa.example", rejecting(CertificateError::InvalidPurpose), Reason::RejectedUnsupported),
+        ("ecdsa.example", rejecting(CertificateError::InvalidOcspResponse), Reason::RejectedStaple),
+        ("ecdsa.example", rejecting(CertificateError::BadSignature), Reason::CryptoMismatch),
     ];
     for (name, client, reason) in rows {
         let (found, counted, error) = fails(&world, name, client).await;
@@ -491,10 +507,8 @@ async fn every_failure_has_its_reason_and_its_alert() {
     let rows = [
         (Reason::ClientAlert, from_client(AlertDescription::HandshakeFailure)),
         (Reason::ClientCancelled, from_client(AlertDescription::UserCanceled)),
-        (Reason::CryptoMismatch, from_client(AlertDescription::DecryptError)),
-        (Reason::RejectedRevoked, from_client(AlertDescription::CertificateRevoked)),
-        (Reason::RejectedStaple, from_client(AlertDescription::BadCertificateStatusResponse)),
-        (Reason::RejectedUnsupported, from_client(AlertDescription::UnsupportedCertificate)),
+        // Nobody can reject a certificate that was not shown.
+        (Reason::ClientAlert, from_client(AlertDescription::UnknownCA)),
         (
             Reason::MalformedHello,
             (b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00".to_vec(), alert(AlertDescription::DecodeError)),
@@ -550,6 +564,18 @@ async fn every_failure_has_its_reason_and_its_alert() {
         seen.insert(reason);
     }
     seen.insert(reset_in_hello(&world, &whole[..100]).await);
+    // A client that leaves when it is asked for another key share has seen no certificate.
+    let mut far_group = aws_lc_rs::default_provider();
+    far_group.kx_groups = vec![aws_lc_rs::kx_group::MLKEM768, aws_lc_rs::kx_group::X25519];
+    let retried =
+        hello(&world, "ecdsa.example", Client { provider: far_group, versions: vec![&TLS13], ..Client::default() });
+    let (_, failure, ()) = serve(&world, async |mut io| {
+        io.write_all(&retried).await.unwrap();
+        io.read_exact(&mut [0; 50]).await.unwrap();
+    })
+    .await;
+    assert_eq!(failure.unwrap().reason, Reason::ClosedInHello);
+    seen.insert(too_many(&world, &whole).await);
 
     // Silence. The clock runs ahead as soon as everybody waits.
     tokio::time::pause();
@@ -570,8 +596,31 @@ async fn every_failure_has_its_reason_and_its_alert() {
     tokio::time::resume();
 
     let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !seen.contains(reason)).collect();
-    // A fault of ours cannot be brought about; limits and PROXY headers are the worker's, tested with it.
-    assert_eq!(missing, [&Reason::Internal, &Reason::Overloaded, &Reason::ProxyHeaderMissing]);
+    // A fault of ours cannot be brought about; PROXY headers are the worker's, tested with it.
+    assert_eq!(missing, [&Reason::Internal, &Reason::ProxyHeaderMissing]);
+}
+
+/// A complete hello takes a place; a silent connection does not.
+async fn too_many(world: &World, hello: &[u8]) -> Reason {
+    let slots = Slots::new(1);
+    let begin = async |bytes: &[u8]| {
+        let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+        theirs.write_all(bytes).await.unwrap();
+        (ours, theirs)
+    };
+    let (silent, _silent) = begin(b"").await;
+    let (first, _first) = begin(hello).await;
+    let (second, _second) = begin(hello).await;
+    let serve = |io| handshake(io, Vec::new(), &world.reader, &slots, Duration::from_secs(10));
+    tokio::select! {
+        biased;
+        _ = serve(silent) => panic!("a silent client waits"),
+        _ = serve(first) => panic!("the first client has its place"),
+        result = serve(second) => match result {
+            Err(NotEstablished::Failed(failure)) => failure.reason,
+            _ => panic!("there is no place for a second one"),
+        },
+    }
 }
 
 /// A reset needs a socket.
@@ -580,7 +629,8 @@ async fn reset_in_hello(world: &World, bytes: &[u8]) -> Reason {
     let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
     client.write_all(bytes).await.unwrap();
-    let server = async { handshake(server, Vec::new(), &world.reader, Duration::from_secs(10)).await };
+    let server =
+        async { handshake(server, Vec::new(), &world.reader, &Slots::new(100), Duration::from_secs(10)).await };
     let reset = async {
         tokio::task::yield_now().await;
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();

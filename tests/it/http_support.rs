@@ -155,7 +155,7 @@ impl Proxy {
 
     pub async fn start_with(site: Site, start: Start) -> Self {
         let (publisher, reader) = channel(site.build());
-        let metrics = Metrics::new();
+        let metrics = Metrics::default();
         let lines = Lines::default();
         let clock: fn() -> SystemTime = || SystemTime::UNIX_EPOCH;
         let (access_log, log) =
@@ -246,7 +246,7 @@ impl Proxy {
     /// What the access log holds after everything was written. Ends the log.
     pub fn log(&mut self) -> String {
         if let Some(writer) = self.log.take() {
-            writer.finish();
+            writer.finish(std::time::Duration::from_secs(60));
         }
         String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
     }

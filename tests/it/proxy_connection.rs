@@ -237,7 +237,7 @@ async fn draining_finishes_what_runs_and_says_so() {
     let mut idle = proxy.connect().await;
     idle.write_all(b"OPTIONS * HTTP/1.1\r\nHost: shop\r\n\r\n").await.unwrap();
     read_response(&mut idle).await;
-    let _fresh = proxy.connect().await;
+    let mut fresh = proxy.connect().await;
     let mut busy = proxy.connect().await;
     busy.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await.unwrap();
     let mut sender = proxy.http2().await;
@@ -245,6 +245,10 @@ async fn draining_finishes_what_runs_and_says_so() {
     until("both requests are at the endpoint", || endpoint.connections() == 2).await;
     proxy.drain.cancel();
     assert_eq!(read_to_end(&mut idle).await, "", "idle connections are closed at once");
+    // A client that was connected and had not asked yet may ask once.
+    fresh.write_all(b"OPTIONS * HTTP/1.1\r\nHost: shop\r\n\r\n").await.unwrap();
+    let response = read_to_end(&mut fresh).await;
+    assert!(response.starts_with("HTTP/1.1 200 ") && response.contains("connection: close\r\n"), "{response}");
     gate.add_permits(2);
     let response = read_to_end(&mut busy).await;
     assert!(response.contains("connection: close\r\n") && response.ends_with("done"), "{response}");

@@ -37,7 +37,7 @@ fn start(events: Vec<Event>) -> Reconciler {
     let clock: Clock = Arc::new(move || at(told.load(Ordering::SeqCst)));
     let (publisher, reader) = snapshot::channel(Arc::default());
     let (sender, publications) = watch::channel(None);
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     let outputs = Outputs { publisher, publications: sender, metrics: metrics.clone() };
     let compiler = Compiler::new(Options {
         watch_without_class: true,
@@ -169,6 +169,6 @@ fn the_thread_ends_with_its_inbox() {
     drop::<Sender<Event>>(inbox);
     let (publisher, _) = snapshot::channel(Arc::default());
     let (publications, _) = watch::channel(None);
-    let outputs = Outputs { publisher, publications, metrics: Metrics::new() };
+    let outputs = Outputs { publisher, publications, metrics: Metrics::default() };
     run(&changes, Compiler::new(Options::default()), &handfast::clock::system(), Batching::default(), &outputs);
 }

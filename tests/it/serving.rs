@@ -18,7 +18,9 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::backend::Backend;
-use crate::binary::{Server, host, issue, program, secret, service, soak, until, wait_until};
+use crate::binary::{
+    Server, handfast, host, issue, program, secret, service, signal, soak, until, wait_for_exit, wait_until,
+};
 
 fn shop(backend: SocketAddr) -> impl Fn(&Authority) -> Vec<(String, String)> {
     move |authority| {
@@ -158,6 +160,10 @@ fn plain_http_is_redirected_where_the_host_has_tls() {
     assert!(answer.text.to_lowercase().contains("location: https://shop.test:8443/a%2fb?q=1\r\n"), "{}", answer.text);
     assert_eq!(get("plain.test", "/").status, 200);
     assert_eq!(get("nobody.test", "/").status, 404);
+    // A wildcard host's certificate counts as the host's own.
+    let (name, text) = host("under", "under.wild.test", None, "echo", "");
+    server.write(&name, &text);
+    wait_until("the host is redirected", || get("under.wild.test", "/").status == 308);
     // A certificate authority's challenge is never redirected.
     assert_eq!(get("shop.test", "/.well-known/acme-challenge/token").status, 200);
 }
@@ -359,7 +365,7 @@ fn a_broken_file_takes_nothing_down_and_is_named() {
     // Repaired, with a new certificate: taken up, and said to be solved.
     let issued = issue(&server.authority, &["shop.test"], KeyType::EcdsaP256);
     server.write("shop.yaml", &host("shop", "shop.test", Some(&issued), "echo", "").1);
-    let line = server.wait_for_line("Solved");
+    let line = server.wait_for_line("No longer reported");
     assert!(line.contains("shop.yaml"), "{line}");
     assert_eq!(server.metric("handfast_diagnostics", &[r#"reason="unreadable-file""#]), 0.0);
 }
@@ -448,14 +454,26 @@ fn too_many_handshakes_are_closed_and_counted() {
     let backend = Backend::start("one");
     let args = ["--workers", "1", "--max-handshakes", "2"];
     let server = Server::start(&shop(backend.address), &args);
-    let waiting: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(server.https).unwrap()).collect();
-    server.wait_for_metric("handfast_tls_connections_accepted_total", &[], 2.0);
-    let mut refused = TcpStream::connect(server.https).unwrap();
-    assert_eq!(refused.read(&mut [0; 8]).unwrap_or(0), 0);
+    // Clients that say hello and nothing else.
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
+    let hello = || {
+        let name = ServerName::try_from("shop.test").unwrap();
+        let mut client = rustls::ClientConnection::new(config.clone(), name).unwrap();
+        let mut stream = TcpStream::connect(server.https).unwrap();
+        client.write_tls(&mut stream).unwrap();
+        stream
+    };
+    let mut waiting = [hello(), hello()];
+    for stream in &mut waiting {
+        stream.read_exact(&mut [0; 5]).unwrap();
+    }
+    assert_eq!(hello().read(&mut [0; 8]).unwrap_or(0), 0);
     let labels = [r#"blame="server""#, r#"reason="overloaded""#];
     server.wait_for_metric("handfast_tls_handshake_failures_total", &labels, 1.0);
     drop(waiting);
-    server.wait_for_metric("handfast_tls_probes_total", &[], 2.0);
+    server.wait_for_metric("handfast_tls_handshake_failures_total", &[r#"reason="closed-after-certificate""#], 2.0);
     assert_eq!(curl(&server, "shop.test", "/", &["-o", "/dev/null"]).1, 0);
 }
 
@@ -526,6 +544,64 @@ async fn a_drain_finishes_what_runs_and_takes_nothing_new() {
     assert_eq!(head["connection"], "close");
     drop(idle);
     assert!(server.wait().success());
+}
+
+#[test]
+fn connections_that_were_queued_when_the_drain_began_are_served() {
+    let backend = Backend::start("one");
+    let mut server = Server::start(&shop(backend.address), &[]);
+    // While the process stands still, the kernel accepts for it.
+    server.signal("STOP");
+    let (http, https, root) = (server.http, server.https, std::fs::read_to_string(server.ca()).unwrap());
+    let clients: Vec<_> = (0..4)
+        .map(|index| {
+            let root = root.clone();
+            let plain = TcpStream::connect(http).unwrap();
+            let tls = TcpStream::connect(https).unwrap();
+            std::thread::spawn(move || {
+                let plain = handfast::demo::client::get_plain_over(plain, "plain.test", &format!("/{index}"));
+                let tls = handfast::demo::client::get_over(tls, "shop.test", "/", &root, &rustls::version::TLS13);
+                (plain.unwrap().status, tls.unwrap().status)
+            })
+        })
+        .collect();
+    server.signal("TERM");
+    server.signal("CONT");
+    for client in clients {
+        assert_eq!(client.join().unwrap(), (200, 200));
+    }
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_keep_the_process_alive() {
+    let backend = Backend::start("one");
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in [host("plain", "plain.test", None, "echo", ""), service("echo", &[backend.address])] {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let file = directory.path().join("addresses");
+    let mut child = handfast(&["run", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .arg("--source")
+        .arg(directory.path())
+        .arg("--addresses-file")
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Kept, and never read.
+    let _stdout = child.stdout.take().unwrap();
+    wait_until("it serves", || file.exists());
+    let addresses: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let http: SocketAddr = addresses["http"].as_str().unwrap().parse().unwrap();
+    // More lines than the pipe holds.
+    let path = format!("/{}", "a".repeat(8_000));
+    for _ in 0..20 {
+        assert_eq!(handfast::demo::client::get_plain(http, "plain.test", &path).unwrap().status, 200);
+    }
+    signal(child.id(), "TERM");
+    assert!(wait_for_exit(&mut child).success());
 }
 
 #[tokio::test]

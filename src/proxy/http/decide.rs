@@ -18,7 +18,9 @@ use super::record::Record;
 use super::{Connection, Security, TlsConnection};
 use crate::proxy::settings::Settings;
 use crate::proxy::upstream::UpstreamFailure;
-use crate::snapshot::{Backend, BackendState, HostTls, NormalPath, Route, Snapshot, Target, TlsChoice, VirtualHost};
+use crate::snapshot::{
+    Ambiguous, Backend, BackendState, HostTls, NormalPath, Route, Snapshot, Target, TlsChoice, VirtualHost,
+};
 
 /// What is done with a request.
 pub(super) enum Decision {
@@ -41,6 +43,8 @@ pub(super) struct Answer {
     pub(super) allow: Option<HeaderValue>,
     /// Whether the connection cannot be used any more (HTTP/1.1).
     pub(super) close: bool,
+    /// Why no endpoint answered, if one was to.
+    pub(super) failure: Option<UpstreamFailure>,
 }
 
 /// A request that goes to a backend.
@@ -57,7 +61,7 @@ pub(super) struct Forward {
 
 impl Answer {
     pub(super) fn new(status: StatusCode, reason: &'static str) -> Self {
-        Self { status, reason, location: None, allow: None, close: false }
+        Self { status, reason, location: None, allow: None, close: false, failure: None }
     }
 
     /// And close the connection.
@@ -74,7 +78,7 @@ impl From<Refusal> for Answer {
 
 impl From<UpstreamFailure> for Answer {
     fn from(failure: UpstreamFailure) -> Self {
-        Answer::new(failure.status(), failure.reason())
+        Self { failure: Some(failure), ..Answer::new(failure.status(), failure.reason()) }
     }
 }
 
@@ -125,8 +129,16 @@ fn route(
     let Ok(path) = NormalPath::parse(request.uri.path()) else {
         return Err(Answer::new(StatusCode::BAD_REQUEST, "the path is malformed").closing());
     };
-    let Some(route) = host.and_then(|host| host.routes.find(&path)) else {
-        return Err(Answer::new(StatusCode::NOT_FOUND, "no rule matches this host and path"));
+    let not_found = Answer::new(StatusCode::NOT_FOUND, "no rule matches this host and path");
+    let Some(host) = host else { return Err(not_found) };
+    let route = match host.routes.find_unambiguous(request.uri.path(), &path) {
+        Ok(route) => route.ok_or(not_found)?,
+        Err(Ambiguous) => {
+            return Err(Answer::new(
+                StatusCode::BAD_REQUEST,
+                "the path can be read as another one, which is restricted",
+            ));
+        }
     };
     record.route = Some(route.clone());
 

@@ -470,7 +470,7 @@ impl Finding {
         if let Finding::MissingIntermediate { url: Some(url), .. } = self
             && is_harmless(url)
         {
-let read = match url.ends_with(".p7c") {
+            let read = match url.ends_with(".p7c") {
                 true => "openssl pkcs7 -inform der -print_certs",
                 false => "openssl x509 -inform der",
             };
