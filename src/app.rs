@@ -28,12 +28,10 @@ use tracing::{info, warn};
 
 use crate::access_log::{self, AccessLog};
 use crate::admin::{self, Admin, Readiness};
-use crate::check;
 use crate::clock;
+use crate::commands::{self, DEFAULT_DIRECTORY};
 use crate::compile::{Compiler, HostOwnership, Options};
-use crate::config::{
-    AccessLogFormat, CheckArgs, Cli, Command, CompileArgs, Environment, HostOwnershipArg, OutputFormat, RunArgs,
-};
+use crate::config::{AccessLogFormat, Cli, Command, CompileArgs, Environment, HostOwnershipArg, RunArgs};
 use crate::demo;
 use crate::metrics::Metrics;
 use crate::proxy::http::HttpService;
@@ -45,13 +43,16 @@ use crate::snapshot::{self, AddressList};
 use crate::source::{self, SourceConfig};
 use crate::status::Status;
 use crate::telemetry;
+use crate::tls::chain::TrustAnchors;
 
 /// Runs a command; errors go to standard error with all their causes.
 pub fn main(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Check(args) => check(&args),
+        Command::Chain(args) => commands::chain(&args),
+        Command::Check(args) => commands::check(&args),
         Command::Completions { shell } => completions(shell),
         Command::Demo(args) => block_on(demo::run(args)),
+        Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Run(args) => block_on(run(*args)).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -71,49 +72,12 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "handfast", &mut script);
-    print(&script)?;
+    commands::print(&script)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let path = args.path.as_deref().or(args.source.as_deref()).unwrap_or(Path::new(DEFAULT_DIRECTORY));
-    if path.as_os_str() == "cluster" && !path.exists() {
-        return Err(anyhow!("check reads a directory of manifests, not a cluster: name one"));
-    }
-    let now = (clock::system())();
-    let mut compiler = Compiler::new(directory_options(&args.compile));
-    for change in source::directory::read(path)? {
-        compiler.apply(change);
-    }
-    let compiled = compiler.compile(now);
-    let report = check::report(&compiled.snapshot, &compiled.diagnostics, now);
-    let text = match args.output {
-        OutputFormat::Json => {
-            let mut text = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
-            text.push('\n');
-            text
-        }
-        OutputFormat::Snapshot => compiled.snapshot.render(),
-        OutputFormat::Table => report.table(),
-    };
-    print(text.as_bytes())?;
-    Ok(if report.verdict == check::Verdict::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Writes to standard output. A reader that has seen enough (`| head`) is no error.
-fn print(bytes: &[u8]) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(bytes) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
 }
 
 /// How long the end waits for a reader of the access log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
-
-const DEFAULT_DIRECTORY: &str = "./manifests";
 
 /// `handfast run`: serves until a signal.
 async fn run(args: RunArgs) -> anyhow::Result<()> {
@@ -166,6 +130,7 @@ impl Running {
     /// Starts everything; returns when connections are accepted.
     pub async fn start(args: RunArgs) -> anyhow::Result<Self> {
         let source = source_config(args.source.as_deref(), &Environment::read())?;
+        let anchors = commands::trust_anchors(&args.compile.anchors)?;
         no_address_twice(&args)?;
         let workers = usize::from(args.workers.unwrap_or_else(default_workers));
         let http = listen(args.http, workers, "HTTP", "--http")?;
@@ -208,7 +173,7 @@ impl Running {
             ended.cancelled().await;
             drop(inbox);
         });
-        let compiler = Compiler::new(directory_options(&args.compile));
+        let compiler = Compiler::new(directory_options(&args.compile, anchors));
         let outputs = Outputs { publisher, publications, metrics: metrics.clone() };
         let reconcile = std::thread::Builder::new()
             .name("reconcile".into())
@@ -330,7 +295,7 @@ impl Signals {
 }
 
 /// How Ingresses of a directory are compiled: nobody writes the IngressClass there, and backends are local processes.
-pub fn directory_options(args: &CompileArgs) -> Options {
+pub fn directory_options(args: &CompileArgs, trust_anchors: Arc<TrustAnchors>) -> Options {
     Options {
         ingress_class: args.ingress_class.as_str().into(),
         watch_without_class: true,
@@ -345,6 +310,7 @@ pub fn directory_options(args: &CompileArgs) -> Options {
             HostOwnershipArg::Merge => HostOwnership::Merge,
             HostOwnershipArg::Namespace => HostOwnership::Namespace,
         },
+        trust_anchors,
         ..Options::default()
     }
 }

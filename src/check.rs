@@ -5,6 +5,9 @@
 //! Pure. A report is a view of what the compiler found; nothing is judged here a second time. The JSON form is an
 //! interface: scripts and pipelines read it, so fields are only ever added.
 
+pub mod chain;
+pub mod sarif;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,8 +16,9 @@ use k8s_openapi::jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use serde::Serialize;
 
-use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, Severity};
+use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, Problem, Severity};
 use crate::snapshot::{HostTls, Snapshot, VirtualHost};
+use crate::tls::chain::{Finding as ChainFinding, Note};
 
 /// The result of a check. Serialises to the JSON that `--output json` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,6 +44,9 @@ pub struct HostReport {
     pub serving: Serving,
     /// What touches it, worst first.
     pub findings: Vec<Finding>,
+    /// The chain of its certificate with the findings at their places; empty if there is none, or nothing wrong with it.
+    #[serde(skip)]
+    tree: String,
 }
 
 /// One object.
@@ -118,6 +125,7 @@ pub fn report(snapshot: &Snapshot, diagnostics: &[Diagnostic], at: UnixTime) -> 
     let hosts = hosts.into_iter().map(|host| {
         let diagnostics = by_host.get(host.name.as_str()).map(Vec::as_slice).unwrap_or_default();
         HostReport {
+            tree: tree(host, diagnostics),
             host: host.name.to_string(),
             verdict: verdict(diagnostics),
             serving: serving(snapshot, host, diagnostics),
@@ -151,6 +159,7 @@ impl Report {
         for host in &self.hosts {
             writeln!(out, "{} {:width$}  {}", host.verdict.mark(), host.host, host.serving.words())?;
             write_findings(out, &host.findings)?;
+            out.push_str(&host.tree);
         }
         let told: HashSet<&Finding> = self.hosts.iter().flat_map(|host| &host.findings).collect();
         let mut heading = if self.hosts.is_empty() { "" } else { "\n" };
@@ -165,21 +174,33 @@ impl Report {
         }
         let all = || self.objects.iter().flat_map(|object| &object.findings);
         let count = |severity: Severity| all().filter(|finding| finding.severity == severity.code()).count();
-        let counted = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
-        writeln!(
-            out,
-            "{}{}: {}, {}, {} at {}",
-            if out.is_empty() { "" } else { "\n" },
-            self.verdict.code(),
-            counted(self.hosts.len(), "host"),
-            counted(count(Severity::Error), "error"),
-            counted(count(Severity::Warning), "warning"),
-            self.at
-        )
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        let hosts = [(self.hosts.len(), "host")];
+        write_total(out, self.verdict.code(), &hosts, count(Severity::Error), count(Severity::Warning), &self.at);
+        Ok(())
     }
 }
 
+/// The last line: `error: 2 hosts, 1 error, 0 warnings at …`.
+fn write_total(out: &mut String, verdict: &str, what: &[(usize, &str)], errors: usize, warnings: usize, at: &str) {
+    let counted = |(number, word): &(usize, &str)| format!("{number} {word}{}", if *number == 1 { "" } else { "s" });
+    let counts: Vec<String> = what.iter().chain(&[(errors, "error"), (warnings, "warning")]).map(counted).collect();
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{verdict}: {} at {at}", counts.join(", "));
+}
+
 impl Verdict {
+    /// What the worst severity, if there is any, amounts to.
+    pub fn of(worst: Option<Severity>) -> Self {
+        match worst {
+            None | Some(Severity::Info) => Verdict::Ok,
+            Some(Severity::Warning) => Verdict::Warning,
+            Some(Severity::Error) => Verdict::Error,
+        }
+    }
+
     /// The word used in JSON.
     pub fn code(self) -> &'static str {
         match self {
@@ -222,12 +243,37 @@ fn write_findings(out: &mut String, findings: &[Finding]) -> std::fmt::Result {
 }
 
 fn verdict(diagnostics: &[&Diagnostic]) -> Verdict {
-    let worst = diagnostics.iter().map(|diagnostic| diagnostic.problem.severity()).max();
-    match worst {
-        None | Some(Severity::Info) => Verdict::Ok,
-        Some(Severity::Warning) => Verdict::Warning,
-        Some(Severity::Error) => Verdict::Error,
+    Verdict::of(diagnostics.iter().map(|diagnostic| diagnostic.problem.severity()).max())
+}
+
+/// The chain that a host is served with, if something is wrong with it.
+fn tree(host: &VirtualHost, diagnostics: &[&Diagnostic]) -> String {
+    let HostTls::Terminate(tls) = &host.tls else { return String::new() };
+    // A Secret that is not served has no place in the tree of the one that is.
+    let is_served = |subject: &ObjectKey| {
+        let replaced = |effect| matches!(effect, Effect::Default | Effect::HostRefused | Effect::LastGood);
+        !diagnostics.iter().any(|diagnostic| diagnostic.subject == *subject && replaced(diagnostic.effect))
+    };
+    let mut chain: Vec<&ChainFinding> = Vec::new();
+    for diagnostic in diagnostics {
+        if let Problem::Chain(finding) = &diagnostic.problem
+            && is_served(&diagnostic.subject)
+        {
+            chain.push(finding);
+        }
     }
+    if chain.is_empty() || tls.summary.outline.path.is_empty() {
+        return String::new();
+    }
+    // The findings stand above in full; here are their places.
+    let notes = chain.iter().map(|finding| Note {
+        place: finding.place(),
+        severity: finding.severity().code(),
+        code: finding.code(),
+        message: "",
+        remedy: "",
+    });
+    tls.summary.outline.tree(&notes.collect::<Vec<_>>(), "    │ ")
 }
 
 fn serving(snapshot: &Snapshot, host: &VirtualHost, diagnostics: &[&Diagnostic]) -> Serving {
@@ -278,9 +324,7 @@ mod tests {
     use rustls::server::ResolvesServerCertUsingSni;
 
     use super::*;
-    use crate::compile::Problem;
     use crate::snapshot::{HostName, NormalPath, PathMatch, Route, RouteTable, Target};
-    use crate::tls::chain::Finding as ChainFinding;
     use crate::tls::{ServerTls, TlsSummary};
 
     fn at() -> UnixTime {
@@ -301,6 +345,7 @@ mod tests {
             not_after: at(),
             key: "ecdsa-p256".into(),
             chain_length: 1,
+            outline: Arc::default(),
         };
         Arc::new(ServerTls { config: config.clone(), client_order: config, summary })
     }

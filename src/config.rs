@@ -8,7 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ipnet::IpNet;
 
+use rustls::pki_types::UnixTime;
+
 use crate::telemetry::LogFormat;
+use crate::tls::chain::Name;
 
 /// A Kubernetes ingress controller that lets no TLS handshake fail silently.
 #[derive(Parser, Debug)]
@@ -31,9 +34,14 @@ pub struct Cli {
 /// What to do.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Judge one certificate chain, without Kubernetes.
+    ///
+    /// Exit status: 0 if a strict client would accept the chain by RFC 5280 and RFC 9525 alone (warnings do not change
+    /// it), 1 if not, 2 if a file cannot be read or the usage is wrong.
+    Chain(ChainArgs),
     /// Judge manifests without serving them: what would be served, what is wrong, and what to do about it.
     ///
-    /// Exit status: 0 without errors, 1 with errors, 2 if the input cannot be read or the usage is wrong.
+    /// Exit status: 0 without errors (see --fail-on), 1 with errors, 2 if the input cannot be read or the usage is wrong.
     Check(CheckArgs),
     /// Print a completion script for a shell.
     Completions {
@@ -42,6 +50,11 @@ pub enum Command {
     },
     /// Show everything at once: make certificates, write manifests, serve them, and play a tour with real handshakes.
     Demo(DemoArgs),
+    /// Say what a code of a finding, a problem or a failed handshake means, whose fault it is, and what to do about it.
+    Explain {
+        /// The code, for example key-mismatch. Without it all codes are listed.
+        code: Option<String>,
+    },
     /// Serve: terminate TLS and proxy HTTP for the Ingresses of a source.
     Run(Box<RunArgs>),
 }
@@ -140,6 +153,22 @@ pub struct CompileArgs {
     /// oldest Ingress.
     #[arg(long, env = "HANDFAST_HOST_OWNERSHIP", default_value = "merge", value_name = "RULE")]
     pub host_ownership: HostOwnershipArg,
+
+    /// Whom clients are taken to trust.
+    #[command(flatten)]
+    pub anchors: AnchorArgs,
+}
+
+/// Whom clients are taken to trust when a chain is judged. Nothing of it is served.
+#[derive(Args, Clone, Debug)]
+pub struct AnchorArgs {
+    /// PEM file with roots that clients trust beside Mozilla's, for example those of a private CA.
+    #[arg(long, env = "HANDFAST_TRUST_ANCHORS", value_name = "FILE")]
+    pub trust_anchors: Option<PathBuf>,
+
+    /// Leave Mozilla's roots out: clients trust the given anchors only.
+    #[arg(long, env = "HANDFAST_ONLY_ANCHORS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub only_anchors: bool,
 }
 
 /// Who may add to a host.
@@ -231,12 +260,12 @@ pub enum AccessLogFormat {
 /// Options of `check`.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
-    /// Directory of manifests. Default: ./manifests.
-    #[arg(value_name = "DIR")]
+    /// Directory of manifests, one file, or `-` for standard input. Default: ./manifests.
+    #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
 
-    /// The same as the directory given without a flag, which wins.
-    #[arg(long, env = "HANDFAST_SOURCE", value_name = "DIR")]
+    /// The same as the path given without a flag, which wins.
+    #[arg(long, env = "HANDFAST_SOURCE", value_name = "PATH")]
     pub source: Option<PathBuf>,
 
     /// What is done with Ingresses and certificates.
@@ -246,6 +275,60 @@ pub struct CheckArgs {
     /// How to print the result.
     #[arg(long, env = "HANDFAST_OUTPUT", default_value = "table", value_name = "FORM")]
     pub output: OutputFormat,
+
+    /// Judge at this time instead of now: a date (midnight UTC) or an RFC 3339 time.
+    #[arg(long, env = "HANDFAST_AT", value_name = "TIME", value_parser = time)]
+    pub at: Option<UnixTime>,
+
+    /// The mildest finding that makes the exit status 1.
+    #[arg(long, env = "HANDFAST_FAIL_ON", default_value = "error", value_name = "SEVERITY")]
+    pub fail_on: FailOn,
+}
+
+/// Which findings make `check` fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// Errors.
+    Error,
+    /// Errors and warnings.
+    Warning,
+}
+
+/// Options of `chain`.
+#[derive(Args, Clone, Debug)]
+pub struct ChainArgs {
+    /// PEM file with the chain: what `tls.crt` would hold. `-` is standard input.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// PEM file with the private key. With it the leaf is the certificate of this key.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+
+    /// DNS name or IP address that the certificate has to cover.
+    #[arg(long, value_name = "HOST", value_parser = name)]
+    pub name: Option<Name>,
+
+    /// Judge at this time instead of now: a date (midnight UTC) or an RFC 3339 time.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub at: Option<UnixTime>,
+
+    /// How to print the result.
+    #[arg(long, default_value = "table", value_name = "FORM")]
+    pub output: ChainOutput,
+
+    /// Whom clients are taken to trust.
+    #[command(flatten)]
+    pub anchors: AnchorArgs,
+}
+
+/// How `chain` prints its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ChainOutput {
+    /// One JSON document.
+    Json,
+    /// A tree for people.
+    Table,
 }
 
 /// How `check` prints its result.
@@ -253,6 +336,8 @@ pub struct CheckArgs {
 pub enum OutputFormat {
     /// One JSON document.
     Json,
+    /// SARIF 2.1.0, for sites that show findings beside the lines of a change.
+    Sarif,
     /// What the data plane would serve, as text (the form of /debug/snapshot), and nothing else.
     Snapshot,
     /// A table for people.
@@ -317,6 +402,23 @@ fn namespaced_name(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("write NAMESPACE/NAME, for example default/wildcard".to_owned()),
     }
+}
+
+/// A date or a time.
+fn time(text: &str) -> Result<UnixTime, String> {
+    let error = || "write a date such as 2026-12-24, or a time such as 2026-12-24T18:00:00Z".to_owned();
+    let midnight = |date: jiff::civil::Date| date.to_zoned(jiff::tz::TimeZone::UTC).map(|time| time.timestamp());
+    let time = match text.parse::<jiff::Timestamp>() {
+        Ok(time) => time,
+        Err(_) if text.len() == "2026-12-24".len() => text.parse().and_then(midnight).map_err(|_| error())?,
+        Err(_) => return Err(error()),
+    };
+    let seconds = u64::try_from(time.as_second()).map_err(|_| "the time lies before 1970".to_owned())?;
+    Ok(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+}
+
+fn name(text: &str) -> Result<Name, String> {
+    text.parse().map_err(|error: crate::snapshot::BadHostName| error.to_string())
 }
 
 /// A length of time. Longer than any program runs, it would overflow the clock.
@@ -384,5 +486,8 @@ mod tests {
         assert!(error(&["handfast", "run", "--keep-alive", "500000000000y"]).contains("68years"));
         assert!(error(&["handfast", "run", "--http", "8080"]).contains("[::]:8080"));
         assert!(error(&["handfast", "run", "--workers", "0"]).contains("--workers"));
+        assert!(error(&["handfast", "check", "--at", "tomorrow"]).contains("2026-12-24"));
+        assert!(error(&["handfast", "check", "--at", "1960-01-01"]).contains("1970"));
+        assert!(error(&["handfast", "chain", "x.pem", "--name", "a..b"]).contains("--name"));
     }
 }

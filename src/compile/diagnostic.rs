@@ -3,8 +3,10 @@
 use std::fmt;
 
 use crate::snapshot::{BadHostName, BadPath, HostName};
+use crate::tls::about::About;
 use crate::tls::chain::Finding;
 
+use super::about;
 use super::objects::ObjectKey;
 
 pub use crate::tls::Severity;
@@ -367,47 +369,6 @@ pub enum BadAddress {
 }
 
 impl Problem {
-    /// Every code but those of [`Finding`], sorted.
-    pub const CODES: &[&str] = &[
-        "bad-annotation",
-        "bad-backend",
-        "bad-endpoint",
-        "bad-external-name",
-        "bad-host",
-        "bad-path",
-        "bad-path-type",
-        "canary",
-        "conflicting-secrets",
-        "cross-namespace",
-        "duplicate-object",
-        "duplicate-tls-host",
-        "external-name-not-allowed",
-        "host-owned-elsewhere",
-        "invalid-document",
-        "manifests-vanished",
-        "misspelt-kind",
-        "no-default-certificate",
-        "no-endpoints",
-        "no-manifests",
-        "objects-kept",
-        "other-class",
-        "path-conflict",
-        "resource-backend",
-        "restricting-annotation",
-        "secret-not-found",
-        "service-not-found",
-        "service-port-not-found",
-        "tls-host-without-rule",
-        "tls-without-host",
-        "unknown-annotation",
-        "unknown-field",
-        "unknown-ingress-class",
-        "unknown-kind",
-        "unreadable-directory",
-        "unreadable-file",
-        "unsupported-annotation",
-    ];
-
     /// The stable kebab-case word in metrics, JSON and docs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -454,125 +415,22 @@ impl Problem {
 
     /// How bad it is. Severity never decides what is served.
     pub fn severity(&self) -> Severity {
-        match self {
-            Problem::Chain(finding) => finding.severity(),
-            Problem::BadAnnotation { .. }
-            | Problem::BadBackend { .. }
-            | Problem::BadEndpoint { .. }
-            | Problem::BadExternalName { .. }
-            | Problem::BadHost { .. }
-            | Problem::BadPath { .. }
-            | Problem::BadPathType { .. }
-            | Problem::ExternalNameNotAllowed
-            | Problem::HostOwnedElsewhere { .. }
-            | Problem::InvalidDocument { .. }
-            | Problem::ManifestsVanished
-            | Problem::NoDefaultCertificate
-            | Problem::ResourceBackend { .. }
-            | Problem::RestrictingAnnotation { .. }
-            | Problem::SecretNotFound { .. }
-            | Problem::ServiceNotFound { .. }
-            | Problem::ServicePortNotFound { .. }
-            | Problem::UnreadableDirectory { .. }
-            | Problem::UnreadableFile { .. } => Severity::Error,
-            Problem::Canary { .. }
-            | Problem::ConflictingSecrets { .. }
-            | Problem::DuplicateObject { .. }
-            | Problem::DuplicateTlsHost { .. }
-            | Problem::MisspeltKind { .. }
-            | Problem::NoManifests { .. }
-            | Problem::ObjectsKept { .. }
-            | Problem::PathConflict { .. }
-            | Problem::TlsWithoutHost { .. }
-            | Problem::UnknownAnnotation { .. }
-            | Problem::UnknownField { .. }
-            | Problem::UnsupportedAnnotation { .. } => Severity::Warning,
-            Problem::CrossNamespace { .. }
-            | Problem::NoEndpoints { .. }
-            | Problem::OtherClass { .. }
-            | Problem::TlsHostWithoutRule { .. }
-            | Problem::UnknownIngressClass { .. }
-            | Problem::UnknownKind { .. } => Severity::Info,
+        if let Problem::Chain(finding) = self {
+            return finding.severity();
         }
+        about::about(self.code()).severity
     }
 
     /// What to do about it.
     pub fn remedy(&self) -> String {
+        if let Problem::Chain(finding) = self {
+            return finding.remedy();
+        }
         let remedy = match self {
             Problem::BadAnnotation { error, .. } => return format!("correct the value: {error}"),
-            Problem::BadBackend { .. } => {
-                "name one Service and one of its ports, by port.number (1 to 65535) or by port.name"
-            }
-            Problem::BadEndpoint { .. } => {
-                "give the endpoint the address and port of the pod or server that takes the traffic"
-            }
-            Problem::BadExternalName { .. } => "give externalName a public DNS name, or use a Service with endpoints",
-            Problem::BadHost { .. } => {
-                "write a DNS name, or '*.' and a DNS name; a rule for all hosts has no host field at all"
-            }
-            Problem::BadPath { .. } => {
-                "write a path that begins with '/', with valid percent escapes and no '..' above the root"
-            }
-            Problem::BadPathType { .. } => "write Exact, Prefix or ImplementationSpecific",
-            Problem::Canary { .. } => {
-                "delete the canary Ingress, or shift traffic in another way; the primary Ingress takes all requests"
-            }
-            Problem::Chain(finding) => return finding.remedy(),
-            Problem::ConflictingSecrets { .. } => {
-                "name the same Secret in all Ingresses of the host, or leave the tls entry to the oldest"
-            }
-            Problem::CrossNamespace { .. } => {
-                "nothing, if both teams know; --host-ownership namespace gives a host to one namespace"
-            }
-            Problem::DuplicateObject { .. } => "delete one of the definitions, or give it another name",
-            Problem::DuplicateTlsHost { .. } => "list each host in one tls entry",
-            Problem::ExternalNameNotAllowed => {
-                "start with --allow-external-name if everybody who may create Services may choose where traffic goes"
-            }
-            Problem::HostOwnedElsewhere { .. } => {
-                "use another host, or ask the owning namespace for a rule; --host-ownership merge shares hosts"
-            }
-            Problem::InvalidDocument { .. } => {
-                "correct the document; `kubectl apply --dry-run=server` names the field as well"
-            }
-            Problem::ManifestsVanished => {
-                "restore the manifests, or mount their volume again; delete files one by one to take effect at once"
-            }
             Problem::MisspeltKind { meant, .. } => {
                 return format!("write kind: {meant}, or move the document out of the directory");
             }
-            Problem::NoDefaultCertificate => {
-                "name a Secret in spec.tls, or start with --default-tls-secret NAMESPACE/NAME and a usable Secret"
-            }
-            Problem::NoEndpoints { .. } => {
-                "look at the pods behind the Service: the selector, the readiness probe, the EndpointSlice's label kubernetes.io/service-name, and its port's name"
-            }
-            Problem::OtherClass { .. } => {
-                "nothing, if another controller serves it; otherwise set spec.ingressClassName: handfast, or name its class with --ingress-class"
-            }
-            Problem::NoManifests { .. } => {
-                "name the directory that holds the manifests, or put files with these endings into it"
-            }
-            Problem::ObjectsKept { .. } => {
-                "complete and correct the file: what a version without broken documents leaves out is removed"
-            }
-            Problem::PathConflict { .. } => "delete one of the two rules, or change its path",
-            Problem::ResourceBackend { .. } => "use a Service as backend",
-            Problem::RestrictingAnnotation { .. } => {
-                "delete the annotation if the route may be open without it; until then its routes answer 503"
-            }
-            Problem::SecretNotFound { .. } => {
-                "create the Secret in this namespace, or correct its name; with cert-manager, look at the Certificate's events"
-            }
-            Problem::ServiceNotFound { .. } => "create the Service in the Ingress's namespace, or correct its name",
-            Problem::ServicePortNotFound { .. } => {
-                "name a port as the Service lists it under spec.ports: port.number for its number, port.name for its name"
-            }
-            Problem::TlsHostWithoutRule { .. } => "add a rule for the host, or delete it from spec.tls",
-            Problem::TlsWithoutHost { .. } => {
-                "give the rule a host, or start with --default-tls-secret to choose the default certificate"
-            }
-            Problem::UnknownAnnotation { .. } => "correct the name, or delete the annotation",
             Problem::UnknownField { name } if name.ends_with(".backend.serviceName") => {
                 "networking.k8s.io/v1 has service.name in its place: write backend.service.name"
             }
@@ -582,21 +440,16 @@ impl Problem {
             Problem::UnknownField { name } if name.starts_with("Ingress ") && name.ends_with(" spec.backend") => {
                 "networking.k8s.io/v1 has spec.defaultBackend in its place"
             }
-            Problem::UnknownField { .. } => "correct the field's name or indentation, or delete it",
-            Problem::UnknownIngressClass { .. } => {
-                "create the IngressClass with spec.controller handfast.dev/ingress-controller, or correct ingressClassName"
-            }
             Problem::UnknownKind { kind } if kind == "v1 Endpoints" => "write an EndpointSlice (discovery.k8s.io/v1)",
-            Problem::UnknownKind { .. } => "nothing, if the object is meant for another program",
-            Problem::UnreadableDirectory { .. } => {
-                "restore the directory or its permissions; until then its last content is served"
-            }
-            Problem::UnreadableFile { .. } => {
-                "make the file readable YAML or JSON, or delete it if nothing in it is needed"
-            }
-            Problem::UnsupportedAnnotation { .. } => "delete the annotation, if the host works without it",
+            // What is the same whatever the data stands in the table.
+            _ => about::about(self.code()).remedy,
         };
         remedy.to_owned()
+    }
+
+    /// Every code but those of [`Finding`] with what is to be said about it, sorted by code.
+    pub fn all() -> impl Iterator<Item = &'static About> {
+        about::ROWS.iter()
     }
 }
 
@@ -653,7 +506,7 @@ mod tests {
         let mut codes: Vec<&str> =
             body.lines().filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\",")).collect();
         codes.sort_unstable();
-        assert_eq!(codes, Problem::CODES);
+        assert_eq!(codes, Problem::all().map(|about| about.code).collect::<Vec<_>>());
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! sees the world through a `View` that notes each question, so a change rebuilds exactly the units that had asked
 //! about it. What is wrong with an object is data beside the result, never a reason to stop.
 
+mod about;
 mod backend;
 mod claims;
 mod class;
@@ -33,6 +34,7 @@ use self::store::Store;
 use self::tls::Certificates;
 use self::view::{Graph, Read, Unit, View};
 use crate::snapshot::{BackendKey, HostName, HostTls, Snapshot, VirtualHost};
+use crate::tls::chain::TrustAnchors;
 
 pub use diagnostic::{BadAddress, BadBackend, Diagnostic, Effect, Problem, Severity};
 pub use objects::{Change, Kind, Object, ObjectKey, Scope, SecretObject};
@@ -57,6 +59,8 @@ pub struct Options {
     pub default_tls_secret: Option<(String, String)>,
     /// Who may claim paths on a host.
     pub host_ownership: HostOwnership,
+    /// Whom clients are taken to trust, beside the `ca.crt` of each Secret.
+    pub trust_anchors: Arc<TrustAnchors>,
 }
 
 /// Who may claim paths on a host.
@@ -80,6 +84,7 @@ impl Default for Options {
             allow_loopback_endpoints: false,
             default_tls_secret: None,
             host_ownership: HostOwnership::default(),
+            trust_anchors: Arc::new(TrustAnchors::public()),
         }
     }
 }
@@ -206,11 +211,11 @@ impl Compiler {
     /// Without any object.
     pub fn new(options: Options) -> Self {
         Self {
+            certificates: Certificates::new(options.trust_anchors.clone()),
             options,
             store: Store::default(),
             graph: Graph::default(),
             index: claims::Index::default(),
-            certificates: Certificates::default(),
             hosts: HashMap::new(),
             backends: HashMap::new(),
             secrets: HashMap::new(),

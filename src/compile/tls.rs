@@ -12,7 +12,7 @@ use aws_lc_rs::digest;
 
 use super::{ObjectKey, SecretObject};
 use crate::tls::ServerTls;
-use crate::tls::chain::{Credential, Finding};
+use crate::tls::chain::{Credential, Finding, TrustAnchors};
 use crate::tls::policy::{Policy, server_tls};
 
 /// What came of one content under one policy.
@@ -26,7 +26,7 @@ pub(super) struct Certificate {
     pub(super) findings: Vec<Finding>,
 }
 
-/// SHA-256 over both fields, and the policy.
+/// SHA-256 over all fields, and the policy. The trust anchors are the same for all.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Content {
     digest: [u8; 32],
@@ -34,8 +34,8 @@ struct Content {
 }
 
 /// All certificates that units have asked for.
-#[derive(Default)]
 pub(super) struct Certificates {
+    anchors: Arc<TrustAnchors>,
     by_secret: HashMap<ObjectKey, Arc<Certificate>>,
     by_content: HashMap<Content, Weak<Certificate>>,
     /// Kept until the compilation ends, so that an equal content finds its certificate again.
@@ -44,6 +44,11 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
+    /// Without any, to be judged by these anchors.
+    pub(super) fn new(anchors: Arc<TrustAnchors>) -> Self {
+        Self { anchors, by_secret: HashMap::new(), by_content: HashMap::new(), retired: Vec::new(), built: 0 }
+    }
+
     /// The certificate of a Secret, built if it is not there.
     pub(super) fn of_secret(&mut self, key: &ObjectKey, secret: &SecretObject) -> Arc<Certificate> {
         if let Some(certificate) = self.by_secret.get(key) {
@@ -52,7 +57,7 @@ impl Certificates {
         let content = content(secret);
         let known = self.by_content.get(&content).and_then(Weak::upgrade);
         let certificate = known.unwrap_or_else(|| {
-            let certificate = Arc::new(build(secret, content));
+            let certificate = Arc::new(build(secret, content, &self.anchors));
             self.insert(&certificate);
             certificate
         });
@@ -78,8 +83,9 @@ impl Certificates {
         }
         let certificates: Vec<Arc<Certificate>> = std::thread::scope(|scope| {
             let chunks = missing.chunks(missing.len().div_ceil(THREADS));
-            let build_all = |chunk: &[(Content, &SecretObject)]| -> Vec<Arc<Certificate>> {
-                chunk.iter().map(|(content, secret)| Arc::new(build(secret, content.clone()))).collect()
+            let anchors = &self.anchors;
+            let build_all = move |chunk: &[(Content, &SecretObject)]| -> Vec<Arc<Certificate>> {
+                chunk.iter().map(|(content, secret)| Arc::new(build(secret, content.clone(), anchors))).collect()
             };
             let threads: Vec<_> = chunks.map(|chunk| scope.spawn(move || build_all(chunk))).collect();
             // A thread that panicked has built nothing; the units then build one by one and meet the same bug.
@@ -118,13 +124,17 @@ impl Certificates {
     }
 }
 
-fn build(secret: &SecretObject, content: Content) -> Certificate {
-    let loaded = Credential::load(field(secret, "tls.crt"), field(secret, "tls.key"));
+/// What is read of a Secret. `ca.crt` only says whom to trust when its chain is judged.
+const FIELDS: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+
+fn build(secret: &SecretObject, content: Content, anchors: &TrustAnchors) -> Certificate {
+    let [tls_crt, tls_key, ca_crt] = FIELDS.map(|name| field(secret, name));
+    let loaded = Credential::load(tls_crt, tls_key, ca_crt, anchors);
     let mut findings = loaded.findings;
     let tls = loaded.credential.as_ref().and_then(|credential| match server_tls(credential, &content.policy) {
         Ok(tls) => Some(Arc::new(tls)),
-        Err(_) => {
-            findings.push(Finding::UnsupportedKey);
+        Err(error) => {
+            findings.push(Finding::UnsupportedKey { what: format!("refused by the TLS library ({error})") });
             None
         }
     });
@@ -133,9 +143,9 @@ fn build(secret: &SecretObject, content: Content) -> Certificate {
 
 fn content(secret: &SecretObject) -> Content {
     let mut context = digest::Context::new(&digest::SHA256);
-    for name in ["tls.crt", "tls.key"] {
+    for name in FIELDS {
         let bytes = field(secret, name);
-        // The length keeps bytes from moving between the two fields unnoticed.
+        // The length keeps bytes from moving between the fields unnoticed.
         context.update(&(bytes.len() as u64).to_be_bytes());
         context.update(bytes);
     }

@@ -81,7 +81,7 @@ pub(super) fn write(directory: &Path, backend: SocketAddr, now: UnixTime) -> any
         let issue = || authority.issue(&[host.host], host.key, now, host.days.clone());
         let issued = issue().context("cannot issue a certificate")?;
         let key = if host.wrong_key { issue().context("cannot issue a certificate")?.key } else { issued.key.clone() };
-        file(&format!("{}.yaml", host.name), &manifest(&host, &issued.chain(), &key))?;
+        file(&format!("{}.yaml", host.name), &manifest(&host, &issued.chain(), &key, &issued.root))?;
     }
     Ok(authority.root())
 }
@@ -91,10 +91,10 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-fn manifest(host: &Host, chain: &str, key: &str) -> String {
+fn manifest(host: &Host, chain: &str, key: &str, root: &str) -> String {
     let Host { name, host, .. } = host;
     let indented = |pem: &str| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
-    let (chain, key) = (indented(chain), indented(key));
+    let (chain, key, root) = (indented(chain), indented(key), indented(root));
     format!(
         "apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -124,7 +124,8 @@ type: kubernetes.io/tls
 stringData:
   tls.crt: |
 {chain}  tls.key: |
-{key}"
+{key}  ca.crt: |
+{root}"
     )
 }
 

@@ -22,6 +22,8 @@ pub struct Issued {
     pub key: String,
     /// The intermediate, PEM.
     pub intermediate: String,
+    /// The root, PEM: what belongs into `ca.crt`.
+    pub root: String,
 }
 
 impl Issued {
@@ -80,7 +82,12 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         set_days(&mut params, now, &days);
         let leaf = params.signed_by(&key, &self.intermediate)?;
-        Ok(Issued { leaf: leaf.pem(), key: key.serialize_pem(), intermediate: self.intermediate.pem() })
+        Ok(Issued {
+            leaf: leaf.pem(),
+            key: key.serialize_pem(),
+            intermediate: self.intermediate.pem(),
+            root: self.root(),
+        })
     }
 }
 

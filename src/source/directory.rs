@@ -35,7 +35,7 @@ use tracing::warn;
 
 use crate::compile::{Change, Diagnostic, Effect, Kind, ObjectKey, Problem, Scope};
 
-use super::manifest::has_ending;
+use super::manifest::{self, Manifest, has_ending};
 use super::{Event, Events, SourceError};
 
 use file::FileState;
@@ -60,6 +60,17 @@ pub fn read(path: &Path) -> Result<Vec<Change>, SourceError> {
     check(path)?;
     let mut directory = Directory::new(path);
     Ok(directory.scan(Instant::now()).changes)
+}
+
+/// The objects of one text, as if it were the only file of a directory.
+pub fn read_one(name: &str, content: &[u8]) -> Vec<Change> {
+    let scope = Scope(name.into());
+    match manifest::parse(&scope, content) {
+        Ok(Manifest { objects, diagnostics, .. }) => {
+            vec![Change::Replace(scope.clone(), objects), Change::Rejected(scope, diagnostics)]
+        }
+        Err(diagnostic) => vec![Change::Rejected(scope, vec![*diagnostic])],
+    }
 }
 
 fn check(path: &Path) -> Result<(), SourceError> {

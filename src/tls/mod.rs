@@ -2,6 +2,7 @@
 //!
 //! `tls.crt, tls.key ──chain──▶ Credential ──× policy──▶ ServerTls`
 
+pub mod about;
 pub mod chain;
 pub mod offer;
 pub mod policy;
@@ -85,6 +86,8 @@ pub struct TlsSummary {
     pub key: Box<str>,
     /// Certificates served, leaf included.
     pub chain_length: usize,
+    /// All certificates that were given, and whom they lead to.
+    pub outline: Arc<chain::Outline>,
 }
 
 impl fmt::Display for TlsSummary {

@@ -275,6 +275,87 @@ impl Reason {
         }
     }
 
+    /// What happened, in whole sentences.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Reason::ClientAlert => {
+                "The client ended the handshake with an alert that does not speak of our certificate."
+            }
+            Reason::ClientCancelled => "The client closed the handshake in good order (close_notify or user_canceled).",
+            Reason::ClosedAfterCertificate => {
+                "The client closed or reset the connection after it had seen our certificate, without an alert. Node and some BoringSSL clients reject certificates in this way."
+            }
+            Reason::ClosedInHello => "The client closed the connection in the middle of its first message.",
+            Reason::CryptoMismatch => {
+                "A message did not decrypt or verify, here or at the client: bytes changed on the way, or a middlebox answers in our place."
+            }
+            Reason::HostRefused => {
+                "The host is configured, but its Secret holds nothing that can be served, and there is no default certificate."
+            }
+            Reason::HostWithoutTls => {
+                "The host is configured without TLS, and neither a wildcard host's certificate nor a default certificate covers it."
+            }
+            Reason::Internal => "A fault of Handfast itself.",
+            Reason::MalformedHello => {
+                "The first message is TLS, but not a well-formed ClientHello (RFC 8446 section 4.1.2)."
+            }
+            Reason::NoServerName => {
+                "The client named no server (RFC 6066 section 3), and there is no default certificate."
+            }
+            Reason::NoSharedAlpn => {
+                "The client asked for application protocols that this host does not speak (RFC 7301 section 3.2)."
+            }
+            Reason::NoSharedGroup => "The client offers no key exchange group that this host has, or only static RSA.",
+            Reason::NoSharedSignatureScheme => {
+                "The client cannot verify a signature by the key of this host's certificate."
+            }
+            Reason::NoSharedSuite => {
+                "The client offers no cipher suite that works with this host's certificate (RFC 8446 section 4.1.1)."
+            }
+            Reason::NoSharedVersion => {
+                "The client offers only protocol versions that this host does not serve: usually TLS 1.0 and 1.1."
+            }
+            Reason::NotTls => "The first bytes are neither TLS nor any protocol that is recognised.",
+            Reason::Overloaded => {
+                "A limit on connections or handshakes was reached, and the connection was closed at once."
+            }
+            Reason::PlainHttp => "Plain HTTP came to the TLS port. It is answered with a 400 that says so.",
+            Reason::ProtocolViolation => "The client broke the protocol after a well-formed ClientHello.",
+            Reason::ProxyHeader => "A PROXY protocol header came, and this listener does not expect one.",
+            Reason::ProxyHeaderMissing => {
+                "This listener expects a PROXY protocol header, and none came, or a malformed one."
+            }
+            Reason::RejectedExpired => {
+                "The client says that our certificate is expired (certificate_expired). If it is not, the client's clock is wrong."
+            }
+            Reason::RejectedRevoked => "The client says that our certificate is revoked (certificate_revoked).",
+            Reason::RejectedStaple => "The client did not accept the OCSP response (bad_certificate_status_response).",
+            Reason::RejectedUnknownCa => {
+                "The client knows no issuer of our certificate (unknown_ca): an incomplete chain, or a private CA."
+            }
+            Reason::RejectedUnspecified => {
+                "The client rejects our certificate without saying why (bad_certificate, certificate_unknown), as Java, Go and GnuTLS do for every cause."
+            }
+            Reason::RejectedUnsupported => {
+                "The client cannot use our certificate (unsupported_certificate), for example because it may not be used for servers."
+            }
+            Reason::ResetInHello => "The connection was reset in the middle of the client's first message.",
+            Reason::Sha1Only => {
+                "The client lists no signature algorithms, so it can verify only SHA-1 signatures (RFC 5246 section 7.4.1.4.1)."
+            }
+            Reason::Ssh => "An SSH client came to the TLS port.",
+            Reason::Sslv2 => "The client sent an SSL 2.0 hello. Such clients cannot be served (RFC 6176).",
+            Reason::TimeoutAfterCertificate => {
+                "The client went silent after our certificate was sent; often our answer never arrives, because it is larger than the path's MTU."
+            }
+            Reason::TimeoutBeforeHello => "The client connected and sent nothing until the deadline.",
+            Reason::TimeoutInHello => "The client's first message did not become complete until the deadline.",
+            Reason::UnknownHost => {
+                "No Ingress has this host name, and there is no default certificate (RFC 6066 section 3)."
+            }
+        }
+    }
+
     /// What the operator can do about it.
     pub fn remedy(self) -> &'static str {
         match self {

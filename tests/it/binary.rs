@@ -227,7 +227,7 @@ pub fn host(name: &str, host: &str, issued: Option<&Issued>, service: &str, anno
 pub fn secret(name: &str, issued: &Issued) -> String {
     let value = serde_json::json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "kubernetes.io/tls",
-        "stringData": {"tls.crt": issued.chain(), "tls.key": issued.key},
+        "stringData": {"tls.crt": issued.chain(), "tls.key": issued.key, "ca.crt": issued.root},
     });
     format!("{value}\n")
 }

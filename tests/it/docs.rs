@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use handfast::api::annotations;
+use handfast::explain::{self, Kind, Topic};
 use handfast::tls::reason::Reason;
 
 fn holds(path: &str, text: &str) {
@@ -53,4 +54,27 @@ fn the_page_of_handshake_failures_is_made_from_the_reasons() {
         let _ = writeln!(text, "| `{reason}` | {} | {alert} | {} |", reason.blame().label(), cell(reason.remedy()));
     }
     holds("docs/handshake-failures.md", &text);
+}
+
+#[test]
+fn the_page_of_findings_is_made_from_their_tables() {
+    let mut text = String::from(
+        "# Findings\n\n\
+        <!-- Made from src/tls/chain/table.rs and src/compile/about.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
+        What `handfast check`, `handfast chain`, the log and `handfast_diagnostics{severity,reason}` report. Codes are\n\
+        stable. Severity never decides what is served. `handfast explain CODE` prints a row of these tables.\n",
+    );
+    for kind in [Kind::Chain, Kind::Object] {
+        let _ = write!(
+            text,
+            "\n## {}\n\n| code | severity | what it is | whose fault | what to do |\n| --- | --- | --- | --- | --- |\n",
+            kind.title()
+        );
+        for topic in explain::topics().into_iter().filter(|topic| topic.kind == kind) {
+            let Topic { code, weight, meaning, fault, remedy, .. } = topic;
+            let _ = writeln!(text, "| `{code}` | {weight} | {} | {} | {} |", cell(meaning), cell(fault), cell(remedy));
+        }
+    }
+    text.push_str("\n## Handshakes that failed\n\nThey have a [page of their own](handshake-failures.md).\n");
+    holds("docs/findings.md", &text);
 }

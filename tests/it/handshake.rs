@@ -7,7 +7,7 @@ use std::time::Duration;
 use handfast::demo::pki::{Authority, KeyType};
 use handfast::proxy::handshake::{HandshakeFailure, NotEstablished, Slots, handshake, linger};
 use handfast::snapshot::{HostName, HostTls, Reader, RouteTable, Snapshot, VirtualHost, channel};
-use handfast::tls::chain::Credential;
+use handfast::tls::chain::{Credential, TrustAnchors};
 use handfast::tls::policy::{Policy, server_tls};
 use handfast::tls::reason::Reason;
 use handfast::tls::{ServerTls, Version};
@@ -35,7 +35,7 @@ struct World {
 
 fn tls(authority: &Authority, names: &[&str], key: KeyType, days: std::ops::Range<i64>) -> Arc<ServerTls> {
     let issued = authority.issue(names, key, now(), days).unwrap();
-    let loaded = Credential::load(issued.chain().as_bytes(), issued.key.as_bytes());
+    let loaded = Credential::load(issued.chain().as_bytes(), issued.key.as_bytes(), b"", &TrustAnchors::none());
     Arc::new(server_tls(&loaded.credential.unwrap(), &Policy::default()).unwrap())
 }
 

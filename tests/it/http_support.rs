@@ -115,6 +115,7 @@ pub fn some_tls() -> Arc<ServerTls> {
         not_after: time,
         key: "".into(),
         chain_length: 0,
+        outline: Arc::default(),
     };
     Arc::new(ServerTls { config: config.clone(), client_order: config, summary })
 }

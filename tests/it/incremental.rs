@@ -15,14 +15,14 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::manifests::{NOW, at, objects};
+use crate::manifests::{NOW, at, objects, trust_anchors};
 
 fn scope(name: &str) -> Scope {
     Scope(name.into())
 }
 
 fn directory() -> Options {
-    Options { watch_without_class: true, ..Options::default() }
+    Options { watch_without_class: true, trust_anchors: trust_anchors(), ..Options::default() }
 }
 
 fn upsert(compiler: &mut Compiler, yaml: &str) {
@@ -246,7 +246,7 @@ fn time_alone_changes_what_is_said_and_never_what_is_served() {
     upsert(&mut compiler, &(ingress("shop", "shop.example", "tls", "web") + &secret("tls", "shop.example ending")));
     upsert(&mut compiler, &(service("web") + &slice("web-1", "web", "10.0.0.1")));
     let valid = compiler.compile(at(NOW));
-    assert_eq!(codes(&valid), [""; 0]);
+    assert_eq!(codes(&valid), ["expires-soon"]);
     let expiry = valid.recompile_at.unwrap();
     let expired = compiler.compile(expiry);
     assert_eq!(codes(&expired), ["expired"]);
@@ -254,7 +254,26 @@ fn time_alone_changes_what_is_said_and_never_what_is_served() {
     assert!(Arc::ptr_eq(&valid.snapshot, &expired.snapshot));
     assert_eq!(expired.stats.hosts.built, 0);
     let set_back = compiler.compile(at(NOW));
-    assert_eq!((codes(&set_back), set_back.recompile_at), (vec![], Some(expiry)));
+    assert_eq!((codes(&set_back), set_back.recompile_at), (vec!["expires-soon"], Some(expiry)));
+}
+
+#[test]
+fn a_changed_ca_crt_is_judged_anew_and_never_served() {
+    let secret = |ca_crt: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Secret, metadata: {{name: tls, namespace: default}},
+               stringData: {{tls.crt: $CRT(ca-crt), tls.key: $KEYOF(ca-crt), ca.crt: {ca_crt}}}}}\n---\n"
+        )
+    };
+    let mut compiler = Compiler::new(directory());
+    upsert(&mut compiler, &(ingress("shop", "shop.example.com", "tls", "web") + &secret("''")));
+    upsert(&mut compiler, &(service("web") + &slice("web-1", "web", "10.0.0.1")));
+    let without = compiler.compile(at(NOW));
+    assert_eq!(codes(&without), ["unanchored"]);
+    upsert(&mut compiler, &secret("$CA(ca-crt)"));
+    let with = compiler.compile(at(NOW));
+    assert_eq!(codes(&with), [""; 0]);
+    assert_eq!(tls_of(&with, "shop.example.com").summary.chain_length, 2);
 }
 
 #[test]

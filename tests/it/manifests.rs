@@ -2,7 +2,8 @@
 //!
 //! A string in a manifest may be `$CERT(NAMES)`, `$KEY(NAMES)` and so on. Each distinct text between the parentheses
 //! is one certificate, so `$CERT(a.example)` and `$KEY(a.example)` belong together. The words `expired`, `future`,
-//! `ending` and `other` among the names choose dates, or merely make it another certificate.
+//! `ending` and `other` among the names choose dates, or merely make it another certificate. `$CRT(NAME)`, `$KEYOF(NAME)`
+//! and `$CA(NAME)` are one of the faulty chains of faults.rs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -10,8 +11,11 @@ use std::time::Duration;
 
 use handfast::compile::{Object, SecretObject};
 use handfast::demo::pki::{Authority, Issued, KeyType};
+use handfast::tls::chain::TrustAnchors;
 use rustls::pki_types::UnixTime;
 use serde_json::Value;
+
+use crate::faults;
 
 /// 2026-01-01T00:00:00Z: the clock of all cases.
 pub(crate) const NOW: u64 = 1_767_225_600;
@@ -56,8 +60,24 @@ fn substitute(value: &mut Value) {
     }
 }
 
+static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new("Test", at(NOW)).unwrap());
+
+/// Public roots, and the root of all certificates, as if --trust-anchors named it.
+pub(crate) fn trust_anchors() -> Arc<TrustAnchors> {
+    static ANCHORS: LazyLock<Arc<TrustAnchors>> = LazyLock::new(|| {
+        let roots = format!("{}{}", AUTHORITY.root(), faults::trusted());
+        Arc::new(TrustAnchors::public().with_file(roots.as_bytes()).unwrap())
+    });
+    ANCHORS.clone()
+}
+
 fn certificate(what: &str, names: &str) -> String {
-    static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new("Test", at(NOW)).unwrap());
+    match what {
+        "CRT" => return faults::fault(names).tls_crt,
+        "KEYOF" => return faults::fault(names).tls_key,
+        "CA" => return faults::fault(names).ca_crt,
+        _ => {}
+    }
     static ISSUED: LazyLock<Mutex<HashMap<String, Issued>>> = LazyLock::new(Mutex::default);
     let mut cache = ISSUED.lock().unwrap();
     let issued = cache.entry(names.to_owned()).or_insert_with(|| {

@@ -1,0 +1,181 @@
+//! The commands that judge without serving: `check`, `chain`, `explain`. The shell around pure functions.
+//!
+//! `files, standard input, clock ──▶ check/, explain.rs ──▶ standard output, exit status`
+//!
+//! Exit status: 0 all is well, 1 something is wrong with what was judged, 2 it could not be judged.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+
+use crate::app::directory_options;
+use crate::check::{self, Verdict};
+use crate::clock;
+use crate::compile::{Change, Compiler, Kind, ObjectKey};
+use crate::config::{AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, OutputFormat};
+use crate::explain;
+use crate::source;
+use crate::tls::chain::{Chain, Credential, TrustAnchors};
+
+/// Where manifests are looked for if nobody says otherwise.
+pub(crate) const DEFAULT_DIRECTORY: &str = "./manifests";
+
+/// Largest input that is not a directory: a whole cluster in one stream.
+const INPUT_LIMIT: u64 = 256 * 1024 * 1024;
+
+/// `handfast check`.
+pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let path = args.path.as_deref().or(args.source.as_deref()).unwrap_or(Path::new(DEFAULT_DIRECTORY));
+    if path.as_os_str() == "cluster" && !path.exists() {
+        bail!("check reads manifests, not a cluster: name a directory, a file, or - for standard input");
+    }
+    let at = args.at.unwrap_or_else(|| (clock::system())());
+    let anchors = trust_anchors(&args.compile.anchors)?;
+    let changes = manifests(path)?;
+    let files = files(path, &changes);
+    let mut compiler = Compiler::new(directory_options(&args.compile, anchors));
+    for change in changes {
+        compiler.apply(change);
+    }
+    let compiled = compiler.compile(at);
+    let report = check::report(&compiled.snapshot, &compiled.diagnostics, at);
+    let text = match args.output {
+        OutputFormat::Json => pretty(&report)?,
+        OutputFormat::Sarif => pretty(&check::sarif::log(&report, &files))?,
+        OutputFormat::Snapshot => compiled.snapshot.render(),
+        OutputFormat::Table => report.table(),
+    };
+    print(text.as_bytes())?;
+    let limit = match args.fail_on {
+        FailOn::Error => Verdict::Error,
+        FailOn::Warning => Verdict::Warning,
+    };
+    Ok(if report.verdict >= limit { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// `handfast chain`.
+pub(crate) fn chain(args: &ChainArgs) -> anyhow::Result<ExitCode> {
+    let anchors = trust_anchors(&args.anchors)?;
+    let at = args.at.unwrap_or_else(|| (clock::system())());
+    let tls_crt = read(&args.file)?;
+    let (chain, findings) = match &args.key {
+        None => Chain::load(&tls_crt, b"", &anchors),
+        Some(key) => {
+            let loaded = Credential::load(&tls_crt, &read(key)?, b"", &anchors);
+            match loaded.credential.and_then(Arc::into_inner) {
+                Some(credential) => (Some(credential.into_chain()), loaded.findings),
+                // The key is of no use; what can be said of the chain is said all the same.
+                None => {
+                    let (chain, mut findings) = Chain::load(&tls_crt, b"", &anchors);
+                    let new = |finding: &crate::tls::chain::Finding| !findings.contains(finding);
+                    let about_key: Vec<_> = loaded.findings.into_iter().filter(new).collect();
+                    findings.extend(about_key);
+                    (chain, findings)
+                }
+            }
+        }
+    };
+    let report = check::chain::judge(chain.as_ref(), findings, args.name.as_ref(), at);
+    let text = match args.output {
+        ChainOutput::Json => pretty(&report)?,
+        ChainOutput::Table => report.table(),
+    };
+    print(text.as_bytes())?;
+    Ok(if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `handfast explain`.
+pub(crate) fn explain(code: Option<&str>) -> anyhow::Result<ExitCode> {
+    let text = match code {
+        None => explain::list(),
+        Some(code) => match explain::explain(code) {
+            Some(text) => text,
+            None => match explain::similar(code).as_slice() {
+                [] => bail!("there is no code {code:?}: `handfast explain` lists them all"),
+                similar => bail!("there is no code {code:?}: is one of these meant? {}", similar.join(", ")),
+            },
+        },
+    };
+    print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whom clients are taken to trust.
+pub(crate) fn trust_anchors(args: &AnchorArgs) -> anyhow::Result<Arc<TrustAnchors>> {
+    let anchors = if args.only_anchors { TrustAnchors::none() } else { TrustAnchors::public() };
+    let Some(path) = &args.trust_anchors else { return Ok(Arc::new(anchors)) };
+    let anchors = anchors.with_file(&read(path)?).with_context(|| format!("--trust-anchors {}", path.display()))?;
+    Ok(Arc::new(anchors))
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no error.
+pub(crate) fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The objects of a directory, of one file, or of standard input (`-`).
+fn manifests(path: &Path) -> anyhow::Result<Vec<Change>> {
+    if path.is_dir() || !(path == Path::new("-") || path.exists()) {
+        return Ok(source::directory::read(path)?);
+    }
+    let content = read(path)?;
+    let name = match path.file_name() {
+        Some(name) if path != Path::new("-") => name.to_string_lossy().into_owned(),
+        _ if content.trim_ascii_start().starts_with(b"{") => "stdin.json".to_owned(),
+        _ => "stdin.yaml".to_owned(),
+    };
+    Ok(source::directory::read_one(&name, &content))
+}
+
+/// The file of each object, as its subject is written in reports.
+fn files(path: &Path, changes: &[Change]) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for change in changes {
+        let (scope, keys) = match change {
+            Change::Replace(scope, objects) => (scope, objects.iter().map(|object| object.key()).collect()),
+            Change::Rejected(scope, _) => (scope, Vec::new()),
+            Change::Delete(..) | Change::Upsert(..) => continue,
+        };
+        let file = if path.is_dir() { path.join(&*scope.0) } else { path.to_owned() };
+        if file == Path::new("-") {
+            continue;
+        }
+        let file = file.to_string_lossy();
+        let file = file.strip_prefix("./").unwrap_or(&file);
+        for key in keys.into_iter().chain([ObjectKey::new(Kind::File, "", &scope.0)]) {
+            files.entry(key.to_string()).or_insert_with(|| file.to_owned());
+        }
+    }
+    files
+}
+
+/// A file, or standard input for `-`.
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let result = if path == Path::new("-") {
+        std::io::stdin().lock().take(INPUT_LIMIT + 1).read_to_end(&mut content)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(INPUT_LIMIT + 1).read_to_end(&mut content))
+    };
+    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    result.with_context(|| format!("cannot read {name}"))?;
+    if content.len() as u64 > INPUT_LIMIT {
+        return Err(anyhow!("{name} has more than 256 MiB: split it"));
+    }
+    Ok(content)
+}
+
+fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    let mut text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
+    text.push('\n');
+    Ok(text)
+}

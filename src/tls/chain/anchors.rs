@@ -1,0 +1,228 @@
+//! Whom clients trust: Mozilla's roots, the operator's own, and the CA in a Secret.
+//!
+//! `webpki-roots + --trust-anchors + ca.crt ──▶ TrustAnchors ──issuer of──▶ Anchor`
+//!
+//! An anchor is a name and a key (RFC 5280 section 6.1.1 d), whether or not it signed itself; its own dates do not
+//! count. Parsed once and shared. Anchors judge chains; they are never served and never turn client authentication on.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use rustls::pki_types::{CertificateDer, TrustAnchor};
+use x509_parser::asn1_rs::FromDer;
+use x509_parser::x509::X509Name;
+
+use super::certificate::Certificate;
+use super::der;
+use super::pem;
+use super::signature::{self, Link};
+
+/// A set of trusted names and keys.
+#[derive(Clone)]
+pub struct TrustAnchors {
+    sets: Vec<Arc<Set>>,
+}
+
+/// Where an anchor comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnchorSource {
+    /// `--trust-anchors`.
+    Operator,
+    /// Mozilla's list, packaged with Handfast.
+    Public,
+    /// `ca.crt` beside the certificate.
+    Secret,
+}
+
+impl AnchorSource {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            AnchorSource::Operator => "trusted by --trust-anchors",
+            AnchorSource::Public => "a public root",
+            AnchorSource::Secret => "trusted by ca.crt",
+        }
+    }
+
+    /// The word used in JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            AnchorSource::Operator => "operator",
+            AnchorSource::Public => "public",
+            AnchorSource::Secret => "secret",
+        }
+    }
+}
+
+/// Why a file holds no anchors.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+pub enum BadAnchors {
+    /// A block that is no certificate.
+    #[error("block {index} at byte {offset} cannot be used: {error}")]
+    Block {
+        /// Its place, from 1.
+        index: usize,
+        /// Bytes before it.
+        offset: usize,
+        /// What is wrong.
+        error: String,
+    },
+    /// No certificate at all.
+    #[error("it holds no PEM certificate")]
+    Empty,
+}
+
+/// A trusted name and key.
+pub(super) struct Anchor {
+    pub(super) trusted: TrustAnchor<'static>,
+    /// For people.
+    pub(super) subject: String,
+    /// DER of the SubjectPublicKeyInfo.
+    pub(super) spki: Vec<u8>,
+    pub(super) source: AnchorSource,
+}
+
+#[derive(Default)]
+struct Set {
+    anchors: Vec<Anchor>,
+    /// DER of the name to places in `anchors`.
+    by_subject: HashMap<Vec<u8>, Vec<usize>>,
+    /// SHA-256 over what it was made of, for comparison.
+    digest: String,
+}
+
+impl TrustAnchors {
+    /// None.
+    pub fn none() -> Self {
+        Self { sets: Vec::new() }
+    }
+
+    /// Mozilla's roots for TLS servers. Parsed once for the whole process.
+    pub fn public() -> Self {
+        static PUBLIC: OnceLock<Arc<Set>> = OnceLock::new();
+        let set = PUBLIC.get_or_init(|| {
+            let anchors = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+            Arc::new(Set::new("public", anchors.map(|anchor| Anchor::new(anchor, AnchorSource::Public))))
+        });
+        Self { sets: vec![set.clone()] }
+    }
+
+    /// These, and the certificates of a PEM file that the operator names.
+    pub fn with_file(&self, text: &[u8]) -> Result<Self, BadAnchors> {
+        let (added, errors) = self.with(text, AnchorSource::Operator);
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error);
+        }
+        if added.sets.len() == self.sets.len() { Err(BadAnchors::Empty) } else { Ok(added) }
+    }
+
+    /// These, and what can be used of a Secret's `ca.crt`.
+    pub(super) fn with_secret(&self, text: &[u8]) -> (Self, Vec<BadAnchors>) {
+        self.with(text, AnchorSource::Secret)
+    }
+
+    fn with(&self, text: &[u8], source: AnchorSource) -> (Self, Vec<BadAnchors>) {
+        let mut errors = Vec::new();
+        let mut anchors = Vec::new();
+        let blocks = pem::blocks(text);
+        if blocks.is_empty() && !text.trim_ascii().is_empty() {
+            errors.push(BadAnchors::Empty);
+        }
+        for (index, block) in blocks.into_iter().enumerate() {
+            let anchor = if matches!(block.label.as_str(), "CERTIFICATE" | "X509 CERTIFICATE") {
+                block.der.map_err(str::to_owned).and_then(|der| {
+                    let der = CertificateDer::from(der);
+                    let anchor = webpki::anchor_from_trusted_cert(&der);
+                    anchor.map(|anchor| anchor.to_owned()).map_err(|error| format!("it is not a certificate ({error})"))
+                })
+            } else {
+                Err(format!("it is a {}, not a CERTIFICATE", block.label))
+            };
+            match anchor {
+                Ok(anchor) => anchors.push(Anchor::new(anchor, source)),
+                Err(error) => errors.push(BadAnchors::Block { index: index + 1, offset: block.offset, error }),
+            }
+        }
+        let mut sets = self.sets.clone();
+        if !anchors.is_empty() {
+            sets.push(Arc::new(Set::new(&crate::tls::sha256_hex(text), anchors.into_iter())));
+        }
+        (Self { sets }, errors)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.sets.iter().map(|set| set.anchors.len()).sum()
+    }
+
+    /// True if nobody is trusted.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The anchor that issued a certificate: by name and signature. Those of the Secret first, since it knows best.
+    pub(super) fn issuer_of(&self, certificate: &Certificate) -> Option<(&Anchor, Link)> {
+        self.named(&certificate.issuer_der).find_map(|anchor| match signature::verify(&certificate.der, &anchor.spki) {
+            Link::No => None,
+            link @ (Link::Assumed | Link::Verified) => Some((anchor, link)),
+        })
+    }
+
+    /// The anchor with a certificate's own name and key.
+    pub(super) fn same_as(&self, certificate: &Certificate) -> Option<&Anchor> {
+        self.named(&certificate.subject_der).find(|anchor| anchor.spki == certificate.spki)
+    }
+
+    fn named<'a, 'b>(&'a self, subject: &'b [u8]) -> impl Iterator<Item = &'a Anchor> + use<'a, 'b> {
+        self.sets
+            .iter()
+            .rev()
+            .flat_map(move |set| set.by_subject.get(subject).into_iter().flatten().map(|index| &set.anchors[*index]))
+    }
+}
+
+impl Default for TrustAnchors {
+    fn default() -> Self {
+        Self::public()
+    }
+}
+
+impl PartialEq for TrustAnchors {
+    fn eq(&self, other: &Self) -> bool {
+        let digests = |anchors: &Self| anchors.sets.iter().map(|set| set.digest.clone()).collect::<Vec<_>>();
+        digests(self) == digests(other)
+    }
+}
+
+impl Eq for TrustAnchors {}
+
+impl fmt::Debug for TrustAnchors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TrustAnchors({})", self.len())
+    }
+}
+
+impl Anchor {
+    fn new(trusted: TrustAnchor<'static>, source: AnchorSource) -> Self {
+        let subject = der::sequence(&trusted.subject);
+        let words = X509Name::from_der(&subject).map(|(_, name)| {
+            let common_name = name.iter_common_name().next().and_then(|name| name.as_str().ok());
+            common_name.map_or_else(|| name.to_string(), |name| format!("CN={name}"))
+        });
+        let spki = der::sequence(&trusted.subject_public_key_info);
+        let subject = words.map(|words| words.replace(char::is_control, "?")).unwrap_or_default();
+        Self { trusted, subject, spki, source }
+    }
+}
+
+impl Set {
+    fn new(digest: &str, anchors: impl Iterator<Item = Anchor>) -> Self {
+        let mut set = Set { digest: digest.to_owned(), ..Set::default() };
+        for anchor in anchors {
+            set.by_subject.entry(der::sequence(&anchor.trusted.subject)).or_default().push(set.anchors.len());
+            set.anchors.push(anchor);
+        }
+        set
+    }
+}

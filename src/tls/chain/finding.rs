@@ -1,0 +1,490 @@
+//! Everything that can be wrong with a chain or its key: data, not log lines.
+//!
+//! `Finding ──code──▶ row of the table: severity, meaning, fault, remedy`
+
+use super::table::{self, Row};
+use crate::tls::Severity;
+use crate::tls::about::About;
+
+/// One finding about a chain or its key. Places count the blocks of `tls.crt`, from 1.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The served certificates do not fit into the server's first flight (RFC 6928): each full handshake waits one round trip longer.
+    #[error("the chain has {bytes} bytes, more than the {window} that fit into the first flight")]
+    ChainOverWindow {
+        /// Size of the served certificates.
+        bytes: usize,
+        /// What fits into the initial congestion window (RFC 6928).
+        window: usize,
+    },
+    /// The same certificate stands in `tls.crt` twice; it is served once.
+    #[error("certificate {place} in tls.crt repeats an earlier one")]
+    DuplicateCertificate {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+    },
+    /// The private key is encrypted; nobody can type a pass phrase here.
+    #[error("the private key in tls.key is encrypted")]
+    EncryptedKey,
+    /// The validity has ended (RFC 5280 section 4.1.2.5). Served all the same.
+    #[error("certificate {place} in tls.crt ({subject}) expired at {not_after}")]
+    Expired {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+        /// End of validity.
+        not_after: String,
+    },
+    /// A surplus cross-sign has expired. Modern clients find another way; OpenSSL 1.0 and GnuTLS before 3.6.14 do not.
+    #[error("certificate {place} in tls.crt ({subject}) is a cross-sign that expired at {not_after}")]
+    ExpiredCrossSign {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+        /// End of validity.
+        not_after: String,
+    },
+    /// Less than a third of its lifetime is left. Automatic renewal happens before that.
+    #[error(
+        "certificate {place} in tls.crt ({subject}) expires at {not_after}: less than a third of its lifetime is left"
+    )]
+    ExpiresSoon {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+        /// End of validity.
+        not_after: String,
+    },
+    /// An issuer expires before the leaf does, so the chain breaks before the leaf's own date.
+    #[error("certificate {place} in tls.crt ({subject}) expires at {not_after}, before the certificate that it issued")]
+    IntermediateExpiresFirst {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+        /// End of validity.
+        not_after: String,
+    },
+    /// An issuer in the chain may not issue certificates (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
+    #[error("certificate {place} in tls.crt ({subject}) has issued the one below it and {fault}")]
+    IssuerNotCa {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+        /// What is missing.
+        fault: String,
+    },
+    /// The private key does not belong to any certificate in `tls.crt`.
+    #[error("the private key in tls.key does not belong to {certificate}")]
+    KeyMismatch {
+        /// What there is instead.
+        certificate: String,
+    },
+    /// The served certificates have more than 4 KB, which some clients with small buffers do not take.
+    #[error("the chain has {bytes} bytes, more than 4096")]
+    LargeChain {
+        /// Size of the served certificates.
+        bytes: usize,
+    },
+    /// The leaf is a CA (RFC 5280 section 4.2.1.9). Firefox, rustls and others refuse it; OpenSSL and Java do not.
+    #[error("certificate {place} in tls.crt ({subject}) is a CA, not a server's certificate")]
+    LeafIsCa {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+    },
+    /// The leaf is there, but not as the first block.
+    #[error("the certificate of the key ({subject}) stands at place {place} of tls.crt, not first")]
+    LeafNotFirst {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+    },
+    /// Valid for more than 825 days, which Apple's clients refuse whoever the CA is.
+    #[error("the certificate ({subject}) is valid for {days} days: Apple's clients take 825 at most")]
+    LongValidity {
+        /// Its subject.
+        subject: String,
+        /// Its validity.
+        days: u64,
+    },
+    /// A public certificate's issuer is neither in `tls.crt` nor a root. Browsers fetch it, everybody else fails.
+    #[error(
+        "the issuer of certificate {place} in tls.crt is missing: {issuer}{}{}",
+        key_id.as_ref().map(|id| format!(", key identifier {id}")).unwrap_or_default(),
+        url.as_ref().map(|url| format!(", published at {url}")).unwrap_or_default()
+    )]
+    MissingIntermediate {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// The issuer's name.
+        issuer: String,
+        /// The issuer's key identifier, in hexadecimal.
+        key_id: Option<String>,
+        /// Where the CA publishes it.
+        url: Option<String>,
+    },
+    /// The certificate demands a stapled OCSP response (RFC 7633), and Handfast sends none.
+    #[error("the certificate ({subject}) demands a stapled OCSP response, and none is sent")]
+    MustStaple {
+        /// Its subject.
+        subject: String,
+    },
+    /// A CA of the chain may not issue for a name of the leaf (RFC 5280 section 4.2.1.10).
+    #[error("the certificate ({subject}) has a name that its CA may not issue for")]
+    NameConstraintViolated {
+        /// Subject of the leaf.
+        subject: String,
+    },
+    /// No subjectAltName covers the host (RFC 9525 section 6.3; common names do not count).
+    #[error("the certificate does not cover {host}: {names}")]
+    NameNotCovered {
+        /// The host.
+        host: String,
+        /// What it has instead, and why that does not count.
+        names: String,
+    },
+    /// `tls.crt` holds no certificate.
+    #[error("tls.crt holds no certificate")]
+    NoCertificate,
+    /// `tls.key` holds no private key.
+    #[error("tls.key holds no private key")]
+    NoKey,
+    /// extendedKeyUsage is there and leaves serverAuth out (RFC 5280 section 4.2.1.12).
+    #[error(
+        "certificate {place} in tls.crt ({subject}) may not be used for servers: its extended key usage is {usage}"
+    )]
+    NoServerAuth {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+        /// The purposes that it has.
+        usage: String,
+    },
+    /// A PEM block in `tls.crt` that is something else.
+    #[error("block {place} in tls.crt (at byte {offset}) is a {label}, not a CERTIFICATE")]
+    NotACertificate {
+        /// Its place, from 1.
+        place: usize,
+        /// Bytes before it.
+        offset: usize,
+        /// What it is.
+        label: String,
+    },
+    /// It has the issuer's name, but its key did not sign the certificate below.
+    #[error(
+        "certificate {place} in tls.crt ({subject}) has the issuer's name but did not sign the certificate below it"
+    )]
+    NotTheIssuer {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+    },
+    /// The validity has not begun.
+    #[error("certificate {place} in tls.crt ({subject}) is not valid before {not_before}")]
+    NotValidYet {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+        /// Start of validity.
+        not_before: String,
+    },
+    /// TLS 1.2 wants each certificate followed by its issuer (RFC 5246 section 7.4.2). Served in the right order.
+    #[error("the certificates in tls.crt are out of order: it should be {expected}")]
+    OutOfOrder {
+        /// The subjects in the right order.
+        expected: String,
+    },
+    /// More CAs stand below one than its path length constraint allows (RFC 5280 section 4.2.1.9).
+    #[error("the CA {subject} allows {allowed} more CAs below it, and the chain has more")]
+    PathLengthExceeded {
+        /// The CA.
+        subject: String,
+        /// How many it allows.
+        allowed: String,
+    },
+    /// RFC 5280's path validation fails for a rarer reason, which the message names.
+    #[error("a strict client refuses the chain: {error}")]
+    PathRefused {
+        /// Why.
+        error: String,
+    },
+    /// A self-signed root stands in `tls.crt`. Left out when served.
+    #[error("certificate {place} in tls.crt ({subject}) is the root itself")]
+    RootIncluded {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+    },
+    /// The leaf has signed itself, and nobody is known to trust it.
+    #[error("the certificate ({subject}) has signed itself")]
+    SelfSigned {
+        /// Its subject.
+        subject: String,
+    },
+    /// More than one private key.
+    #[error("tls.key holds more than one private key")]
+    SeveralKeys,
+    /// A certificate above the first one that a trusted root has issued. Served, because clients without that root need it.
+    #[error(
+        "certificate {place} in tls.crt ({subject}) is a cross-sign that clients with the root {anchor} do not need"
+    )]
+    SurplusCrossSign {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+        /// The anchor below it.
+        anchor: String,
+    },
+    /// The leaf has signed itself and is a trust anchor: every renewal has to reach every client first.
+    #[error("the certificate ({subject}) has signed itself and is trusted as it is")]
+    TrustedSelfSigned {
+        /// Its subject.
+        subject: String,
+    },
+    /// The chain ends at a name that is neither in `tls.crt` nor trusted, and nothing says that it is a public one. Private CAs are normal.
+    #[error(
+        "the chain ends at {issuer}, which no known root or CA has issued: a private CA, or a missing intermediate"
+    )]
+    Unanchored {
+        /// Where the chain ends.
+        issuer: String,
+    },
+    /// A block that is no certificate.
+    #[error("block {place} in tls.crt (at byte {offset}) cannot be parsed: {error}")]
+    UnparsableCertificate {
+        /// Its place, from 1.
+        place: usize,
+        /// Bytes before it.
+        offset: usize,
+        /// What is wrong.
+        error: String,
+    },
+    /// The key's PEM is damaged.
+    #[error("tls.key cannot be parsed: {error}")]
+    UnparsableKey {
+        /// What is wrong.
+        error: String,
+    },
+    /// A certificate that no certificate of the path was issued by. Left out when served.
+    #[error("certificate {place} in tls.crt ({subject}) does not belong to the chain")]
+    UnrelatedCertificate {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+    },
+    /// The key's type or size cannot be used for TLS here.
+    #[error("the private key in tls.key cannot be used: it is {what}")]
+    UnsupportedKey {
+        /// What it is.
+        what: String,
+    },
+    /// Signed with an algorithm that TLS clients do not verify (RFC 8446 section 4.2.3).
+    #[error("certificate {place} in tls.crt ({subject}) is signed with {algorithm}, which clients do not know")]
+    UnsupportedSignature {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+        /// The algorithm.
+        algorithm: String,
+    },
+    /// `ca.crt` holds something that is no certificate, so it anchors nothing.
+    #[error("ca.crt is not used: {error}")]
+    UnusableCa {
+        /// What is wrong with it.
+        error: String,
+    },
+    /// A public certificate is valid for longer than the CA/Browser Forum allowed at its issue (ballot SC-081v3). Browsers refuse it.
+    #[error("the public certificate ({subject}) is valid for {days} days, and {limit} were allowed when it was issued")]
+    ValidityOverLimit {
+        /// Its subject.
+        subject: String,
+        /// Its validity.
+        days: u64,
+        /// What was allowed.
+        limit: u64,
+    },
+    /// The leaf's RSA key is shorter than 2048 bits.
+    #[error("the certificate ({subject}) has an RSA key of {bits} bits, and 2048 are the least")]
+    WeakKey {
+        /// Its subject.
+        subject: String,
+        /// Size of the key.
+        bits: usize,
+    },
+    /// Signed with SHA-1, MD5 or a short RSA key (RFC 8446 section 4.4.2.4; RFC 9155).
+    #[error("certificate {place} in tls.crt ({subject}) is signed with {algorithm}")]
+    WeakSignature {
+        /// Its place in `tls.crt`, from 1.
+        place: usize,
+        /// Its subject.
+        subject: String,
+        /// The algorithm, or the weak key.
+        algorithm: String,
+    },
+    /// keyUsage is there and leaves digitalSignature out, which every handshake here needs (RFC 8446 section 4.4.2.2).
+    #[error("the certificate ({subject}) may not sign handshakes: its key usage leaves digitalSignature out")]
+    WrongKeyUsage {
+        /// Its subject.
+        subject: String,
+    },
+}
+
+impl Finding {
+    /// The stable kebab-case word in metrics, JSON and docs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Finding::ChainOverWindow { .. } => "chain-over-window",
+            Finding::DuplicateCertificate { .. } => "duplicate-certificate",
+            Finding::EncryptedKey => "encrypted-key",
+            Finding::Expired { .. } => "expired",
+            Finding::ExpiredCrossSign { .. } => "expired-cross-sign",
+            Finding::ExpiresSoon { .. } => "expires-soon",
+            Finding::IntermediateExpiresFirst { .. } => "intermediate-expires-first",
+            Finding::IssuerNotCa { .. } => "issuer-not-ca",
+            Finding::KeyMismatch { .. } => "key-mismatch",
+            Finding::LargeChain { .. } => "large-chain",
+            Finding::LeafIsCa { .. } => "leaf-is-ca",
+            Finding::LeafNotFirst { .. } => "leaf-not-first",
+            Finding::LongValidity { .. } => "long-validity",
+            Finding::MissingIntermediate { .. } => "missing-intermediate",
+            Finding::MustStaple { .. } => "must-staple",
+            Finding::NameConstraintViolated { .. } => "name-constraint-violated",
+            Finding::NameNotCovered { .. } => "name-not-covered",
+            Finding::NoCertificate => "no-certificate",
+            Finding::NoKey => "no-key",
+            Finding::NoServerAuth { .. } => "no-server-auth",
+            Finding::NotACertificate { .. } => "not-a-certificate",
+            Finding::NotTheIssuer { .. } => "not-the-issuer",
+            Finding::NotValidYet { .. } => "not-valid-yet",
+            Finding::OutOfOrder { .. } => "out-of-order",
+            Finding::PathLengthExceeded { .. } => "path-length-exceeded",
+            Finding::PathRefused { .. } => "path-refused",
+            Finding::RootIncluded { .. } => "root-included",
+            Finding::SelfSigned { .. } => "self-signed",
+            Finding::SeveralKeys => "several-keys",
+            Finding::SurplusCrossSign { .. } => "surplus-cross-sign",
+            Finding::TrustedSelfSigned { .. } => "trusted-self-signed",
+            Finding::Unanchored { .. } => "unanchored",
+            Finding::UnparsableCertificate { .. } => "unparsable-certificate",
+            Finding::UnparsableKey { .. } => "unparsable-key",
+            Finding::UnrelatedCertificate { .. } => "unrelated-certificate",
+            Finding::UnsupportedKey { .. } => "unsupported-key",
+            Finding::UnsupportedSignature { .. } => "unsupported-signature",
+            Finding::UnusableCa { .. } => "unusable-ca",
+            Finding::ValidityOverLimit { .. } => "validity-over-limit",
+            Finding::WeakKey { .. } => "weak-key",
+            Finding::WeakSignature { .. } => "weak-signature",
+            Finding::WrongKeyUsage { .. } => "wrong-key-usage",
+        }
+    }
+
+    /// The block of `tls.crt` that it is about, from 1; `None` if it is about the whole.
+    pub fn place(&self) -> Option<usize> {
+        match self {
+            Finding::DuplicateCertificate { place, .. }
+            | Finding::Expired { place, .. }
+            | Finding::ExpiredCrossSign { place, .. }
+            | Finding::ExpiresSoon { place, .. }
+            | Finding::IntermediateExpiresFirst { place, .. }
+            | Finding::IssuerNotCa { place, .. }
+            | Finding::LeafIsCa { place, .. }
+            | Finding::LeafNotFirst { place, .. }
+            | Finding::MissingIntermediate { place, .. }
+            | Finding::NoServerAuth { place, .. }
+            | Finding::NotACertificate { place, .. }
+            | Finding::NotTheIssuer { place, .. }
+            | Finding::NotValidYet { place, .. }
+            | Finding::RootIncluded { place, .. }
+            | Finding::SurplusCrossSign { place, .. }
+            | Finding::UnparsableCertificate { place, .. }
+            | Finding::UnrelatedCertificate { place, .. }
+            | Finding::UnsupportedSignature { place, .. }
+            | Finding::WeakSignature { place, .. } => Some(*place),
+            Finding::ChainOverWindow { .. }
+            | Finding::EncryptedKey
+            | Finding::KeyMismatch { .. }
+            | Finding::LargeChain { .. }
+            | Finding::LongValidity { .. }
+            | Finding::MustStaple { .. }
+            | Finding::NameConstraintViolated { .. }
+            | Finding::NameNotCovered { .. }
+            | Finding::NoCertificate
+            | Finding::NoKey
+            | Finding::OutOfOrder { .. }
+            | Finding::PathLengthExceeded { .. }
+            | Finding::PathRefused { .. }
+            | Finding::SelfSigned { .. }
+            | Finding::SeveralKeys
+            | Finding::TrustedSelfSigned { .. }
+            | Finding::Unanchored { .. }
+            | Finding::UnparsableKey { .. }
+            | Finding::UnsupportedKey { .. }
+            | Finding::UnusableCa { .. }
+            | Finding::ValidityOverLimit { .. }
+            | Finding::WeakKey { .. }
+            | Finding::WrongKeyUsage { .. } => None,
+        }
+    }
+
+    /// The field of the Secret that it is about.
+    pub fn field(&self) -> &'static str {
+        self.row().field
+    }
+
+    /// How bad it is. It never decides what is served.
+    pub fn severity(&self) -> Severity {
+        self.row().about.severity
+    }
+
+    /// True if what is served differs from what is written, so that clients see no fault.
+    pub fn is_repaired(&self) -> bool {
+        self.row().repaired
+    }
+
+    /// True if a strict client refuses the chain because of it, by RFC 5280 and RFC 9525 alone.
+    pub fn is_refused(&self) -> bool {
+        self.row().refused
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        let remedy = self.row().about.remedy;
+        // The URL was written by whoever asked for the certificate, and commands are copied into shells.
+        let is_harmless = |url: &str| {
+            url.starts_with("http") && url.bytes().all(|b| b.is_ascii_alphanumeric() || b":/._~%-".contains(&b))
+        };
+        if let Finding::MissingIntermediate { url: Some(url), .. } = self
+            && is_harmless(url)
+        {
+            let read = match url.ends_with(".p7c") {
+                true => "openssl pkcs7 -inform der -print_certs",
+                false => "openssl x509 -inform der",
+            };
+            return format!("{remedy}: curl -s {url} | {read}");
+        }
+        remedy.to_owned()
+    }
+
+    /// Every code with what is to be said about it, sorted by code.
+    pub fn all() -> impl Iterator<Item = &'static About> {
+        table::ROWS.iter().map(|row| &row.about)
+    }
+
+    fn row(&self) -> &'static Row {
+        table::row(self.code())
+    }
+}

@@ -1,0 +1,115 @@
+//! `tls.key` to a signing key, or the exact reason why it is none.
+//!
+//! `PEM ──▶ one private key ──▶ rustls SigningKey`, else `EncryptedKey, UnsupportedKey("an Ed448 key"), …`
+//!
+//! Crypto libraries refuse keys without saying why, so the DER is looked at here: PKCS#8 (RFC 5958), PKCS#1 (RFC 8017
+//! appendix A.1.2) and SEC1 (RFC 5915). Nothing of a key's content enters a finding.
+
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
+use rustls::sign::SigningKey;
+
+use super::der::{self, INTEGER, OCTET_STRING, OID, SEQUENCE};
+use super::finding::Finding;
+use super::pem;
+
+/// The one private key of `tls.key`.
+pub(super) fn parse(text: &[u8]) -> Result<Arc<dyn SigningKey>, Finding> {
+    let mut keys = pem::blocks(text).into_iter().filter(|block| block.label.ends_with("PRIVATE KEY"));
+    let Some(key) = keys.next() else {
+        return Err(match pem::resembles(text) {
+            Some(_) => Finding::UnparsableKey { error: "it is not PEM text".into() },
+            None => Finding::NoKey,
+        });
+    };
+    if keys.next().is_some() {
+        return Err(Finding::SeveralKeys);
+    }
+    if key.encrypted || key.label == "ENCRYPTED PRIVATE KEY" {
+        return Err(Finding::EncryptedKey);
+    }
+    let der = key.der.map_err(|error| Finding::UnparsableKey { error: error.into() })?;
+    let unsupported = |what: &str| Finding::UnsupportedKey { what: what.to_owned() };
+    let (form, key): (Inspect, PrivateKeyDer<'_>) = match key.label.as_str() {
+        "PRIVATE KEY" => (pkcs8, PrivatePkcs8KeyDer::from(der.as_slice()).into()),
+        "RSA PRIVATE KEY" => (pkcs1, PrivatePkcs1KeyDer::from(der.as_slice()).into()),
+        "EC PRIVATE KEY" => (sec1, PrivateSec1KeyDer::from(der.as_slice()).into()),
+        "DSA PRIVATE KEY" => return Err(unsupported("a DSA key")),
+        "OPENSSH PRIVATE KEY" => return Err(unsupported("a key in OpenSSH's own form")),
+        other => return Err(unsupported(&format!("a block labelled {other:?}"))),
+    };
+    aws_lc_rs::sign::any_supported_type(&key).map_err(|_| match form(&der) {
+        Some(what) => unsupported(&what),
+        None => Finding::UnparsableKey { error: "its content is no private key".into() },
+    })
+}
+
+/// Says what a key is; `None` if its DER is no key of its form.
+type Inspect = fn(&[u8]) -> Option<String>;
+
+/// What kind of key a PKCS#8 structure holds; `None` if it is none.
+fn pkcs8(der: &[u8]) -> Option<String> {
+    let outer = der::expect(der, SEQUENCE)?;
+    let version = der::expect(outer.content, INTEGER)?;
+    let algorithm = der::expect(version.rest, SEQUENCE)?;
+    let key = der::expect(algorithm.rest, OCTET_STRING)?;
+    let oid = der::expect(algorithm.content, OID)?;
+    Some(match oid.content {
+        der::RSA_ENCRYPTION => return pkcs1(key.content),
+        der::RSA_PSS => "an RSA key restricted to RSA-PSS (OID 1.2.840.113549.1.1.10)".into(),
+        EC_PUBLIC_KEY => curve(oid.rest),
+        [0x2b, 0x65, 0x6e] => "an X25519 key, which cannot sign".into(),
+        [0x2b, 0x65, 0x6f] => "an X448 key, which cannot sign".into(),
+        [0x2b, 0x65, 0x70] => "a damaged Ed25519 key".into(),
+        [0x2b, 0x65, 0x71] => "an Ed448 key".into(),
+        [0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01] => "a DSA key".into(),
+        [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x11..=0x13] => "an ML-DSA key".into(),
+        other => format!("a key of the unknown type {}", der::dotted(other)),
+    })
+}
+
+/// Words about an RSA key that was refused.
+fn pkcs1(der: &[u8]) -> Option<String> {
+    let version = der::expect(der::expect(der, SEQUENCE)?.content, INTEGER)?;
+    let modulus = der::expect(version.rest, INTEGER)?;
+    Some(match der::bit_length(modulus.content) {
+        bits @ ..2048 => format!("an RSA key of {bits} bits, and 2048 are the least"),
+        bits @ 8193.. => format!("an RSA key of {bits} bits, and 8192 are the most"),
+        bits => format!("a damaged RSA key of {bits} bits"),
+    })
+}
+
+/// Words about an EC key that was refused: version, key, then the curve in a context tag 0.
+fn sec1(der: &[u8]) -> Option<String> {
+    let version = der::expect(der::expect(der, SEQUENCE)?.content, INTEGER)?;
+    let key = der::expect(version.rest, OCTET_STRING)?;
+    match der::expect(key.rest, 0xa0) {
+        Some(parameters) => Some(curve(parameters.content)),
+        None => Some("an EC key that does not name its curve".into()),
+    }
+}
+
+/// Words about the curve in EC parameters (RFC 5480 section 2.1.1).
+fn curve(parameters: &[u8]) -> String {
+    let Some(oid) = der::expect(parameters, OID) else {
+        return "an EC key with explicit curve parameters in place of a curve's name".into();
+    };
+    let name = match oid.content {
+        [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07] => return "a damaged P-256 key".into(),
+        [0x2b, 0x81, 0x04, 0x00, 0x22] => return "a damaged P-384 key".into(),
+        [0x2b, 0x81, 0x04, 0x00, 0x23] => return "a damaged P-521 key".into(),
+        [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x01] => "secp192r1",
+        [0x2b, 0x81, 0x04, 0x00, 0x0a] => "secp256k1",
+        [0x2b, 0x81, 0x04, 0x00, 0x21] => "secp224r1",
+        [0x2b, 0x24, 0x03, 0x03, 0x02, 0x08, 0x01, 0x01, 0x07] => "brainpoolP256r1",
+        [0x2b, 0x24, 0x03, 0x03, 0x02, 0x08, 0x01, 0x01, 0x0b] => "brainpoolP384r1",
+        [0x2b, 0x24, 0x03, 0x03, 0x02, 0x08, 0x01, 0x01, 0x0d] => "brainpoolP512r1",
+        other => return format!("an EC key on the unknown curve {}", der::dotted(other)),
+    };
+    format!("an EC key on the curve {name}")
+}
+
+/// 1.2.840.10045.2.1.
+const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];

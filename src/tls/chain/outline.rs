@@ -1,0 +1,163 @@
+//! A chain as people see it: a tree from the leaf to whoever is trusted.
+//!
+//! `Outline + findings ──tree──▶ text with each finding at its certificate`
+
+use std::fmt::Write as _;
+
+use rustls::pki_types::UnixTime;
+
+use super::anchors::AnchorSource;
+use crate::tls::rfc3339;
+
+/// The certificates of one `tls.crt` in the order in which they are served, and what they lead to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// Leaf first, each issued by the next.
+    pub path: Vec<Link>,
+    /// What the path ends at.
+    pub end: OutlineEnd,
+    /// Certificates that the path does not need: cross-signs, roots, unrelated ones.
+    pub beside: Vec<Link>,
+}
+
+/// One certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its place among the blocks of `tls.crt`, from 1.
+    pub place: usize,
+    /// Its subject, for people.
+    pub subject: Box<str>,
+    /// The whole name of its issuer, for people.
+    pub issuer: Box<str>,
+    /// Start of validity.
+    pub not_before: UnixTime,
+    /// End of validity.
+    pub not_after: UnixTime,
+    /// Type and size of its key.
+    pub key: Box<str>,
+    /// What it is in the chain.
+    pub role: Role,
+}
+
+/// What a certificate is in a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A second way up, for clients that do not know the first one's root.
+    CrossSign,
+    /// Issued the one before it.
+    Intermediate,
+    /// The server's own.
+    Leaf,
+    /// A self-signed root above the path.
+    Root,
+    /// Nothing.
+    Unrelated,
+}
+
+impl Role {
+    /// The word used in JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            Role::CrossSign => "cross-sign",
+            Role::Intermediate => "intermediate",
+            Role::Leaf => "leaf",
+            Role::Root => "root",
+            Role::Unrelated => "unrelated",
+        }
+    }
+}
+
+/// What a path ends at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OutlineEnd {
+    /// A trust anchor.
+    Anchor {
+        /// Its subject, for people.
+        subject: Box<str>,
+        /// Why it is trusted.
+        source: AnchorSource,
+    },
+    /// A name that is neither in `tls.crt` nor trusted.
+    Missing {
+        /// The issuer that is missing.
+        issuer: Box<str>,
+    },
+    /// The topmost certificate, which signed itself.
+    #[default]
+    SelfSigned,
+    /// A root in `tls.crt` that nobody is known to trust.
+    UnknownRoot {
+        /// Its subject, for people.
+        subject: Box<str>,
+    },
+}
+
+/// A finding, as the tree shows it.
+pub struct Note<'a> {
+    /// The certificate it is about; without one it stands at the leaf.
+    pub place: Option<usize>,
+    /// `info`, `warning` or `error`.
+    pub severity: &'a str,
+    /// Its code.
+    pub code: &'a str,
+    /// What is wrong; empty to leave it out.
+    pub message: &'a str,
+    /// What to do about it; empty to leave it out.
+    pub remedy: &'a str,
+}
+
+impl Outline {
+    /// The tree, each line indented by `indent`.
+    pub fn tree(&self, notes: &[Note<'_>], indent: &str) -> String {
+        let mut out = String::new();
+        let leaf = self.path.first().map(|leaf| leaf.place);
+        let end = match &self.end {
+            OutlineEnd::Anchor { subject, source } => format!("{subject}, {}", source.words()),
+            OutlineEnd::Missing { issuer } => format!("? {issuer}, neither in tls.crt nor trusted"),
+            OutlineEnd::SelfSigned => "itself".to_owned(),
+            OutlineEnd::UnknownRoot { subject } => format!("? {subject}, which no known client trusts"),
+        };
+        for (depth, link) in self.path.iter().enumerate() {
+            let branch = if depth == 0 { "" } else { "└─ " };
+            let padding = "   ".repeat(depth.saturating_sub(1));
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{indent}{padding}{branch}{}", line(link));
+            let below = format!("{indent}{}", "   ".repeat(depth));
+            for note in notes {
+                let about_whole = note.place.is_none_or(|place| !self.has(place));
+                if note.place == Some(link.place) || (about_whole && Some(link.place) == leaf) {
+                    write_note(&mut out, note, &format!("{below}  "));
+                }
+            }
+        }
+        let _ = writeln!(out, "{indent}{}└─ {end}", "   ".repeat(self.path.len().saturating_sub(1)));
+        if !self.beside.is_empty() {
+            let _ = writeln!(out, "{indent}beside the chain:");
+        }
+        for link in &self.beside {
+            let _ = writeln!(out, "{indent}   {}, {}", line(link), link.role.code());
+            for note in notes.iter().filter(|note| note.place == Some(link.place)) {
+                write_note(&mut out, note, &format!("{indent}     "));
+            }
+        }
+        out
+    }
+
+    fn has(&self, place: usize) -> bool {
+        self.path.iter().chain(&self.beside).any(|link| link.place == place)
+    }
+}
+
+fn write_note(out: &mut String, note: &Note<'_>, indent: &str) {
+    let message = if note.message.is_empty() { String::new() } else { format!(": {}", note.message) };
+    let _ = writeln!(out, "{indent}{} {}{message}", note.severity, note.code);
+    if !note.remedy.is_empty() {
+        let _ = writeln!(out, "{indent}  remedy: {}", note.remedy);
+    }
+}
+
+fn line(link: &Link) -> String {
+    let day = |time: UnixTime| rfc3339(time).chars().take(10).collect::<String>();
+    let Link { place, subject, key, not_before, not_after, .. } = link;
+    format!("{place}: {subject}, {key}, {} to {}", day(*not_before), day(*not_after))
+}

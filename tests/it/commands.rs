@@ -1,0 +1,250 @@
+//! `check`, `chain` and `explain` as people and pipelines run them.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use handfast::demo::pki::{Authority, KeyType};
+use handfast::explain;
+use rustls::pki_types::UnixTime;
+use serde_json::Value;
+
+use crate::binary::{handfast, host, issue, secret, service};
+use crate::pki::{Leaf, ca, leaf, leaf_with, must_staple, root};
+
+/// A time at which certificates of the tests' own CA are valid.
+const AT: &str = "2026-01-01";
+
+fn run(args: &[&str]) -> (i32, String, String) {
+    run_with(args, "")
+}
+
+/// Exit status, standard output and standard error.
+fn run_with(args: &[&str], input: &str) -> (i32, String, String) {
+    let mut command = handfast(args);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It may end without having read anything.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn json(args: &[&str], input: &str) -> (i32, Value) {
+    let (status, stdout, stderr) = run_with(args, input);
+    assert_eq!(stderr, "", "{args:?}");
+    (status, serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}")))
+}
+
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn path(&self) -> &str {
+        self.0.path().to_str().unwrap()
+    }
+}
+
+/// A complete chain, its root, and its leaf.
+fn complete(files: &Files) -> (String, String, Leaf) {
+    let root = root("Root");
+    let intermediate = ca("Intermediate", &root);
+    let leaf = leaf(&intermediate);
+    let chain = files.write("chain.pem", &format!("{}{}", leaf.pem, intermediate.pem()));
+    (chain, files.write("root.pem", &root.pem()), leaf)
+}
+
+#[test]
+fn chain_is_accepted_only_as_a_strict_client_would() {
+    let files = Files::new();
+    let (chain, root, leaf) = complete(&files);
+    let key = files.write("key.pem", &leaf.key);
+    let other_key = files.write("other.pem", &crate::pki::leaf(&crate::pki::root("x")).key);
+    let leaf_only = files.write("leaf.pem", &leaf.pem);
+    let trusted = ["--trust-anchors", &root, "--at", AT];
+    let rows: [(&[&str], i32, &str); 13] = [
+        (&[&chain], 0, "accepted: 0 errors"),
+        (&[&chain, "--name", "shop.example"], 0, "accepted for shop.example"),
+        (&[&chain, "--only-anchors"], 0, "CN=Root, trusted by --trust-anchors"),
+        (&[&chain, "--key", &key], 0, "accepted"),
+        (&[&chain, "--name", "other.example"], 1, "error name-not-covered"),
+        (&[&chain, "--name", "192.0.2.1"], 1, "name-not-covered"),
+        (&[&chain, "--key", &other_key], 1, "error key-mismatch"),
+        (&[&chain, "--key", &root], 1, "error no-key"),
+        (&[&leaf_only], 1, "warning unanchored"),
+        (&[&other_key], 1, "not-a-certificate"),
+        (&["/nonexistent.pem"], 2, ""),
+        (&[&chain, "--key", "/nonexistent.pem"], 2, ""),
+        (&[&chain, "--name", "a..b"], 2, ""),
+    ];
+    for (args, status, words) in rows {
+        let args = [&["chain"], args, &trusted].concat();
+        let (found, stdout, stderr) = run(&args);
+        assert_eq!(found, status, "{args:?}: {stdout}{stderr}");
+        assert!(stdout.contains(words), "{args:?}: {stdout}");
+        assert_eq!(stderr.is_empty(), status < 2, "{args:?}: {stderr}");
+    }
+    for (at, status) in [("2026-03-21", 0), ("2026-03-22T00:00:00Z", 0), ("2026-03-22T00:00:01Z", 1), ("2025-12-01", 1)]
+    {
+        let (found, stdout, _) = run(&["chain", &chain, "--trust-anchors", &root, "--at", at]);
+        assert_eq!(found, status, "{at}: {stdout}");
+    }
+    // Without the root nobody is known to trust it.
+    assert_eq!(run(&["chain", &chain, "--at", AT]).0, 1);
+    assert_eq!(run(&["chain", &chain, "--trust-anchors", &key]).0, 2);
+    assert_eq!(run(&["chain"]).0, 2);
+}
+
+#[test]
+fn chain_prints_one_json_document_and_reads_standard_input() {
+    let files = Files::new();
+    let root = root("Root");
+    let leaf = leaf_with(&root, must_staple);
+    let root = files.write("root.pem", &root.pem());
+    let args = ["chain", "-", "--trust-anchors", &root, "--at", AT, "--name", "shop.example", "--output", "json"];
+    let (status, report) = json(&args, &leaf.pem);
+    assert_eq!((status, &report["accepted"], &report["verdict"]), (0, &true.into(), &"error".into()));
+    assert_eq!(report["at"], "2026-01-01T00:00:00Z");
+    assert_eq!(report["names"], serde_json::json!(["shop.example"]));
+    let finding = &report["findings"][0];
+    assert_eq!((&finding["code"], &finding["refused"]), (&"must-staple".into(), &false.into()));
+    let fields: BTreeSet<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = ["accepted", "anchor", "at", "certificates", "findings", "fingerprint", "name", "names", "verdict"];
+    assert_eq!(fields, BTreeSet::from(expected));
+    let (status, report) = json(&args, "");
+    assert_eq!((status, &report["findings"][0]["code"]), (1, &"no-certificate".into()));
+}
+
+/// A directory with one good host.
+fn one_host(files: &Files) -> Authority {
+    let authority = Authority::new("Test", UnixTime::now()).unwrap();
+    let good = issue(&authority, &["good.test"], KeyType::EcdsaP256);
+    let (name, text) = host("good", "good.test", Some(&good), "echo", "");
+    files.write(&name, &text);
+    let (name, text) = service("echo", &["127.0.0.1:80".parse().unwrap()]);
+    files.write(&name, &text);
+    authority
+}
+
+#[test]
+fn check_judges_at_another_time_and_fails_as_strictly_as_asked() {
+    let files = Files::new();
+    one_host(&files);
+    let path = files.path();
+    let now = run(&["check", path]);
+    assert_eq!(now.0, 0, "{}", now.1);
+    let (status, table, _) = run(&["check", path, "--at", "2099-01-01"]);
+    assert_eq!(status, 1);
+    assert!(table.contains("error expired") && table.contains("at 2099-01-01T00:00:00Z"), "{table}");
+    // A third of 31 days is left on the 21st.
+    let soon = jiff::Timestamp::from_second(i64::try_from(UnixTime::now().as_secs()).unwrap() + 25 * 86_400).unwrap();
+    let soon = soon.to_string();
+    assert_eq!(run(&["check", path, "--at", &soon]).0, 0);
+    let (status, table, _) = run(&["check", path, "--at", &soon, "--fail-on", "warning"]);
+    assert_eq!(status, 1);
+    assert!(table.contains("warning expires-soon"), "{table}");
+    // The tree of its chain, with the finding at the leaf.
+    assert!(table.contains("    │ 1: CN=good.test, ecdsa-p256, "), "{table}");
+    assert!(table.contains("    │   warning expires-soon\n    │ └─ 2: CN=Test Intermediate, "), "{table}");
+    assert!(table.contains("    │    └─ CN=Test Root, trusted by ca.crt\n"), "{table}");
+    assert_eq!(run(&["check", path, "--at", "soon"]).0, 2);
+}
+
+#[test]
+fn check_reads_one_file_or_standard_input() {
+    let files = Files::new();
+    let authority = one_host(&files);
+    let file = Path::new(files.path()).join("good.yaml");
+    let (status, table, stderr) = run(&["check", file.to_str().unwrap()]);
+    // The Service stands in another file.
+    assert!(status == 1 && table.contains("service-not-found") && table.contains("good.test"), "{table}{stderr}");
+    let all: String = ["good.yaml", "service-echo.yaml"]
+        .map(|name| std::fs::read_to_string(Path::new(files.path()).join(name)).unwrap() + "\n---\n")
+        .concat();
+    let (status, report) = json(&["check", "-", "--output", "json"], &all);
+    assert_eq!((status, &report["hosts"][0]["serving"]), (0, &"current".into()), "{report}");
+    // As `kubectl get … -o json` prints it.
+    let issued = issue(&authority, &["listed.test"], KeyType::EcdsaP256);
+    let secret: Value = serde_json::from_str(&secret("listed", &issued)).unwrap();
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [secret]});
+    let (status, report) = json(&["check", "-", "--output", "json"], &list.to_string());
+    assert_eq!((status, &report["verdict"]), (0, &"ok".into()), "{report}");
+    let (status, report) = json(&["check", "-", "--output", "json"], "{[");
+    assert_eq!((status, &report["objects"][0]["findings"][0]["code"]), (1, &"unreadable-file".into()));
+    assert_eq!(run(&["check", "/nonexistent.yaml"]).0, 2);
+}
+
+#[test]
+fn a_private_chain_is_complete_only_with_its_anchor() {
+    let files = Files::new();
+    let authority = one_host(&files);
+    let path = Path::new(files.path()).join("good.yaml");
+    let without: String = std::fs::read_to_string(&path).unwrap().replace("\"ca.crt\"", "\"other\"");
+    std::fs::write(&path, without).unwrap();
+    let anchors = files.write("root.pem", &authority.root());
+    let found = |args: &[&str]| run(&[&["check", files.path(), "--fail-on", "warning"], args].concat());
+    let (status, table, _) = found(&[]);
+    assert!(status == 1 && table.contains("warning unanchored"), "{table}");
+    let (status, table, _) = found(&["--trust-anchors", &anchors]);
+    assert_eq!(status, 0, "{table}");
+    assert_eq!(found(&["--trust-anchors", &anchors, "--only-anchors"]).0, 0);
+    assert_eq!(found(&["--only-anchors"]).0, 1);
+    let (status, _, stderr) = found(&["--trust-anchors", "/nonexistent.pem"]);
+    assert!(status == 2 && stderr.contains("/nonexistent.pem"), "{stderr}");
+    let (status, _, stderr) = found(&["--trust-anchors", path.to_str().unwrap()]);
+    assert!(status == 2 && stderr.contains("--trust-anchors"), "{stderr}");
+}
+
+#[test]
+fn sarif_has_a_rule_for_each_result_and_the_file_of_each_object() {
+    let files = Files::new();
+    one_host(&files);
+    files.write("broken one.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: 7\n");
+    let (status, log) = json(&["check", files.path(), "--at", "2099-01-01", "--output", "sarif"], "");
+    assert_eq!((status, &log["version"]), (1, &"2.1.0".into()));
+    let run = &log["runs"][0];
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    let results = run["results"].as_array().unwrap();
+    assert!(results.len() >= 2, "{log}");
+    for result in results {
+        let rule = &rules[usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap()];
+        assert_eq!(rule["id"], result["ruleId"]);
+        assert!(["error", "warning", "note"].contains(&result["level"].as_str().unwrap()));
+        assert!(!result["message"]["text"].as_str().unwrap().is_empty());
+        let file = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].as_str().unwrap();
+        assert!(file.ends_with("good.yaml") || file.ends_with("broken%20one.yaml"), "{file}");
+        assert!(result["locations"][0]["logicalLocations"][0]["fullyQualifiedName"].is_string());
+    }
+    let ids: Vec<&str> = results.iter().map(|result| result["ruleId"].as_str().unwrap()).collect();
+    assert!(ids.contains(&"expired") && ids.contains(&"invalid-document"), "{ids:?}");
+    let expired = rules.iter().find(|rule| rule["id"] == "expired").unwrap();
+    assert_eq!(expired["name"], "Expired");
+}
+
+#[test]
+fn explain_knows_every_code_and_helps_with_the_others() {
+    let (status, list, _) = run(&["explain"]);
+    assert_eq!(status, 0);
+    for topic in explain::topics() {
+        assert!(list.contains(&format!("\n  {} ", topic.code)), "{}", topic.code);
+    }
+    let (status, text, _) = run(&["explain", "KeyMismatch"]);
+    assert_eq!(status, 0);
+    for word in ["key-mismatch", "severity: error", "whose fault: ", "what to do: "] {
+        assert!(text.contains(word), "{text}");
+    }
+    assert!(run(&["explain", "rejected-unknown-ca"]).1.contains("whose fault: certificate"));
+    let (status, stdout, stderr) = run(&["explain", "mismatch"]);
+    assert_eq!((status, stdout.as_str()), (2, ""));
+    assert!(stderr.contains("key-mismatch"), "{stderr}");
+}

@@ -1,0 +1,178 @@
+//! Faulty chains for `tests/cases`, by name: `$CRT(name)`, `$KEYOF(name)` and `$CA(name)` in a manifest.
+//!
+//! All of them lead to one root, which the cases trust, unless the fault is that they do not.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair,
+    KeyUsagePurpose, NameConstraints, SanType,
+};
+
+use crate::pki::{
+    Ca, Leaf, OpenSsl, ca, ca_with, cross_signed, issuer_url, leaf_params, leaf_with, must_staple, root, sct_list,
+    valid,
+};
+
+/// What a Secret holds.
+#[derive(Clone, Default)]
+pub(crate) struct Fault {
+    pub(crate) tls_crt: String,
+    pub(crate) tls_key: String,
+    pub(crate) ca_crt: String,
+}
+
+static ROOT: LazyLock<Ca> = LazyLock::new(|| root("Fault Root"));
+
+/// The root that is trusted.
+pub(crate) fn trusted() -> String {
+    ROOT.pem()
+}
+
+/// The Secret of a name; the same one for each use.
+pub(crate) fn fault(name: &str) -> Fault {
+    static MADE: LazyLock<Mutex<HashMap<String, Fault>>> = LazyLock::new(Mutex::default);
+    MADE.lock().unwrap().entry(name.to_owned()).or_insert_with(|| make(name)).clone()
+}
+
+const HOST: &str = "shop.example.com";
+
+fn make(name: &str) -> Fault {
+    let intermediate = ca("Fault Intermediate", &ROOT);
+    let good = || issued(&intermediate, |_| {});
+    let with_leaf = |change: fn(&mut CertificateParams)| {
+        let leaf = issued(&intermediate, change);
+        chain(&[&leaf.pem, &intermediate.pem()], &leaf)
+    };
+    let with_issuer = |change: fn(&mut CertificateParams)| {
+        let issuer = ca_with("Fault Issuer", &ROOT, change);
+        let leaf = issued(&issuer, |_| {});
+        chain(&[&leaf.pem, &issuer.pem()], &leaf)
+    };
+    let with_key = |command: &str| {
+        let openssl = OpenSsl::new();
+        openssl.run(command);
+        let leaf = Leaf { key: openssl.read("k"), ..good() };
+        chain(&[&leaf.pem, &intermediate.pem()], &leaf)
+    };
+    let leaf = good();
+    match name {
+        "ca-crt" | "ca-crt-unusable" => {
+            let own = root("Private Root");
+            let issuer = ca("Private Intermediate", &own);
+            let leaf = issued(&issuer, |_| {});
+            let ca_crt = if name == "ca-crt" { own.pem() } else { "the CA is on the intranet".to_owned() };
+            Fault { ca_crt, ..chain(&[&leaf.pem, &issuer.pem()], &leaf) }
+        }
+        "client-auth" => with_leaf(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
+        "common-name" => with_leaf(|params| params.subject_alt_names.clear()),
+        "critical-extension" => with_leaf(|params| {
+            let mut unknown = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+            unknown.set_criticality(true);
+            params.custom_extensions.push(unknown);
+        }),
+        "cross-sign" => {
+            let crossed = cross_signed("Fault Root", ROOT.key(), &root("Old Root"), |_| {});
+            chain(&[&leaf.pem, &intermediate.pem(), &crossed.pem()], &leaf)
+        }
+        "cross-sign-expired" => {
+            let crossed = cross_signed("Fault Root", ROOT.key(), &root("Old Root"), |params| valid(params, -900, -1));
+            chain(&[&leaf.pem, &intermediate.pem(), &crossed.pem()], &leaf)
+        }
+        "duplicate" => chain(&[&leaf.pem, &leaf.pem, &intermediate.pem()], &leaf),
+        "encipherment" => with_leaf(|params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment]),
+        "expires-soon" => with_leaf(|params| valid(params, -80, 5)),
+        "issuer-expired" => with_issuer(|params| valid(params, -80, -2)),
+        "issuer-expires-first" => with_issuer(|params| valid(params, -20, 40)),
+        "issuer-not-ca" => with_issuer(|params| params.is_ca = IsCa::ExplicitNoCa),
+        "key-encrypted" => with_key("genpkey -algorithm ED25519 -aes128 -pass pass:secret -out k"),
+        "key-in-crt" => chain(&[&leaf.key, &leaf.pem, &intermediate.pem()], &leaf),
+        "key-rsa-1024" => with_key("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out k"),
+        "key-secp256k1" => with_key("ecparam -genkey -noout -name secp256k1 -out k"),
+        "key-several" => {
+            let mut several = chain(&[&leaf.pem, &intermediate.pem()], &leaf);
+            several.tls_key += &good().key;
+            several
+        }
+        "key-unparsable" => {
+            let mut damaged = chain(&[&leaf.pem, &intermediate.pem()], &leaf);
+            damaged.tls_key = damaged.tls_key.replace("-----END", "----END");
+            damaged
+        }
+        "large" | "over-window" => {
+            let bytes = if name == "large" { 5_000 } else { 20_000 };
+            let issuer = ca_with("Fault Issuer", &ROOT, |params| {
+                let comment = CustomExtension::from_oid_content(&[2, 16, 840, 1, 113730, 1, 99], vec![0; bytes]);
+                params.custom_extensions.push(comment);
+            });
+            let leaf = issued(&issuer, |_| {});
+            chain(&[&leaf.pem, &issuer.pem()], &leaf)
+        }
+        "leaf-is-ca" => with_leaf(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
+        "long-validity" => with_leaf(|params| valid(params, -10, 2000)),
+        "many" => {
+            // Much at once: the wrong order, a stranger, the root, and a demanding leaf of another name.
+            let leaf = issued(&intermediate, |params| {
+                must_staple(params);
+                params.subject_alt_names = vec![SanType::DnsName("*.example.com".try_into().unwrap())];
+                valid(params, -80, 5);
+            });
+            let stranger = root("Stranger");
+            chain(&[&intermediate.pem(), &leaf.pem, &stranger.pem(), &ROOT.pem()], &leaf)
+        }
+        "missing-intermediate" => {
+            let leaf = issued(&intermediate, |params| {
+                sct_list(params);
+                issuer_url(params, "http://ca.example/intermediate.cer");
+            });
+            chain(&[&leaf.pem], &leaf)
+        }
+        "must-staple" => with_leaf(must_staple),
+        "name-constraint" => with_issuer(|params| {
+            let permitted_subtrees = vec![GeneralSubtree::DnsName("other.example".into())];
+            params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+        }),
+        "not-the-issuer" => chain(&[&leaf.pem, &ca("Fault Intermediate", &ROOT).pem()], &leaf),
+        "path-length" => {
+            let upper = ca_with("Limited", &ROOT, |params| {
+                params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+            });
+            let lower = ca("Below", &upper);
+            let leaf = issued(&lower, |_| {});
+            chain(&[&leaf.pem, &lower.pem(), &upper.pem()], &leaf)
+        }
+        "self-signed" | "self-signed-trusted" => {
+            let mut params = leaf_params();
+            params.subject_alt_names = vec![SanType::DnsName(HOST.try_into().unwrap())];
+            let key = KeyPair::generate().unwrap();
+            let pem = params.self_signed(&key).unwrap().pem();
+            let leaf = Leaf { pem, key: key.serialize_pem() };
+            let ca_crt = if name == "self-signed" { String::new() } else { leaf.pem.clone() };
+            Fault { ca_crt, ..chain(&[&leaf.pem], &leaf) }
+        }
+        "unanchored" => chain(&[&leaf.pem], &leaf),
+        "unparsable" => {
+            let damaged = intermediate.pem().replacen("MII", "!!!", 1);
+            chain(&[&damaged, &leaf.pem, &intermediate.pem()], &leaf)
+        }
+        "unrelated" => chain(&[&leaf.pem, &root("Stranger").pem(), &intermediate.pem()], &leaf),
+        "validity-over-limit" => with_leaf(|params| {
+            sct_list(params);
+            valid(params, -10, 600);
+        }),
+        other => panic!("no fault {other:?}"),
+    }
+}
+
+fn issued(issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+    leaf_with(issuer, |params| {
+        params.subject_alt_names = vec![SanType::DnsName(HOST.try_into().unwrap())];
+        params.distinguished_name = crate::pki::named(HOST);
+        change(params);
+    })
+}
+
+fn chain(parts: &[&str], leaf: &Leaf) -> Fault {
+    Fault { tls_crt: parts.concat(), tls_key: leaf.key.clone(), ca_crt: String::new() }
+}
