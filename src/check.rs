@@ -302,7 +302,7 @@ mod tests {
             key: "ecdsa-p256".into(),
             chain_length: 1,
         };
-        Arc::new(ServerTls { config: config.clone(), client_order: config, summary })
+        Arc::new(ServerTls::fixed(config, summary))
     }
 
     fn name(text: &str) -> HostName {

@@ -116,7 +116,7 @@ pub fn some_tls() -> Arc<ServerTls> {
         key: "".into(),
         chain_length: 0,
     };
-    Arc::new(ServerTls { config: config.clone(), client_order: config, summary })
+    Arc::new(ServerTls::fixed(config, summary))
 }
 
 /// The HTTP half behind a listener.

@@ -11,10 +11,14 @@
 mod backend;
 mod binary;
 mod cases;
+mod ciphers;
+mod clients;
 mod handshake;
+mod hellos;
 mod http_support;
 mod incremental;
 mod manifests;
+mod negotiate;
 mod operator;
 mod proxy_http;
 mod serving;
