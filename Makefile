@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # What the tests run beside cargo, as command:Debian-package.
-TOOLS := cc:gcc curl:curl openssl:openssl nghttp:nghttp2-client
+TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus
 
 .PHONY: help test needs fmt clippy unit doc deny soak demo clean
 

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Version};
@@ -32,7 +32,8 @@ pub enum Format {
     /// One JSON object per line. Keys: `time` (RFC 3339, when the response ended), `client`, `host`, `method`, `path`,
     /// `query`, `protocol`, `status`, `bytes_in` and `bytes_out` (bodies only), `duration_seconds`, `upstream`
     /// (the last endpoint tried), `upstream_status`, `upstream_seconds` (until its response began), `request_id`,
-    /// `tls_version`, `server_name`, `user_agent`, `referer`, `ingress` (`namespace/name`), `backend`.
+    /// `tls_version`, `server_name`, `user_agent`, `referer`, `ingress` (`namespace/name`), `failure` (why no endpoint
+    /// answered, as in `handfast_upstream_failures_total`), `backend`.
     /// Keys are always present; what is not known is `null`.
     Json,
     /// No access log.
@@ -96,6 +97,8 @@ pub struct Entry {
     pub ingress: Option<(Arc<str>, Arc<str>)>,
     /// The backend of that route.
     pub backend: Option<BackendKey>,
+    /// Why no endpoint answered, as in `handfast_upstream_failures_total`.
+    pub failure: Option<&'static str>,
 }
 
 /// What one endpoint did.
@@ -163,12 +166,15 @@ impl AccessLog {
 
 impl Writer {
     /// Writes and flushes every line that was handed over before this call, and ends the thread. Later lines are
-    /// counted as lost.
-    pub fn finish(mut self) {
-        if let Some((lines, thread)) = self.thread.take() {
-            // Both fail only if the thread has ended already, and then nothing is left to write.
-            let _ = lines.send(Message::Stop);
-            let _ = thread.join();
+    /// counted as lost. Gives up after `patience`: a pipe that nobody reads must not keep the process alive.
+    pub fn finish(mut self, patience: Duration) {
+        let Some((lines, thread)) = self.thread.take() else { return };
+        let deadline = Instant::now() + patience;
+        let mut told = false;
+        while !thread.is_finished() && Instant::now() < deadline {
+            told = told || lines.try_send(Message::Stop).is_ok();
+            // Woken by nobody: a short look again and again costs less than a second channel.
+            std::thread::park_timeout(Duration::from_millis(2));
         }
     }
 }
@@ -283,6 +289,7 @@ fn json_line(out: &mut String, entry: &Entry) {
     json_bytes(out, "referer", entry.referer.as_ref().map(HeaderValue::as_bytes));
     let ingress = entry.ingress.as_ref().map(|(namespace, name)| format!("{namespace}/{name}"));
     json_bytes(out, "ingress", ingress.as_deref().map(str::as_bytes));
+    json_bytes(out, "failure", entry.failure.map(str::as_bytes));
     let backend = entry.backend.as_ref().map(BackendKey::to_string);
     json_bytes(out, "backend", backend.as_deref().map(str::as_bytes));
     out.push_str("}\n");
@@ -401,6 +408,7 @@ mod tests {
             server_name: Some("shop.example.com".into()),
             user_agent: Some(HeaderValue::from_bytes(b"evil\" \\ \t\xff").unwrap()),
             referer: None,
+            failure: None,
             ingress: Some(("default".into(), "shop".into())),
             backend: Some(BackendKey {
                 namespace: "default".into(),
@@ -414,7 +422,7 @@ mod tests {
         let output = Output::default();
         let (log, writer) = AccessLog::start(format, output.clone(), clock, counter()).unwrap();
         log.write(Box::new(entry));
-        writer.finish();
+        writer.finish(Duration::from_secs(60));
         output.text()
     }
 
@@ -455,7 +463,7 @@ mod tests {
         for _ in 0..1000 {
             log.write(Box::new(entry()));
         }
-        writer.finish();
+        writer.finish(Duration::from_secs(60));
         assert_eq!(output.text().lines().count(), 1000);
         assert_eq!(dropped.get(), 0);
         log.write(Box::new(entry()));
@@ -485,13 +493,13 @@ mod tests {
         }
         assert!(dropped.get() >= 10, "{}", dropped.get());
         drop(release);
-        writer.finish();
+        writer.finish(Duration::from_secs(60));
     }
 
     #[test]
     fn a_log_that_is_off_wants_no_entries() {
         let (log, writer) = AccessLog::start(Format::Off, Output::default(), clock, counter()).unwrap();
         assert!(!log.is_on());
-        writer.finish();
+        writer.finish(Duration::from_secs(60));
     }
 }

@@ -74,6 +74,9 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
 
 fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let path = args.path.as_deref().or(args.source.as_deref()).unwrap_or(Path::new(DEFAULT_DIRECTORY));
+    if path.as_os_str() == "cluster" && !path.exists() {
+        return Err(anyhow!("check reads a directory of manifests, not a cluster: name one"));
+    }
     let now = (clock::system())();
     let mut compiler = Compiler::new(directory_options(&args.compile));
     for change in source::directory::read(path)? {
@@ -103,6 +106,9 @@ fn print(bytes: &[u8]) -> anyhow::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// How long the end waits for a reader of the access log.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 const DEFAULT_DIRECTORY: &str = "./manifests";
 
@@ -157,6 +163,7 @@ impl Running {
     /// Starts everything; returns when connections are accepted.
     pub async fn start(args: RunArgs) -> anyhow::Result<Self> {
         let source = source_config(args.source.as_deref(), &Environment::read())?;
+        no_address_twice(&args)?;
         let workers = usize::from(args.workers.unwrap_or_else(default_workers));
         let http = listen(args.http, workers, "HTTP", "--http")?;
         let https = listen(args.https, workers, "HTTPS", "--https")?;
@@ -167,7 +174,7 @@ impl Running {
             admin: admin[0].local_addr().context("cannot read the address of the admin listener")?,
         };
 
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(args.metrics_per_host);
         let clock = clock::system();
         let (publisher, reader) = snapshot::channel(Arc::default());
         let (publications, mut published) = watch::channel(None);
@@ -269,7 +276,10 @@ impl Running {
         warn!(cause, "Dropping the connections that are left.");
         drain.cancel();
         abort.cancel();
-        stopped.await;
+        tokio::select! {
+            () = stopped => {}
+            name = signals.next() => warn!(signal = name, "Ending without waiting."),
+        }
     }
 
     /// Ends at once, without waiting for connections.
@@ -286,7 +296,7 @@ impl Running {
         // Joining blocks, and this runtime still serves the admin pages.
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
-            access_log.finish();
+            access_log.finish(LOG_PATIENCE);
         });
         let _ = joined.await;
         end.cancel();
@@ -321,6 +331,7 @@ pub fn directory_options(args: &CompileArgs) -> Options {
     Options {
         ingress_class: args.ingress_class.as_str().into(),
         watch_without_class: true,
+        report_other_classes: true,
         allow_external_name: args.allow_external_name,
         allow_loopback_endpoints: true,
         default_tls_secret: args
@@ -347,6 +358,18 @@ fn source_config(source: Option<&str>, environment: &Environment) -> anyhow::Res
         None => Ok(SourceConfig::Directory(PathBuf::from(DEFAULT_DIRECTORY))),
         Some(path) => Ok(SourceConfig::Directory(PathBuf::from(path))),
     }
+}
+
+/// Two listeners on one port would look like a port in use by somebody else.
+fn no_address_twice(args: &RunArgs) -> anyhow::Result<()> {
+    let listeners = [("--http", args.http), ("--https", args.https), ("--admin", args.admin)];
+    for (index, (flag, address)) in listeners.iter().enumerate() {
+        let same = listeners[..index].iter().find(|(_, other)| other == address && address.port() != 0);
+        if let Some((other, _)) = same {
+            return Err(anyhow!("{other} and {flag} have the same address, {address}: give each a port of its own"));
+        }
+    }
+    Ok(())
 }
 
 /// One per processor that we may use; a large machine without a limit does not mean 64 workers.
@@ -397,7 +420,7 @@ async fn log_status(mut publications: watch::Receiver<Option<Publication>>, end:
     loop {
         let publication = publications.borrow_and_update().clone();
         if let Some(publication) = publication {
-            status.report(&publication.compiled.diagnostics);
+            status.report(&publication);
         }
         tokio::select! {
             () = end.cancelled() => return,

@@ -60,15 +60,15 @@ pub struct RunArgs {
     pub compile: CompileArgs,
 
     /// Address of the HTTP listener. `[::]` takes IPv4 as well.
-    #[arg(long, env = "HANDFAST_HTTP", default_value = "[::]:8080", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_HTTP", default_value = "[::]:8080", value_name = "ADDRESS", value_parser = address)]
     pub http: SocketAddr,
 
     /// Address of the HTTPS listener. `[::]` takes IPv4 as well.
-    #[arg(long, env = "HANDFAST_HTTPS", default_value = "[::]:8443", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_HTTPS", default_value = "[::]:8443", value_name = "ADDRESS", value_parser = address)]
     pub https: SocketAddr,
 
     /// Address of the admin listener: /metrics, /healthz, /readyz, /debug/snapshot.
-    #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS", value_parser = address)]
     pub admin: SocketAddr,
 
     /// The port that clients reach the HTTPS listener on, for redirects; left out of them if not given.
@@ -100,6 +100,10 @@ pub struct RunArgs {
     /// Size limits.
     #[command(flatten)]
     pub limits: LimitArgs,
+
+    /// Whether metrics have a series per virtual host. Without, every `host` label is empty.
+    #[arg(long, env = "HANDFAST_METRICS_PER_HOST", num_args = 0..=1, default_missing_value = "true", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set)]
+    pub metrics_per_host: bool,
 
     /// One line per request on standard output.
     #[arg(long, env = "HANDFAST_ACCESS_LOG", default_value = "text", value_name = "FORMAT")]
@@ -231,8 +235,8 @@ pub struct CheckArgs {
     #[arg(value_name = "DIR")]
     pub path: Option<PathBuf>,
 
-    /// The same as the directory given without a flag.
-    #[arg(long, env = "HANDFAST_SOURCE", value_name = "DIR", conflicts_with = "path")]
+    /// The same as the directory given without a flag, which wins.
+    #[arg(long, env = "HANDFAST_SOURCE", value_name = "DIR")]
     pub source: Option<PathBuf>,
 
     /// What is done with Ingresses and certificates.
@@ -267,15 +271,15 @@ pub struct DemoArgs {
     pub directory: Option<PathBuf>,
 
     /// Address of the HTTP listener. Default: port 8080 on loopback, or a free one.
-    #[arg(long, env = "HANDFAST_HTTP", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_HTTP", value_name = "ADDRESS", value_parser = address)]
     pub http: Option<SocketAddr>,
 
     /// Address of the HTTPS listener. Default: port 8443 on loopback, or a free one.
-    #[arg(long, env = "HANDFAST_HTTPS", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_HTTPS", value_name = "ADDRESS", value_parser = address)]
     pub https: Option<SocketAddr>,
 
     /// Address of the admin listener. Default: port 10254 on loopback, or a free one.
-    #[arg(long, env = "HANDFAST_ADMIN", value_name = "ADDRESS")]
+    #[arg(long, env = "HANDFAST_ADMIN", value_name = "ADDRESS", value_parser = address)]
     pub admin: Option<SocketAddr>,
 }
 
@@ -313,6 +317,13 @@ fn namespaced_name(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("write NAMESPACE/NAME, for example default/wildcard".to_owned()),
     }
+}
+
+/// An address to listen on.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "write ADDRESS:PORT, for example 127.0.0.1:8080 or [::]:8080 (all addresses); names are not resolved".to_owned()
+    })
 }
 
 /// A network, or a single address.
@@ -361,6 +372,7 @@ mod tests {
         assert!(error(&["handfast", "run", "--default-tls-secret", "wild"]).contains("NAMESPACE/NAME"));
         assert!(error(&["handfast", "run", "--trusted-proxies", "10.0.0.0/99"]).contains("10.0.0.0/8"));
         assert!(error(&["handfast", "run", "--max-header-size", "1"]).contains("8KiB"));
+        assert!(error(&["handfast", "run", "--http", "8080"]).contains("[::]:8080"));
         assert!(error(&["handfast", "run", "--workers", "0"]).contains("--workers"));
     }
 }

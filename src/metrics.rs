@@ -5,16 +5,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use prometheus::core::Collector;
+use prometheus::core::{Atomic, Collector, GenericGaugeVec};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
+use crate::snapshot::VirtualHost;
+
 /// All metrics, registered.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
+    per_host: bool,
     /// Access log lines lost because the log could not be written fast enough.
     pub access_log_dropped: IntCounter,
     /// Batches compiled, by outcome.
@@ -25,6 +28,8 @@ pub struct Metrics {
     pub compile_units: IntCounterVec,
     /// Connections open now: `listener` (`http`, `https`), `worker`.
     pub connections_active: IntGaugeVec,
+    /// Connections to the plain listener closed before any request: `reason` (`overloaded`, `proxy-header-missing`).
+    pub connections_refused: IntCounterVec,
     /// End of validity of the leaf in each Secret that is served: `namespace`, `secret`.
     pub certificate_not_after: GaugeVec,
     /// Diagnostics now: `severity`, `reason`.
@@ -58,8 +63,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Creates and registers all metrics.
-    pub fn new() -> Self {
+    /// Creates and registers all metrics. Without `per_host` every `host` label is empty.
+    pub fn new(per_host: bool) -> Self {
         let registry = Registry::new();
         // A name or label set that is wrong or used twice is a bug that the first test finds.
         macro_rules! register {
@@ -89,6 +94,13 @@ impl Metrics {
                     "Units of the configuration, by whether a compilation built or reused them."
                 ),
                 &["unit", "outcome"]
+            )),
+            connections_refused: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_http_connections_refused_total",
+                    "Connections to the plain HTTP listener that were closed before any request, by reason."
+                ),
+                &["reason"]
             )),
             connections_active: register!(IntGaugeVec::new(
                 Opts::new("handfast_connections_active", "Client connections open now."),
@@ -171,11 +183,35 @@ impl Metrics {
                 "handfast_upstream_retries_total",
                 "Requests sent to another endpoint because nothing of them had been sent to the first."
             )),
+            per_host,
             registry: registry.clone(),
         };
         let build = register!(IntGaugeVec::new(Opts::new("handfast_build_info", "The running version."), &["version"]));
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics
+    }
+
+    /// The value of the `host` label: a configured virtual host, or empty.
+    pub fn host_label<'a>(&self, host: Option<&'a VirtualHost>) -> &'a str {
+        host.filter(|_| self.per_host).map_or("", |host| host.name.label())
+    }
+
+    /// Makes the series of a gauge exactly these, without a moment in which a scrape finds none. Labels of each come
+    /// in the order of the gauge's.
+    pub fn set_all<P: Atomic>(gauge: &GenericGaugeVec<P>, series: &HashMap<Vec<&str>, P::T>, names: &[&str]) {
+        for (labels, value) in series {
+            gauge.with_label_values(labels).set(*value);
+        }
+        for family in gauge.collect() {
+            for metric in family.get_metric() {
+                let value = |name: &&str| metric.get_label().iter().find(|label| label.name() == *name);
+                let labels: Vec<&str> = names.iter().filter_map(value).map(|label| label.value()).collect();
+                if !series.contains_key(&labels) {
+                    // An error says that the series is gone already.
+                    let _ = gauge.remove_label_values(&labels);
+                }
+            }
+        }
     }
 
     /// The text exposition format (version 0.0.4).
@@ -219,7 +255,7 @@ fn borrowed(labels: &[(String, String)]) -> HashMap<&str, &str> {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new()
+        Self::new(true)
     }
 }
 
@@ -229,7 +265,7 @@ mod tests {
 
     #[test]
     fn series_of_a_vanished_host_go_and_others_stay() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::default();
         for host in ["", "a.example", "b.example"] {
             metrics.http_requests.with_label_values(&[host, "200"]).inc();
             metrics.http_request_duration.with_label_values(&[host]).observe(0.1);
@@ -239,5 +275,20 @@ mod tests {
         assert!(!text.contains("a.example"), "{text}");
         assert!(text.contains(r#"handfast_http_requests_total{code="200",host="b.example"} 1"#), "{text}");
         assert!(text.contains(r#"handfast_http_request_duration_seconds_count{host=""} 1"#), "{text}");
+    }
+
+    #[test]
+    fn a_gauge_has_exactly_the_series_that_are_set() {
+        let metrics = Metrics::default();
+        let names = ["severity", "reason"];
+        Metrics::set_all(
+            &metrics.diagnostics,
+            &HashMap::from([(vec!["error", "a"], 1), (vec!["info", "b"], 2)]),
+            &names,
+        );
+        Metrics::set_all(&metrics.diagnostics, &HashMap::from([(vec!["error", "a"], 3)]), &names);
+        let text = metrics.render();
+        assert!(text.contains(r#"handfast_diagnostics{reason="a",severity="error"} 3"#), "{text}");
+        assert!(!text.contains(r#"reason="b""#), "{text}");
     }
 }

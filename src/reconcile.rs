@@ -5,14 +5,13 @@
 //! A plain thread, because it computes and never awaits: a compile of ten thousand hosts stands in front of no
 //! request and no scrape.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
-use tracing::info;
 
 use crate::clock::Clock;
 use crate::compile::{Compiled, Compiler, ObjectKey};
@@ -90,14 +89,6 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
             certificates = compiled.certificates.clone();
             record_certificates(&certificates, &outputs.metrics);
         }
-        if generation == 1 {
-            info!(
-                hosts = compiled.snapshot.hosts.len(),
-                backends = compiled.snapshot.backends.len(),
-                diagnostics = compiled.diagnostics.len(),
-                "The first configuration is in force."
-            );
-        }
         outputs.publications.send_replace(Some(Publication { generation, compiled }));
     }
 }
@@ -130,11 +121,12 @@ fn record(compiled: &Compiled, elapsed: Duration, now: u64, metrics: &Metrics) {
     metrics.compile_duration.observe(elapsed.as_secs_f64());
     metrics.snapshot_published.set(now as f64);
     metrics.snapshot_hosts.set(i64::try_from(compiled.snapshot.hosts.len()).unwrap_or(i64::MAX));
-    metrics.diagnostics.reset();
+    let mut diagnostics: HashMap<Vec<&str>, i64> = HashMap::new();
     for diagnostic in compiled.diagnostics.iter() {
-        let labels = [diagnostic.problem.severity().code(), diagnostic.problem.code()];
-        metrics.diagnostics.with_label_values(&labels).inc();
+        let labels = vec![diagnostic.problem.severity().code(), diagnostic.problem.code()];
+        *diagnostics.entry(labels).or_default() += 1;
     }
+    Metrics::set_all(&metrics.diagnostics, &diagnostics, &["severity", "reason"]);
     let units = [
         ("backend", compiled.stats.backends),
         ("host", compiled.stats.hosts),
@@ -151,8 +143,9 @@ fn record(compiled: &Compiled, elapsed: Duration, now: u64, metrics: &Metrics) {
 }
 
 fn record_certificates(certificates: &BTreeMap<ObjectKey, UnixTime>, metrics: &Metrics) {
-    metrics.certificate_not_after.reset();
-    for (secret, end) in certificates {
-        metrics.certificate_not_after.with_label_values(&[&secret.namespace, &secret.name]).set(end.as_secs() as f64);
-    }
+    let series = certificates
+        .iter()
+        .map(|(secret, end)| (vec![&*secret.namespace, &*secret.name], end.as_secs() as f64))
+        .collect();
+    Metrics::set_all(&metrics.certificate_not_after, &series, &["namespace", "secret"]);
 }

@@ -15,8 +15,14 @@ pub enum LogFormat {
 
 /// Starts logging. `filter` is a level (`info`) or a list of `target=level` directives. A second call changes nothing.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
+    // An empty variable is a chart's way to say nothing, not a wish for silence.
+    let filter = if filter.trim().is_empty() { "info" } else { filter };
     let filter = EnvFilter::builder().parse(filter)?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A log that cannot be written is not worth a panic: its reader is gone (`2>&1 | head`), and serving goes on.
+        .log_internal_errors(false);
     // Only a second call can fail, in tests and in the demo.
     let _ = match format {
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),

@@ -137,7 +137,12 @@ pub(super) fn claims(
     let spec = ingress.spec.as_ref().unwrap_or(&default);
     let mut report = Report { ingress: key, diagnostics: Vec::new() };
     match class::owner(view, options, ingress) {
-        Owner::Other => return (None, Vec::new()),
+        Owner::Other(class) => {
+            if options.report_other_classes {
+                report.add("".into(), Problem::OtherClass { class }, Effect::None, Vec::new());
+            }
+            return (None, report.diagnostics);
+        }
         Owner::Us => {}
         Owner::Unknown(class) => {
             let problem = Problem::UnknownIngressClass { class };
@@ -263,7 +268,7 @@ fn route(
     };
     let target = target(&path.backend, &backend_field, key, &on_host(), report);
     // A certificate authority must reach the challenge, and cert-manager's solver carries annotations of its own.
-    let is_acme = normal.is_acme_challenge() || normal.as_str() == "/.well-known/acme-challenge";
+    let is_acme = normal.is_acme_challenge() || normal.is_acme_prefix();
     let closed = (settings.drop_routes || settings.patterns) && !(is_acme && weak_text.is_none());
     let claim = RouteClaim {
         path: normal,

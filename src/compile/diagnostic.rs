@@ -110,7 +110,7 @@ pub enum Problem {
         error: BadPath,
     },
     /// A path type that does not exist.
-    #[error("pathType {path_type:?} does not exist")]
+    #[error("pathType {path_type:?} does not exist, or is missing")]
     BadPathType {
         /// As written.
         path_type: String,
@@ -180,6 +180,12 @@ pub enum Problem {
         /// The port as the Ingress names it.
         port: String,
     },
+    /// An Ingress of another controller.
+    #[error("it belongs to {}, not to this controller, and is not served", describe_class(class))]
+    OtherClass {
+        /// The class that it names.
+        class: Option<String>,
+    },
     /// Another rule claims the same path.
     #[error("{matches} path {path} is already claimed by {winner}")]
     PathConflict {
@@ -215,7 +221,7 @@ pub enum Problem {
         service: String,
     },
     /// A port that the Service does not have.
-    #[error("Service {service} has no TCP port {port}")]
+    #[error("Service {service} has no TCP port {port:?}")]
     ServicePortNotFound {
         /// Namespace and name.
         service: String,
@@ -325,7 +331,7 @@ pub enum BadAddress {
 
 impl Problem {
     /// Every code but those of [`Finding`], sorted.
-    pub const CODES: [&str; 31] = [
+    pub const CODES: &[&str] = &[
         "bad-annotation",
         "bad-backend",
         "bad-endpoint",
@@ -343,6 +349,7 @@ impl Problem {
         "invalid-document",
         "no-default-certificate",
         "no-endpoints",
+        "other-class",
         "path-conflict",
         "resource-backend",
         "restricting-annotation",
@@ -380,6 +387,7 @@ impl Problem {
             Problem::InvalidDocument { .. } => "invalid-document",
             Problem::NoDefaultCertificate => "no-default-certificate",
             Problem::NoEndpoints { .. } => "no-endpoints",
+            Problem::OtherClass { .. } => "other-class",
             Problem::PathConflict { .. } => "path-conflict",
             Problem::ResourceBackend { .. } => "resource-backend",
             Problem::RestrictingAnnotation { .. } => "restricting-annotation",
@@ -431,6 +439,7 @@ impl Problem {
             | Problem::UnsupportedAnnotation { .. } => Severity::Warning,
             Problem::CrossNamespace { .. }
             | Problem::NoEndpoints { .. }
+            | Problem::OtherClass { .. }
             | Problem::TlsHostWithoutRule { .. }
             | Problem::UnknownIngressClass { .. }
             | Problem::UnknownKind { .. } => Severity::Info,
@@ -480,7 +489,10 @@ impl Problem {
                 "name a Secret in spec.tls, or start with --default-tls-secret NAMESPACE/NAME and a usable Secret"
             }
             Problem::NoEndpoints { .. } => {
-                "look at the pods behind the Service: the selector, the readiness probe, and the port's name in the EndpointSlice"
+                "look at the pods behind the Service: the selector, the readiness probe, the EndpointSlice's label kubernetes.io/service-name, and its port's name"
+            }
+            Problem::OtherClass { .. } => {
+                "nothing, if another controller serves it; otherwise set spec.ingressClassName: handfast, or name its class with --ingress-class"
             }
             Problem::PathConflict { .. } => "delete one of the two rules, or change its path",
             Problem::ResourceBackend { .. } => "use a Service as backend",
@@ -492,7 +504,7 @@ impl Problem {
             }
             Problem::ServiceNotFound { .. } => "create the Service in the Ingress's namespace, or correct its name",
             Problem::ServicePortNotFound { .. } => {
-                "name a port as the Service lists it under spec.ports, by its port number or its name"
+                "name a port as the Service lists it under spec.ports: port.number for its number, port.name for its name"
             }
             Problem::TlsHostWithoutRule { .. } => "add a rule for the host, or delete it from spec.tls",
             Problem::TlsWithoutHost { .. } => {
@@ -539,6 +551,10 @@ pub(super) fn settle(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
         diagnostic.hosts.dedup();
     }
     settled
+}
+
+fn describe_class(class: &Option<String>) -> String {
+    class.as_ref().map_or_else(|| "the default class".to_owned(), |class| format!("class {class:?}"))
 }
 
 impl fmt::Display for Diagnostic {

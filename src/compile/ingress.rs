@@ -51,12 +51,16 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
 
     let mut secrets = Vec::new();
     let wish = claims.iter().find_map(|claims| Some((claims, wish(view, claims, name)?)));
-    let tls = match &wish {
+    // Whether plain HTTP is redirected by default: the default certificate alone is no reason, as in ingress-nginx.
+    let (tls, has_tls) = match &wish {
         Some((winner, index)) => {
             report_conflicts(&claims, winner, *index, name, &mut report);
-            asked(view, options, winner, *index, name, &mut secrets, &mut report)
+            (asked(view, options, winner, *index, name, &mut secrets, &mut report), true)
         }
-        None => unasked(view, options, name, &mut secrets),
+        None => match covering_wildcard(view, options, name, &mut secrets) {
+            Some(tls) => (HostTls::Terminate(tls), true),
+            None => (unasked(view, options, &mut secrets), false),
+        },
     };
 
     let mut routes = RouteTable::default();
@@ -71,7 +75,7 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
                     matches: claim.matches,
                     ingress: (claims.ingress.namespace.clone(), claims.ingress.name.clone()),
                     target: claim.target.clone(),
-                    options: claims.options(wish.is_some()).clone(),
+                    options: claims.options(has_tls).clone(),
                 });
                 match routes.insert(route.clone()) {
                     Ok(()) => {
@@ -153,7 +157,7 @@ fn asked(
         // Without a name nothing selects this certificate: the default one answers.
         let problem = Problem::TlsWithoutHost { secret: secret_name };
         report.add(&claims.ingress, &format!("{field}.secretName"), problem, Effect::None);
-        return unasked(view, options, host, secrets);
+        return unasked(view, options, secrets);
     }
     let Some(certificate) = view.certificate(namespace, secret) else {
         let (tls, effect) = fallback(secrets);
@@ -174,21 +178,25 @@ fn asked(
     tls
 }
 
-/// The TLS of a host that no `tls` entry asks for: the certificate of the wildcard host above it if that covers it,
-/// then the default.
-fn unasked(view: &mut View<'_>, options: &Options, host: &HostName, secrets: &mut Vec<ObjectKey>) -> HostTls {
-    if let Some(wildcard) = host.wildcard() {
-        let claims = owned(view, options, &wildcard);
-        let found = claims.iter().find_map(|claims| Some((claims, wish(view, claims, &wildcard)?)));
-        if let Some((claims, index)) = found
-            && let Some(secret) = &claims.tls[index].secret
-            && let Some(certificate) = view.certificate(&claims.ingress.namespace, secret)
-            && let Some(tls) = serves(&certificate, host)
-        {
-            secrets.push(ObjectKey::new(Kind::Secret, &claims.ingress.namespace, secret));
-            return HostTls::Terminate(tls);
-        }
-    }
+/// The certificate of the wildcard host above a host, if it covers the host.
+fn covering_wildcard(
+    view: &mut View<'_>,
+    options: &Options,
+    host: &HostName,
+    secrets: &mut Vec<ObjectKey>,
+) -> Option<Arc<ServerTls>> {
+    let wildcard = host.wildcard()?;
+    let claims = owned(view, options, &wildcard);
+    let (claims, index) = claims.iter().find_map(|claims| Some((claims, wish(view, claims, &wildcard)?)))?;
+    let secret = claims.tls[index].secret.as_ref()?;
+    let certificate = view.certificate(&claims.ingress.namespace, secret)?;
+    let tls = serves(&certificate, host)?;
+    secrets.push(ObjectKey::new(Kind::Secret, &claims.ingress.namespace, secret));
+    Some(tls)
+}
+
+/// The TLS of a host that no `tls` entry asks for and no wildcard covers: the default certificate, if there is one.
+fn unasked(view: &mut View<'_>, options: &Options, secrets: &mut Vec<ObjectKey>) -> HostTls {
     match default_certificate(view, options) {
         Some((key, _, tls)) => {
             secrets.push(key);

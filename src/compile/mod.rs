@@ -47,6 +47,8 @@ pub struct Options {
     /// Serve Ingresses that name no class, and those that name `ingress_class` while no IngressClass of that name
     /// exists: manifests in a directory rarely bring one along.
     pub watch_without_class: bool,
+    /// Say of each Ingress of another class that it is not served. In a cluster this is nobody's business.
+    pub report_other_classes: bool,
     /// Use Services of type ExternalName.
     pub allow_external_name: bool,
     /// Send traffic to endpoints on this machine.
@@ -73,6 +75,7 @@ impl Default for Options {
             controller: "handfast.dev/ingress-controller".to_owned(),
             ingress_class: "handfast".to_owned(),
             watch_without_class: false,
+            report_other_classes: false,
             allow_external_name: false,
             allow_loopback_endpoints: false,
             default_tls_secret: None,

@@ -46,7 +46,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `GET http://HOST/PATH`, sent to `address`.
 pub fn get_plain(address: SocketAddr, host: &str, path: &str) -> Result<Answer, ClientError> {
-    let mut stream = connect(address)?;
+    get_plain_over(connect(address)?, host, path)
+}
+
+/// As [`get_plain`], over a connection that is there.
+pub fn get_plain_over(mut stream: TcpStream, host: &str, path: &str) -> Result<Answer, ClientError> {
     let text = exchange(&mut stream, host, path)?;
     Ok(Answer { status: status(&text)?, version: None, parameters: String::new(), text })
 }
@@ -54,6 +58,17 @@ pub fn get_plain(address: SocketAddr, host: &str, path: &str) -> Result<Answer, 
 /// `GET https://HOST/PATH`, sent to `address`, trusting only `root` (PEM).
 pub fn get(
     address: SocketAddr,
+    host: &str,
+    path: &str,
+    root: &str,
+    version: &'static SupportedProtocolVersion,
+) -> Result<Answer, ClientError> {
+    get_over(connect(address)?, host, path, root, version)
+}
+
+/// As [`get`], over a connection that is there.
+pub fn get_over(
+    mut socket: TcpStream,
     host: &str,
     path: &str,
     root: &str,
@@ -69,7 +84,6 @@ pub fn get(
         .with_no_client_auth();
     let name = ServerName::try_from(host.to_owned())?;
     let mut connection = ClientConnection::new(Arc::new(config), name)?;
-    let mut socket = connect(address)?;
     while connection.is_handshaking() {
         if let Err(error) = connection.complete_io(&mut socket) {
             // What rustls says of the peer's alert, or of its certificate, is wrapped in an I/O error.

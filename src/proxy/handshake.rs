@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::stream::TlsStream;
 use crate::snapshot::{Reader, TlsChoice, VirtualHost};
+use crate::tls::negotiate::shares_suite;
 use crate::tls::offer::{FirstBytes, Offer, first_bytes, legacy_version};
 use crate::tls::reason::Reason;
 use crate::tls::{ServerTls, Version};
@@ -86,6 +87,7 @@ where
         buffer: received,
         hello: Vec::new(),
         stage: Stage::Connected,
+        shares_suite: false,
         decided: None,
         server_name: None,
         host: None,
@@ -153,6 +155,8 @@ struct Driver<S> {
     buffer: Vec<u8>,
     hello: Vec<u8>,
     stage: Stage,
+    /// Whether the client offers any suite that we have.
+    shares_suite: bool,
     /// Why it failed, while the peer is being told.
     decided: Option<Reason>,
     server_name: Option<Arc<str>>,
@@ -170,6 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         };
         // What rustls accepts, the parser accepts; if it ever did not, the policy's first configuration serves.
         let offer = Offer::parse(&self.hello).ok().flatten();
+        self.shares_suite = offer.as_ref().is_none_or(|offer| shares_suite(tls.policy(), offer));
         let config = tls.config_for(offer.as_ref()).clone();
         self.stage = Stage::Answered;
         match accepted.into_connection(config) {
@@ -301,6 +306,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if reason == Reason::Sha1Only && legacy_version(&self.hello).is_some_and(|version| version < 0x0303) {
             reason = Reason::NoSharedVersion;
             alert.clear();
+        }
+        // It also looks at groups before it looks at suites: a client with nothing but static RSA has neither.
+        if reason == Reason::NoSharedGroup && !self.shares_suite {
+            reason = Reason::NoSharedSuite;
         }
         if reason == Reason::MalformedHello && self.stage == Stage::Answered {
             reason = Reason::ProtocolViolation;

@@ -13,6 +13,7 @@
 //! The end of a worker, in order: stop accepting but serve what is queued; let each connection finish what runs
 //! (HTTP/2 GOAWAY, `Connection: close`); drop the rest at the deadline.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,7 +83,7 @@ impl Workers {
         metrics: &Metrics,
         shutdown: &Shutdown,
         service: impl Fn() -> HttpService,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let mut threads = Vec::new();
         for (index, (http, https)) in listeners.into_iter().enumerate() {
             let worker = Worker {
@@ -157,54 +158,49 @@ impl Worker {
                 return;
             }
         };
-        let mut draining = false;
-        loop {
-            let accepted = if draining {
-                // Only what is queued: polled once, without waiting.
-                match std::future::poll_fn(|context| std::task::Poll::Ready(listener.poll_accept(context))).await {
-                    std::task::Poll::Ready(accepted) => accepted,
-                    std::task::Poll::Pending => return,
-                }
-            } else {
+        let take = |stream: TcpStream, peer: SocketAddr| {
+            let guard = ConnectionGuard::new(self, active.clone());
+            let connection = serve(self.clone(), stream, peer);
+            let abort = self.shutdown.abort.clone();
+            self.connections.spawn(async move {
+                let _guard = guard;
                 tokio::select! {
-                    biased;
-                    () = self.shutdown.drain.cancelled() => {
-                        draining = true;
-                        continue;
-                    }
-                    accepted = listener.accept() => accepted,
+                    () = connection => {}
+                    () = abort.cancelled() => {}
                 }
+            });
+        };
+        let mut warned = None;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.shutdown.drain.cancelled() => break,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let guard = ConnectionGuard::new(self, active.clone());
-                    let connection = serve(self.clone(), stream, peer);
-                    let abort = self.shutdown.abort.clone();
-                    self.connections.spawn(async move {
-                        let _guard = guard;
-                        tokio::select! {
-                            () = connection => {}
-                            () = abort.cancelled() => {}
-                        }
-                    });
-                }
+                Ok((stream, peer)) => take(stream, peer),
                 // A connection that is gone before we take it is nobody's problem.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
-                Err(error) if draining => {
-                    warn!(%error, listener = name, "A queued connection cannot be accepted.");
-                    return;
-                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    // Out of file descriptors, most likely. Waiting a moment keeps this from spinning.
-                    warn!(%error, listener = name, "A connection cannot be accepted; is the limit on open files too low?");
+                    // Out of file descriptors, most likely. Waiting a moment keeps this from spinning, and saying it
+                    // only now and then keeps it from filling the log.
+                    if warned.is_none_or(|at: Instant| at.elapsed() > Duration::from_secs(10)) {
+                        warn!(%error, listener = name, "Connections cannot be accepted; is the limit on open files too low?");
+                        warned = Some(Instant::now());
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
+        }
+        // What the kernel has queued was promised to its clients. Asked directly: the runtime may not have heard of it.
+        if let Err(error) = listener.into_std().and_then(|listener| accept_queued(&listener, take)) {
+            warn!(%error, listener = name, "Queued connections are lost.");
         }
     }
 
     async fn serve_plain(self, stream: TcpStream, peer: SocketAddr) {
         if self.open.load(Ordering::Relaxed) > self.settings.max_connections {
+            self.metrics.connections_refused.with_label_values(&[Reason::Overloaded.label()]).inc();
             debug!(%peer, "A plain connection was closed: too many are open.");
             return;
         }
@@ -212,6 +208,9 @@ impl Worker {
         if self.settings.proxy_protocol
             && let Err(error) = arrived.read_proxy_header(self.settings.proxy_protocol_timeout).await
         {
+            if !matches!(error, ProxyProtocolError::Closed) {
+                self.metrics.connections_refused.with_label_values(&[Reason::ProxyHeaderMissing.label()]).inc();
+            }
             debug!(%peer, %error, "A plain connection was closed: no PROXY protocol header.");
             return;
         }
@@ -270,10 +269,27 @@ impl Worker {
         };
         drop(_slot);
         record.complete(&established);
-        let Handshake { stream, server_name, host, tls, version, http2, .. } = established;
+        let Handshake { stream, server_name, host, tls, version, http2, resumed: _, hello } = established;
+        // Nobody asks for the bytes of a hello that led to a connection.
+        drop(hello);
         let security = Security::Tls(TlsConnection { server_name, host, tls, version: version.label(), http2 });
         let connection = Connection { client, peer, local, security };
         http::serve(stream, connection, self.service, self.shutdown.drain).await;
+    }
+}
+
+/// Takes every connection that is queued, without waiting for more.
+fn accept_queued(listener: &StdListener, take: impl Fn(TcpStream, SocketAddr)) -> io::Result<()> {
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(true)?;
+                take(TcpStream::from_std(stream)?, peer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -288,7 +304,7 @@ struct Arrived {
 }
 
 impl Arrived {
-    fn new(stream: TcpStream, peer: SocketAddr) -> std::io::Result<Self> {
+    fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let canonical = |address: SocketAddr| SocketAddr::new(canonical_ip(address.ip()), address.port());
         let (peer, local) = (canonical(peer), canonical(stream.local_addr()?));
@@ -364,14 +380,14 @@ impl<'a> HandshakeRecord<'a> {
     }
 
     fn complete<S>(&mut self, handshake: &Handshake<S>) {
-        let host = host_label(handshake.host.as_deref());
+        let host = self.metrics.host_label(handshake.host.as_deref());
         let resumed = if handshake.resumed { "true" } else { "false" };
         self.metrics.tls_handshakes.with_label_values(&[host, handshake.version.label(), resumed]).inc();
         self.finish("completed");
     }
 
     fn fail(&mut self, reason: Reason, host: Option<&VirtualHost>) {
-        let labels = [host_label(host), reason.label(), reason.blame().label()];
+        let labels = [self.metrics.host_label(host), reason.label(), reason.blame().label()];
         self.metrics.tls_handshake_failures.with_label_values(&labels).inc();
         self.finish("failed");
     }
@@ -395,8 +411,4 @@ impl Drop for HandshakeRecord<'_> {
             self.fail(Reason::Internal, None);
         }
     }
-}
-
-fn host_label(host: Option<&VirtualHost>) -> &str {
-    host.map_or("", |host| host.name.label())
 }

@@ -17,8 +17,9 @@ use ipnet::IpNet;
 use super::BackendKey;
 
 /// A path in normal form (RFC 3986 section 6.2.2): escapes of unreserved characters decoded, other escapes in
-/// upper case, dot segments removed; and runs of slashes merged, as ingress-nginx matches them, so that
-/// `//admin` cannot slip past the rules for `/admin`. Used for matching only; requests are forwarded as received.
+/// upper case, characters that a path may not hold escaped, dot segments removed; and runs of slashes merged, as
+/// ingress-nginx matches them, so that `//admin` cannot slip past the rules for `/admin`. Used for matching only;
+/// requests are forwarded as received.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NormalPath(Box<str>);
 
@@ -28,6 +29,9 @@ pub enum BadPath {
     /// `..` leads above the root.
     #[error("'..' leads above the root")]
     AboveRoot,
+    /// `?` or `#`, which end a path (RFC 3986 section 3.3).
+    #[error("a path ends before '?' or '#', so it could never match")]
+    Delimiter,
     /// `%` without two hexadecimal digits.
     #[error("'%' is not followed by two hexadecimal digits")]
     Escape,
@@ -50,10 +54,14 @@ impl NormalPath {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if byte != b'%' {
-                if byte < 0x20 || byte == 0x7f {
-                    return Err(BadPath::Control);
+                match byte {
+                    0..0x20 | 0x7f => return Err(BadPath::Control),
+                    b'?' | b'#' => return Err(BadPath::Delimiter),
+                    // RFC 3986 section 3.3: pchar, and the slashes between segments.
+                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => decoded.push(byte),
+                    _ if b"-._~!$&'()*+,;=:@/".contains(&byte) => decoded.push(byte),
+                    _ => decoded.extend(format!("%{byte:02X}").into_bytes()),
                 }
-                decoded.push(byte);
                 at += 1;
                 continue;
             }
@@ -96,10 +104,19 @@ impl NormalPath {
         &self.0
     }
 
-    /// True below `/.well-known/acme-challenge/` (RFC 8555 section 8.3), where neither redirects nor address lists
-    /// apply: a certificate authority must reach it over plain HTTP.
+    /// True for `/.well-known/acme-challenge/TOKEN` (RFC 8555 section 8.3), where neither redirects nor address lists
+    /// apply: a certificate authority must reach it over plain HTTP. The token is one segment of base64url and nothing
+    /// else, because what a backend makes of `..%2f` or `..;/` behind this prefix is not for us to guess.
     pub fn is_acme_challenge(&self) -> bool {
-        self.0.starts_with("/.well-known/acme-challenge/")
+        let token = self.0.strip_prefix(ACME_CHALLENGE).and_then(|rest| rest.strip_prefix('/'));
+        token.is_some_and(|token| {
+            !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        })
+    }
+
+    /// True for the path that all challenges lie below; a rule for it is meant for nothing else.
+    pub fn is_acme_prefix(&self) -> bool {
+        self.prefix_key() == ACME_CHALLENGE
     }
 
     /// Without the trailing slash; the root is empty. This is the key of a prefix.
@@ -107,6 +124,8 @@ impl NormalPath {
         self.0.strip_suffix('/').unwrap_or(&self.0)
     }
 }
+
+const ACME_CHALLENGE: &str = "/.well-known/acme-challenge";
 
 /// How a route's path is compared (Kubernetes `pathType`; `ImplementationSpecific` is compiled to `Prefix`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -373,6 +392,10 @@ mod tests {
             ("//admin///x", "/admin/x"),
             ("/~user/%7Euser", "/~user/~user"),
             ("/a%20b", "/a%20b"),
+            ("/a b", "/a%20b"),
+            ("/ä", "/%C3%A4"),
+            ("/br{ce}", "/br%7Bce%7D"),
+            ("/a;v=1,2:@x!$&'()*+", "/a;v=1,2:@x!$&'()*+"),
         ];
         for (raw, normal) in rows {
             assert_eq!(NormalPath::parse(raw).unwrap().as_str(), normal, "{raw}");
@@ -382,6 +405,8 @@ mod tests {
             ("/a/../../b", BadPath::AboveRoot),
             ("/%2e%2E/x", BadPath::AboveRoot),
             ("/a%00", BadPath::Control),
+            ("/a?b", BadPath::Delimiter),
+            ("/a#b", BadPath::Delimiter),
             ("/a%0", BadPath::Escape),
             ("/a%zz", BadPath::Escape),
             ("a", BadPath::Relative),
@@ -390,6 +415,18 @@ mod tests {
         for (raw, error) in bad {
             assert_eq!(NormalPath::parse(raw), Err(error), "{raw}");
         }
+    }
+
+    #[test]
+    fn only_a_token_right_below_the_prefix_is_a_challenge() {
+        let is_challenge = |path: &str| NormalPath::parse(path).unwrap().is_acme_challenge();
+        assert!(is_challenge("/.well-known/acme-challenge/evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr_oA"));
+        let others = ["", "/", "/a/b", "/..%2f..%2fadmin", "/..;/..;/admin", "/..%5cadmin", "/a.b", "/a%20", "/a/"];
+        for rest in others {
+            assert!(!is_challenge(&format!("/.well-known/acme-challenge{rest}")), "{rest}");
+        }
+        assert!(!is_challenge("/.well-known/acme-challenge/a/../../admin"));
+        assert!(NormalPath::parse("/.well-known/acme-challenge/").unwrap().is_acme_prefix());
     }
 
     #[test]

@@ -248,12 +248,30 @@ impl Ranking {
             }
             meanings.push(meaning);
         }
+        // Aliases of strength are intersected apart from the rest, and one that follows COMPLEMENTOFDEFAULT replaces it.
+        let mut strength = Strength::default();
+        for (meaning, part) in meanings.iter().zip(&parts) {
+            let further = Strength::of(part, meaning);
+            if further.classes != 0 {
+                let classes = if strength.classes == 0 { further.classes } else { strength.classes & further.classes };
+                if classes == 0 {
+                    return Ok(());
+                }
+                let not_default = strength.not_default && strength.classes != 0;
+                strength = Strength { classes, not_default };
+            }
+            strength.not_default |= further.not_default;
+        }
         let selected = |suite: &KnownSuite| {
-            meanings.iter().all(|meaning| match meaning {
-                Meaning::Suite(named) => suite.code == named.code,
-                Meaning::Alias(selects) => selects(suite),
-                Meaning::Tls13(_) | Meaning::Retired | Meaning::Unknown => false,
-            })
+            let own = Strength::of_suite(suite);
+            let strong = strength.classes == 0 || strength.classes & own.classes != 0;
+            strong
+                && (own.not_default || !strength.not_default)
+                && meanings.iter().all(|meaning| match meaning {
+                    Meaning::Suite(named) => suite.code == named.code,
+                    Meaning::Alias(selects) => selects(suite),
+                    Meaning::Tls13(_) | Meaning::Retired | Meaning::Unknown => false,
+                })
         };
         let (mut front, mut back) = (Vec::new(), Vec::new());
         self.legacy.retain(|(suite, on)| match (command, on, selected(suite)) {
@@ -294,6 +312,35 @@ impl Ranking {
     }
 }
 
+/// What OpenSSL keeps apart from the other properties of a suite.
+#[derive(Clone, Copy, Default)]
+struct Strength {
+    classes: u8,
+    not_default: bool,
+}
+
+impl Strength {
+    const NONE: u8 = 1;
+    const HIGH: u8 = 2;
+    const FIPS: u8 = 4;
+
+    fn of(name: &str, meaning: &Meaning) -> Self {
+        match (name, meaning) {
+            ("HIGH", _) => Strength { classes: Self::HIGH, not_default: false },
+            ("FIPS", _) => Strength { classes: Self::FIPS, not_default: false },
+            ("COMPLEMENTOFDEFAULT", _) => Strength { classes: 0, not_default: true },
+            (_, Meaning::Suite(suite)) => Self::of_suite(suite),
+            _ => Strength::default(),
+        }
+    }
+
+    fn of_suite(suite: &KnownSuite) -> Self {
+        let class = if suite.enc == "NULL" { Self::NONE } else { Self::HIGH };
+        let fips = if suite.fips { Self::FIPS } else { 0 };
+        Strength { classes: class | fips, not_default: !suite.default }
+    }
+}
+
 fn meaning(name: &str) -> Meaning {
     let suite = known_suites().iter().find(|suite| suite.openssl == name || suite.iana == name);
     let tls13 = || {
@@ -318,9 +365,10 @@ fn meaning(name: &str) -> Meaning {
 const ALIASES: &[(&str, Selects)] = &[
     ("ALL", |s| s.enc != "NULL"),
     ("COMPLEMENTOFALL", |s| s.enc == "NULL"),
-    ("COMPLEMENTOFDEFAULT", |s| s.enc != "NULL" && !s.default),
-    ("HIGH", |s| s.enc != "NULL"),
-    ("FIPS", |s| s.fips),
+    // What these three select is in `Strength`.
+    ("COMPLEMENTOFDEFAULT", |_| true),
+    ("HIGH", |_| true),
+    ("FIPS", |s| s.enc != "NULL"),
     // Key exchange.
     ("kRSA", |s| s.kx == "RSA"),
     ("kEDH", |s| s.kx == "DHE"),

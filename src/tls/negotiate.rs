@@ -168,6 +168,12 @@ pub(super) fn select(policy: &Policy, credentials: &[CredentialKind], offer: &Of
     Ok(Selection { version, suite, group, credential })
 }
 
+/// True if the client offers any suite of the policy, whatever the version and the certificate. If it does not, that is
+/// the cause of a failure that rustls puts down to groups.
+pub fn shares_suite(policy: &Policy, offer: &Offer) -> bool {
+    policy.settings().suites.iter().any(|suite| offer.suites.contains(&suite.code()))
+}
+
 /// True if a client's list of suites says that it has no AES hardware: its first suite is a ChaCha20 one. Unknown
 /// suites in front (GREASE, RFC 8701) are passed over.
 pub fn prefers_chacha20(suites: &[u16]) -> bool {

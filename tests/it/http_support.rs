@@ -127,6 +127,7 @@ pub struct Proxy {
     pub drain: CancellationToken,
     /// Connections that are being served.
     pub open: Arc<AtomicUsize>,
+    serving: Arc<Mutex<Vec<tokio::task::AbortHandle>>>,
     log: Option<Writer>,
     lines: Lines,
 }
@@ -153,7 +154,7 @@ impl Proxy {
 
     pub async fn start_with(site: Site, start: Start) -> Self {
         let (publisher, reader) = channel(site.build());
-        let metrics = Metrics::new();
+        let metrics = Metrics::default();
         let lines = Lines::default();
         let clock: fn() -> SystemTime = || SystemTime::UNIX_EPOCH;
         let (access_log, log) =
@@ -164,7 +165,8 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let drain = CancellationToken::new();
         let open = Arc::new(AtomicUsize::new(0));
-        let (stop, count) = (drain.clone(), open.clone());
+        let serving: Arc<Mutex<Vec<tokio::task::AbortHandle>>> = Arc::default();
+        let (stop, count, tasks) = (drain.clone(), open.clone(), serving.clone());
         tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
@@ -176,13 +178,21 @@ impl Proxy {
                 };
                 let (service, stop, count) = (service.clone(), stop.clone(), count.clone());
                 count.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(async move {
+                let task = tokio::spawn(async move {
                     serve(stream, connection, service, stop).await;
                     count.fetch_sub(1, Ordering::Relaxed);
                 });
+                tasks.lock().unwrap().push(task.abort_handle());
             }
         });
-        Self { address, metrics, publisher, drain, open, log: Some(log), lines }
+        Self { address, metrics, publisher, drain, open, serving, log: Some(log), lines }
+    }
+
+    /// What the worker does at the drain deadline.
+    pub fn abort(&self) {
+        for task in self.serving.lock().unwrap().iter() {
+            task.abort();
+        }
     }
 
     pub async fn connect(&self) -> TcpStream {
@@ -235,7 +245,7 @@ impl Proxy {
     /// What the access log holds after everything was written. Ends the log.
     pub fn log(&mut self) -> String {
         if let Some(writer) = self.log.take() {
-            writer.finish();
+            writer.finish(std::time::Duration::from_secs(60));
         }
         String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
     }

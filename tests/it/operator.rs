@@ -101,7 +101,7 @@ fn bad_documents_are_reported_one_by_one_and_the_rest_is_served() {
             host("impossible", "impossible.test", None, "echo", "").1.replace("path: /", "path: /a/../../b");
         vec![
             host("good", "good.test", Some(&good), "echo", ""),
-            ("again.yaml".into(), host("good", "again.test", None, "echo", "").1),
+            ("z-again.yaml".into(), host("good", "again.test", None, "echo", "").1),
             ("impossible.yaml".into(), impossible),
             ("garbage.yaml".into(), "\u{1}\u{2}{[".repeat(1 << 18)),
             ("other.yaml".into(), "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n".into()),
@@ -180,4 +180,85 @@ fn the_demo_keeps_a_directory_that_was_asked_for_and_overwrites_nothing() {
     let (status, table, _) = output(&["check", path]);
     assert_eq!(status, Some(1));
     assert!(table.contains("key-mismatch") && table.contains("expired"), "{table}");
+}
+
+#[test]
+fn options_come_from_variables_too_and_flags_win() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("addresses");
+    let child = handfast(&["run", "--http", "127.0.0.1:0", "--log-format", "json"])
+        .env("HANDFAST_SOURCE", directory.path())
+        .env("HANDFAST_HTTP", "not an address, and not looked at")
+        .env("HANDFAST_HTTPS", "[::]:0")
+        .env("HANDFAST_ADMIN", "127.0.0.1:0")
+        .env("HANDFAST_ADDRESSES_FILE", &file)
+        .env("HANDFAST_LOG", "info")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.unwrap();
+    // The reader ends with this statement; the log goes on into nowhere, and nothing comes of it.
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let serving = lines
+        .map_while(Result::ok)
+        .map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .find(|line| line["message"] == "Serving.");
+    let addresses: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(serving.unwrap()["http"], addresses["http"]);
+    // Both address families on one socket.
+    let https: std::net::SocketAddr = addresses["https"].as_str().unwrap().parse().unwrap();
+    std::net::TcpStream::connect(("127.0.0.1", https.port())).unwrap();
+    signal(child.id(), "TERM");
+    assert!(wait_for_exit(&mut child).success());
+}
+
+#[test]
+fn the_admin_pages_answer_what_they_have_and_nothing_else() {
+    let backend = Backend::start("one");
+    let server = Server::start(&|_| vec![service("echo", &[backend.address])], &[]);
+    for page in ["/metrics", "/healthz", "/readyz", "/debug/snapshot", "/"] {
+        assert_eq!(server.admin(page).0, 200, "{page}");
+    }
+    assert_eq!(server.admin("/nothing").0, 404);
+    let mut stream = std::net::TcpStream::connect(server.admin).unwrap();
+    std::io::Write::write_all(&mut stream, b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 405 ") && text.to_lowercase().contains("allow: get, head"), "{text}");
+}
+
+#[test]
+fn the_access_log_has_a_line_per_request_on_standard_output() {
+    let backend = Backend::start("one");
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in [host("plain", "plain.test", None, "echo", ""), service("echo", &[backend.address])] {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let file = directory.path().join("addresses");
+    let mut child = handfast(&["run", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .args(["--access-log", "json", "--source"])
+        .arg(directory.path())
+        .arg("--addresses-file")
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    crate::binary::wait_until("it serves", || file.exists());
+    let addresses: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let http = addresses["http"].as_str().unwrap().parse().unwrap();
+    for path in ["/a?q=1", "/b"] {
+        assert_eq!(handfast::demo::client::get_plain(http, "plain.test", path).unwrap().status, 200);
+    }
+    signal(child.id(), "TERM");
+    let output = {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut text).unwrap();
+        text
+    };
+    assert!(wait_for_exit(&mut child).success());
+    let lines: Vec<serde_json::Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{output}");
+    assert_eq!((&lines[0]["path"], &lines[0]["query"]), (&"/a".into(), &"q=1".into()));
+    assert_eq!((&lines[1]["status"], &lines[1]["ingress"]), (&200.into(), &"default/plain".into()));
 }

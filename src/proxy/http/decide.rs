@@ -41,6 +41,8 @@ pub(super) struct Answer {
     pub(super) allow: Option<HeaderValue>,
     /// Whether the connection cannot be used any more (HTTP/1.1).
     pub(super) close: bool,
+    /// Why no endpoint answered, if one was to.
+    pub(super) failure: Option<UpstreamFailure>,
 }
 
 /// A request that goes to a backend.
@@ -57,7 +59,7 @@ pub(super) struct Forward {
 
 impl Answer {
     pub(super) fn new(status: StatusCode, reason: &'static str) -> Self {
-        Self { status, reason, location: None, allow: None, close: false }
+        Self { status, reason, location: None, allow: None, close: false, failure: None }
     }
 
     /// And close the connection.
@@ -74,7 +76,7 @@ impl From<Refusal> for Answer {
 
 impl From<UpstreamFailure> for Answer {
     fn from(failure: UpstreamFailure) -> Self {
-        Answer::new(failure.status(), failure.reason())
+        Self { failure: Some(failure), ..Answer::new(failure.status(), failure.reason()) }
     }
 }
 
@@ -102,7 +104,10 @@ fn route(
         let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not supported");
         return Err(Answer { allow: Some(allow), ..answer });
     }
-    let (authority, name) = request_host(request)?;
+    let authority = request_host(request)?;
+    let Some(name) = authority.to_str().ok().and_then(host_name) else {
+        return Err(Answer::new(StatusCode::BAD_REQUEST, "the host is malformed").closing());
+    };
     let origin = Origin::of(connection, &request.headers, settings);
     record.identify(origin.client, &authority);
     let host = snapshot.virtual_host(&name);
@@ -202,8 +207,8 @@ fn is_misdirected(snapshot: &Snapshot, tls: &TlsConnection, name: &str, host: Op
     }
 }
 
-/// The authority as received, and the host in it: lower case, without port and trailing dot.
-fn request_host(request: &Parts) -> Result<(HeaderValue, String), Answer> {
+/// The authority as received.
+fn request_host(request: &Parts) -> Result<HeaderValue, Answer> {
     let bad = |reason| Answer::new(StatusCode::BAD_REQUEST, reason).closing();
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let host = hosts.next();
@@ -213,24 +218,21 @@ fn request_host(request: &Parts) -> Result<(HeaderValue, String), Answer> {
     if request.uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
         return Err(bad("the scheme of the request target is not http or https"));
     }
-    let authority = match (request.uri.authority(), host) {
+    match (request.uri.authority(), host) {
         // RFC 9113 section 8.3.1: a request in which they differ is malformed.
         (Some(authority), Some(host))
             if request.version == Version::HTTP_2
                 && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) =>
         {
-            return Err(bad("Host and :authority differ"));
+            Err(bad("Host and :authority differ"))
         }
         // RFC 9112 section 3.2: a request of HTTP/1.1 must have Host, even if it is to be ignored.
-        (Some(_), None) if request.version != Version::HTTP_2 => return Err(bad("there is no Host header")),
+        (Some(_), None) if request.version != Version::HTTP_2 => Err(bad("there is no Host header")),
         // RFC 9112 section 3.2.2: the target's authority wins.
-        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| bad("the host is malformed"))?,
-        (None, Some(host)) => host.clone(),
-        (None, None) => return Err(bad("there is no Host header")),
-    };
-    let text = authority.to_str().map_err(|_| bad("the host is malformed"))?;
-    let name = host_name(text).ok_or_else(|| bad("the host is malformed"))?.into_owned();
-    Ok((authority, name))
+        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| bad("the host is malformed")),
+        (None, Some(host)) => Ok(host.clone()),
+        (None, None) => Err(bad("there is no Host header")),
+    }
 }
 
 /// The host of an authority, normalised; `None` if it is malformed. User information is refused: no client may send

@@ -629,6 +629,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_close_waits_for_a_client_that_is_still_sending_and_for_no_other() {
+        for (request, seconds) in [("content-length: 0\r\n\r\n", 0), ("content-length: 100\r\n\r\nhello", 5)] {
+            let (mut client, server) = duplex(1024);
+            let mut framed = Framed::new(server, BytesMut::new(), Arc::default(), LIMITS, Duration::from_secs(60));
+            client.write_all(format!("POST / HTTP/1.1\r\n{request}").as_bytes()).await.unwrap();
+            let mut buffer = [0; 1000];
+            assert!(framed.read(&mut buffer).await.unwrap() > 0);
+            let start = Instant::now();
+            let sender = tokio::spawn(async move {
+                // What it sends on is taken, so that it gets to reading.
+                for _ in 0..100 {
+                    let _ = client.write_all(&[b'x'; 1000]).await;
+                }
+                client
+            });
+            framed.shutdown().await.unwrap();
+            assert_eq!(start.elapsed().as_secs(), seconds);
+            drop(framed);
+            sender.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_stops_reading_is_given_up() {
         let (_client, server) = duplex(16);
         let mut framed = Framed::new(server, BytesMut::new(), Arc::default(), LIMITS, Duration::from_secs(60));

@@ -6,9 +6,8 @@
 //! ```
 //!
 //! Each request loads the newest snapshot, so changes of routes reach open connections at their next request.
-//! HTTP/2 comes by ALPN over TLS and by prior knowledge in clear text. An `Upgrade` turns the connection into a
-//! [tunnel](tunnel) when its response has been sent. A [record](record) counts and logs each request exactly once,
-//! malformed ones included.
+//! HTTP/2 comes by ALPN over TLS and by prior knowledge in clear text. An `Upgrade` turns the connection into a tunnel
+//! when its response has been sent. A record counts and logs each request exactly once, malformed ones included.
 
 pub(super) mod body;
 mod chunked;
@@ -38,6 +37,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -60,6 +60,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Largest buffer for what a client is slow to read; nothing more is taken from an endpoint meanwhile.
 const CLIENT_BUFFER: usize = 64 * 1024;
+
+/// How long a new connection is waited for to send its first request when the drain has begun.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
 /// How often idle connections to endpoints are looked over.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -144,6 +147,12 @@ struct Client {
     active: AtomicUsize,
     /// When the last request ended.
     idle_since: Mutex<Instant>,
+    /// Cancelled when the connection is to end.
+    drain: CancellationToken,
+    /// Whether there has been a request.
+    used: AtomicBool,
+    /// Told when a request begins.
+    began: Notify,
     /// What the connection becomes when its last response has been sent.
     tunnel: Mutex<Option<Tunnel>>,
 }
@@ -152,6 +161,19 @@ impl Client {
     /// A request begins.
     fn begin(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
+        self.used.store(true, Ordering::Relaxed);
+        self.began.notify_waiters();
+    }
+
+    /// Ends when it is time to tell the client that the connection ends: at the drain, but not between a client's
+    /// connection and its first request, nor within the head of a request, where an end would be a failed request.
+    async fn drained(&self) {
+        self.drain.cancelled().await;
+        let began = self.began.notified();
+        if !self.used.load(Ordering::Relaxed) || self.wire.in_head() {
+            // Both outcomes end the wait.
+            let _ = tokio::time::timeout(DRAIN_GRACE, began).await;
+        }
     }
 
     /// A request has ended.
@@ -185,21 +207,27 @@ where
         wire: Arc::default(),
         active: AtomicUsize::new(0),
         idle_since: Mutex::new(Instant::now()),
+        drain: drain.clone(),
+        used: AtomicBool::new(false),
+        began: Notify::new(),
         tunnel: Mutex::default(),
     });
     match &client.connection.security {
-        Security::Tls(tls) if tls.http2 => serve_http2(stream, BytesMut::new(), client, drain).await,
+        Security::Tls(tls) if tls.http2 => serve_http2(stream, BytesMut::new(), client).await,
         // RFC 9113 section 3.3: over TLS, HTTP/2 is chosen by ALPN only.
-        Security::Tls(_) => serve_http1(stream, BytesMut::new(), client, drain).await,
+        Security::Tls(_) => serve_http1(stream, BytesMut::new(), client).await,
         Security::Plain => {
             let mut stream = stream;
             let first = tokio::select! {
                 first = read_preface(&mut stream, client.service.settings.client_header_timeout) => first,
-                () = drain.cancelled() => return,
+                () = async {
+                    drain.cancelled().await;
+                    tokio::time::sleep(DRAIN_GRACE).await;
+                } => return,
             };
             match first {
-                Some(first) if first.as_ref() == PREFACE => serve_http2(stream, first, client, drain).await,
-                Some(first) => serve_http1(stream, first, client, drain).await,
+                Some(first) if first.as_ref() == PREFACE => serve_http2(stream, first, client).await,
+                Some(first) => serve_http1(stream, first, client).await,
                 None => {}
             }
         }
@@ -221,7 +249,7 @@ async fn read_preface(stream: &mut (impl AsyncRead + Unpin), longest: Duration) 
     read.await.ok().flatten()
 }
 
-async fn serve_http1<S>(stream: S, first: BytesMut, client: Arc<Client>, drain: CancellationToken)
+async fn serve_http1<S>(stream: S, first: BytesMut, client: Arc<Client>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -235,6 +263,7 @@ where
     builder.max_buf_size(CLIENT_BUFFER.max(settings.header_size + 1024));
     let requests = client.clone();
     let service = service_fn(move |request| handle(requests.clone(), request));
+    let tunnel = TunnelSlot(client.clone());
     {
         let connection = builder.serve_connection(TokioIo::new(framed), service).with_upgrades();
         let mut connection = pin!(connection);
@@ -248,7 +277,7 @@ where
                     }
                     break;
                 }
-                () = drain.cancelled(), if !draining => {
+                () = client.drained(), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -259,13 +288,12 @@ where
             }
         }
     }
-    let tunnel = lock(&client.tunnel).take();
-    if let Some(tunnel) = tunnel {
+    if let Some(tunnel) = tunnel.take() {
         tunnel.run().await;
     }
 }
 
-async fn serve_http2<S>(stream: S, first: BytesMut, client: Arc<Client>, drain: CancellationToken)
+async fn serve_http2<S>(stream: S, first: BytesMut, client: Arc<Client>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -293,7 +321,7 @@ where
                 }
                 return;
             }
-            () = drain.cancelled(), if !draining => {
+            () = client.drained(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -302,6 +330,22 @@ where
                 connection.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+/// Empties the place for the tunnel when the connection is dropped: a tunnel there would hold its own client, and so
+/// itself and its connection to an endpoint, for ever.
+struct TunnelSlot(Arc<Client>);
+
+impl TunnelSlot {
+    fn take(&self) -> Option<Tunnel> {
+        lock(&self.0.tunnel).take()
+    }
+}
+
+impl Drop for TunnelSlot {
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }
 
@@ -318,7 +362,12 @@ async fn idle(client: &Client) {
 
 /// Serves one request.
 async fn handle(client: Arc<Client>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-    let response = respond(&client, request).await;
+    let http1 = request.version() <= http::Version::HTTP_11;
+    let mut response = respond(&client, request).await;
+    if http1 && client.drain.is_cancelled() && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+        // hyper says so as well, but only of responses that begin after it was told.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     client.wire.decide_upgrade(response.status() == http::StatusCode::SWITCHING_PROTOCOLS);
     Ok(response)
 }
@@ -341,6 +390,7 @@ async fn respond(client: &Arc<Client>, request: Request<Incoming>) -> Response<R
 /// A response of our own: a status, and one line of text that says why.
 fn answer(answer: Answer, head: bool, mut record: Box<Record>) -> Response<ResponseBody> {
     record.status(answer.status);
+    record.failure = answer.failure;
     let text = (!answer.reason.is_empty()).then(|| {
         let title = answer.status.canonical_reason().unwrap_or("Error");
         Bytes::from(format!("{} {title}: {}\n", answer.status.as_str(), answer.reason))

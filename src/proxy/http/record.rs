@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::body::Transfer;
 use super::{Client, Security};
 use crate::access_log::{Entry, UpstreamEntry};
+use crate::proxy::upstream::UpstreamFailure;
 use crate::snapshot::{Address, Route, Target, VirtualHost};
 
 /// nginx's status for a client that left before it got a response.
@@ -27,6 +28,8 @@ pub(super) struct Record {
     gone: bool,
     /// The virtual host that it is for.
     pub(super) host: Option<Arc<VirtualHost>>,
+    /// Why no endpoint answered.
+    pub(super) failure: Option<UpstreamFailure>,
     /// The route that it takes.
     pub(super) route: Option<Arc<Route>>,
     /// Its body, if it has one.
@@ -80,6 +83,7 @@ impl Record {
             code: CLIENT_CLOSED_REQUEST,
             gone: false,
             host: None,
+            failure: None,
             route: None,
             transfer: None,
             bytes_in: 0,
@@ -138,7 +142,7 @@ impl Drop for Record {
         self.client.end();
         let service = &self.client.service;
         let duration = self.started.elapsed();
-        let host = self.host.as_ref().map_or("", |host| host.name.label());
+        let host = service.metrics.host_label(self.host.as_deref());
         let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         service.metrics.http_requests.with_label_values(&[host, code.as_str()]).inc();
         service.metrics.http_request_duration.with_label_values(&[host]).observe(duration.as_secs_f64());
@@ -178,6 +182,7 @@ impl Drop for Record {
             referer: line.referer,
             ingress: self.route.as_ref().map(|route| route.ingress.clone()),
             backend,
+            failure: self.failure.map(UpstreamFailure::label),
         }));
     }
 }

@@ -267,7 +267,7 @@ mod tests {
     }
 
     fn upstreams() -> Upstreams {
-        Upstreams::new(Arc::default(), Metrics::new())
+        Upstreams::new(Arc::default(), Metrics::default())
     }
 
     fn port(peer: &Peer) -> u16 {

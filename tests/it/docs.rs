@@ -1,0 +1,56 @@
+//! Documents that are made from tables in the code. `HANDFAST_UPDATE_DOCS=1 cargo test docs` writes them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use handfast::api::annotations;
+use handfast::tls::reason::Reason;
+
+fn holds(path: &str, text: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("HANDFAST_UPDATE_DOCS").is_some() {
+        std::fs::write(&file, text).unwrap();
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == text, "{path} is not what the code says: HANDFAST_UPDATE_DOCS=1 cargo test docs");
+}
+
+/// Bars end a cell of a table, also in code.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+#[test]
+fn the_page_of_annotations_is_made_from_their_table() {
+    let mut text = String::from(
+        "# Annotations\n\n\
+        <!-- Made from src/api/annotations/table.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
+        Each name works as `handfast.dev/NAME` and as `nginx.ingress.kubernetes.io/NAME`; the first wins. What is not\n\
+        built yet is never silent: `ignored` ones are reported as a warning; `restricting` ones close access or change\n\
+        which requests reach a backend, so their routes answer 503 instead of opening what was closed.\n\n\
+        | name | value | default | state | what it does |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for [name, value, default, state, doc] in annotations::rows() {
+        let _ = writeln!(text, "| `{name}` | {} | {} | {} | {} |", cell(value), cell(default), cell(state), cell(doc));
+    }
+    holds("docs/annotations.md", &text);
+}
+
+#[test]
+fn the_page_of_handshake_failures_is_made_from_the_reasons() {
+    let mut text = String::from(
+        "# Why TLS handshakes fail\n\n\
+        <!-- Made from src/tls/reason.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
+        Every connection to the TLS port that does not become usable is counted once in\n\
+        `handfast_tls_handshake_failures_total{host,reason,blame}`. A connection that ends before its first byte is a\n\
+        probe (`handfast_tls_probes_total`). `--log debug` has a line for each failure, with the client's address, the\n\
+        server name that it sent, and the remedy.\n\n\
+        | reason | whose fault | alert we send | what to do |\n| --- | --- | --- | --- |\n",
+    );
+    for reason in Reason::ALL {
+        let alert =
+            reason.alert().map_or_else(|| "none".to_owned(), |alert| format!("{} ({alert:?})", u8::from(alert)));
+        let _ = writeln!(text, "| `{reason}` | {} | {alert} | {} |", reason.blame().label(), cell(reason.remedy()));
+    }
+    holds("docs/handshake-failures.md", &text);
+}

@@ -1,0 +1,170 @@
+//! The reconciler on scripted events, with a clock that the test sets.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use handfast::clock::Clock;
+use handfast::compile::{Change, Compiler, Options, Scope};
+use handfast::metrics::Metrics;
+use handfast::reconcile::{Batching, Outputs, Publication, run};
+use handfast::snapshot::{self, Reader};
+use handfast::source::Event;
+use tokio::sync::watch;
+
+use crate::binary::wait_until;
+use crate::manifests::{NOW, at, objects};
+
+struct Reconciler {
+    inbox: Sender<Event>,
+    publications: watch::Receiver<Option<Publication>>,
+    reader: Reader,
+    metrics: Metrics,
+    now: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts with events that are waiting already, so that they are one batch.
+fn start(events: Vec<Event>) -> Reconciler {
+    let (inbox, changes) = channel();
+    for event in events {
+        inbox.send(event).unwrap();
+    }
+    let now = Arc::new(AtomicU64::new(NOW));
+    let told = now.clone();
+    let clock: Clock = Arc::new(move || at(told.load(Ordering::SeqCst)));
+    let (publisher, reader) = snapshot::channel(Arc::default());
+    let (sender, publications) = watch::channel(None);
+    let metrics = Metrics::default();
+    let outputs = Outputs { publisher, publications: sender, metrics: metrics.clone() };
+    let compiler = Compiler::new(Options { watch_without_class: true, ..Options::default() });
+    let batching = Batching { quiet: Duration::from_millis(5), longest: Duration::from_millis(50) };
+    let thread = std::thread::spawn(move || run(&changes, compiler, &clock, batching, &outputs));
+    Reconciler { inbox, publications, reader, metrics, now, thread }
+}
+
+impl Reconciler {
+    fn wait_for(&self, generation: u64) -> Publication {
+        let current = || self.publications.borrow().clone();
+        wait_until(&format!("generation {generation}"), || current().is_some_and(|p| p.generation >= generation));
+        let publication = current().unwrap();
+        assert_eq!(publication.generation, generation);
+        publication
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        let mut hosts: Vec<String> = self.reader.load().hosts.keys().map(ToString::to_string).collect();
+        hosts.sort();
+        hosts
+    }
+
+    fn end(self) {
+        drop(self.inbox);
+        self.thread.join().unwrap();
+    }
+}
+
+fn ingress(host: &str, certificate: &str) -> Event {
+    let yaml = format!(
+        "apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: {host}, namespace: default}}
+spec:
+  tls: [{{secretName: {host}}}]
+  rules:
+  - host: {host}
+    http:
+      paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: echo, port: {{number: 80}}}}}}}}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: {host}, namespace: default}}
+stringData: {{tls.crt: {certificate_data}, tls.key: {key_data}}}
+",
+        certificate_data = format_args!("$CERT({certificate})"),
+        key_data = format_args!("$KEY({certificate})"),
+    );
+    Event::Change(Change::Replace(Scope(host.into()), objects(&yaml)))
+}
+
+#[test]
+fn nothing_is_published_before_the_source_has_told_everything() {
+    let reconciler = start(vec![ingress("a.example", "a.example")]);
+    reconciler.inbox.send(ingress("b.example", "b.example")).unwrap();
+    reconciler.inbox.send(Event::Synced).unwrap();
+    let publication = reconciler.wait_for(1);
+    assert_eq!(reconciler.hosts(), ["a.example", "b.example"]);
+    assert_eq!(publication.compiled.stats.hosts.built, 2);
+    reconciler.end();
+}
+
+#[test]
+fn a_burst_of_changes_is_one_publication() {
+    let mut events: Vec<Event> = (0..50).map(|index| ingress(&format!("h{index}.example"), "a.example")).collect();
+    events.push(Event::Synced);
+    let reconciler = start(events);
+    reconciler.wait_for(1);
+    assert_eq!(reconciler.hosts().len(), 50);
+    // A later change builds its own host and no other.
+    reconciler.inbox.send(ingress("h7.example", "b.example")).unwrap();
+    let publication = reconciler.wait_for(2);
+    assert_eq!(publication.compiled.stats.hosts.built, 1);
+    reconciler.end();
+}
+
+#[test]
+fn the_clock_alone_makes_a_certificate_expire() {
+    let reconciler = start(vec![ingress("a.example", "a.example"), Event::Synced]);
+    let first = reconciler.wait_for(1);
+    assert!(!first.compiled.diagnostics.iter().any(|diagnostic| diagnostic.problem.code() == "expired"));
+    let end = first.compiled.certificates.values().next().unwrap().as_secs();
+    let expires = first.compiled.recompile_at.unwrap();
+    assert_eq!(expires.as_secs(), end + 1);
+    // A second before; this change makes the reconciler look at the clock and wait for the second that is left.
+    reconciler.now.store(end, Ordering::SeqCst);
+    reconciler.inbox.send(ingress("b.example", "other b.example")).unwrap();
+    reconciler.wait_for(2);
+    reconciler.now.store(end + 1, Ordering::SeqCst);
+    let third = reconciler.wait_for(3);
+    assert!(third.compiled.diagnostics.iter().any(|diagnostic| diagnostic.problem.code() == "expired"));
+    // Expired, and served all the same.
+    assert!(reconciler.reader.load().render().contains("host a.example\n  tls: ecdsa-p256"));
+    reconciler.end();
+}
+
+#[test]
+fn metrics_say_what_was_compiled_and_forget_what_is_gone() {
+    let reconciler =
+        start(vec![ingress("a.example", "a.example"), ingress("b.example", "expired b.example"), Event::Synced]);
+    reconciler.wait_for(1);
+    reconciler.metrics.http_requests.with_label_values(&["b.example", "200"]).inc();
+    let text = reconciler.metrics.render();
+    let expected = [
+        "handfast_snapshot_hosts 2",
+        r#"handfast_diagnostics{reason="expired",severity="error"} 1"#,
+        r#"handfast_compile_units_total{outcome="built",unit="host"} 2"#,
+        r#"handfast_certificate_not_after_timestamp_seconds{namespace="default",secret="a.example"} "#,
+        r#"handfast_certificate_not_after_timestamp_seconds{namespace="default",secret="b.example"} "#,
+    ];
+    for line in expected {
+        assert!(text.contains(line), "{line} is missing:\n{text}");
+    }
+    reconciler.inbox.send(Event::Change(Change::Replace(Scope("b.example".into()), Vec::new()))).unwrap();
+    reconciler.wait_for(2);
+    let text = reconciler.metrics.render();
+    assert!(text.contains("handfast_snapshot_hosts 1"), "{text}");
+    assert!(!text.contains("b.example") && !text.contains(r#"reason="expired""#), "{text}");
+    reconciler.end();
+}
+
+#[test]
+fn the_thread_ends_with_its_inbox() {
+    let (inbox, changes) = mpsc::channel();
+    drop::<Sender<Event>>(inbox);
+    let (publisher, _) = snapshot::channel(Arc::default());
+    let (publications, _) = watch::channel(None);
+    let outputs = Outputs { publisher, publications, metrics: Metrics::default() };
+    run(&changes, Compiler::new(Options::default()), &handfast::clock::system(), Batching::default(), &outputs);
+}
