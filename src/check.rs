@@ -347,7 +347,7 @@ mod tests {
             chain_length: 1,
             outline: Arc::default(),
         };
-        Arc::new(ServerTls { config: config.clone(), client_order: config, summary })
+        Arc::new(ServerTls::fixed(config, summary))
     }
 
     fn name(text: &str) -> HostName {

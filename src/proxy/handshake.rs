@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::stream::TlsStream;
 use crate::snapshot::{Reader, TlsChoice, VirtualHost};
-use crate::tls::offer::{FirstBytes, first_bytes, legacy_version};
-use crate::tls::policy::{prefers_chacha20, shares_suite};
+use crate::tls::negotiate::shares_suite;
+use crate::tls::offer::{FirstBytes, Offer, first_bytes, legacy_version};
 use crate::tls::reason::Reason;
 use crate::tls::{ServerTls, Version};
 
@@ -206,13 +206,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let Some(_slot) = slots.take() else { return Err(Reason::Overloaded.into()) };
         let hello = accepted.client_hello();
         self.server_name = hello.server_name().map(Arc::from);
-        let client_order = prefers_chacha20(hello.cipher_suites());
-        self.shares_suite = shares_suite(hello.cipher_suites());
         let tls = match self.choose(reader) {
             Ok(tls) => tls,
             Err(reason) => return Err(self.refuse(reason, None).await),
         };
-        let config = if client_order { tls.client_order.clone() } else { tls.config.clone() };
+        // What rustls accepts, the parser accepts; if it ever did not, the policy's first configuration serves.
+        let offer = Offer::parse(&self.hello).ok().flatten();
+        self.shares_suite = offer.as_ref().is_none_or(|offer| shares_suite(tls.policy(), offer));
+        let config = tls.config_for(offer.as_ref()).clone();
         self.stage = Stage::Answered;
         match accepted.into_connection(config) {
             Ok(connection) => Ok((self.finish(connection).await?, tls)),

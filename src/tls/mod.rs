@@ -1,9 +1,13 @@
 //! All we know about TLS: pure, no Kubernetes, no sockets.
 //!
-//! `tls.crt, tls.key ──chain──▶ Credential ──× policy──▶ ServerTls`
+//! `tls.crt, tls.key ──chain──▶ Credential ──× policy──▶ ServerTls`, and
+//! `policy × credentials × offer ──negotiate──▶ Agreement or Reason`
 
 pub mod about;
 pub mod chain;
+pub mod ciphers;
+pub mod clients;
+pub mod negotiate;
 pub mod offer;
 pub mod policy;
 pub mod reason;
@@ -11,8 +15,9 @@ pub mod reason;
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::pki_types::UnixTime;
+
+pub use policy::ServerTls;
 
 /// How bad something is. It never decides what is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,16 +64,6 @@ impl Version {
             Version::Tls13 => "1.3",
         }
     }
-}
-
-/// How TLS is terminated for one credential under one policy. Shared by all hosts that use both.
-pub struct ServerTls {
-    /// Server order of suites.
-    pub config: Arc<ServerConfig>,
-    /// The client's order of suites, for clients that put ChaCha20 first (no AES hardware).
-    pub client_order: Arc<ServerConfig>,
-    /// What is served, for people.
-    pub summary: TlsSummary,
 }
 
 /// What is served, without secrets: for `render()`, metrics and `check`.

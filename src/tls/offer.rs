@@ -1,13 +1,18 @@
 //! What the first bytes of a connection say, before a TLS library sees them.
 //!
-//! `captured bytes ──▶ FirstBytes, legacy version`
+//! `captured bytes ──▶ FirstBytes`, and `captured bytes ──records──▶ ClientHello ──▶ Offer`
 //!
-//! A TLS library says no more than "invalid" about a peer that does not speak TLS, and misnames a client that is too
-//! old; the bytes themselves are clear.
+//! A TLS library says no more than "invalid" about a peer that does not speak TLS, misnames a client that is too old,
+//! and shows little of what a client offers; the bytes themselves are clear. The parser is never stricter than
+//! rustls: whatever rustls takes for a ClientHello has an [`Offer`].
+
+mod hello;
+mod ja4;
 
 use rustls::AlertDescription;
 
 use super::reason::Reason;
+pub use hello::{BadHello, HelloReader, NamedServer, Offer, Progress, PskOffer};
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

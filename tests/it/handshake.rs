@@ -8,7 +8,7 @@ use handfast::demo::pki::{Authority, KeyType};
 use handfast::proxy::handshake::{HandshakeFailure, NotEstablished, Slots, handshake, linger};
 use handfast::snapshot::{HostName, HostTls, Reader, RouteTable, Snapshot, VirtualHost, channel};
 use handfast::tls::chain::{Credential, TrustAnchors};
-use handfast::tls::policy::{Policy, server_tls};
+use handfast::tls::policy::{Group, GroupOrder, Policy, Settings, server_tls, server_tls_of};
 use handfast::tls::reason::Reason;
 use handfast::tls::{ServerTls, Version};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -17,8 +17,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
-    SignatureScheme, SupportedProtocolVersion,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, NamedGroup,
+    RootCertStore, SignatureScheme, SupportedProtocolVersion,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::TlsConnector;
@@ -303,6 +303,55 @@ async fn a_client_without_aes_hardware_gets_chacha20() {
     })
     .await;
     assert_eq!(suite, rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
+}
+
+/// A host with two certificates, whose order of groups decides.
+#[tokio::test]
+async fn group_and_certificate_are_chosen_after_the_hello() {
+    let world = world();
+    let load = |key| {
+        let issued = world.authority.issue(&["dual.example"], key, now(), -1..10).unwrap();
+        Credential::load(issued.chain().as_bytes(), issued.key.as_bytes(), b"", &TrustAnchors::none())
+            .credential
+            .unwrap()
+    };
+    let (rsa, ecdsa) = (load(KeyType::Rsa2048), load(KeyType::EcdsaP256));
+    let groups = vec![Group::Secp384r1, Group::Secp256r1, Group::X25519];
+    let policy = Policy::new(Settings { groups, group_order: GroupOrder::Server, ..Settings::default() }).unwrap();
+    let tls = Arc::new(server_tls_of(&[&rsa, &ecdsa], &policy).unwrap());
+    assert_eq!((&*tls.summary.key, &*tls.additional[0].key), ("ecdsa-p256", "rsa-2048"));
+    let hosts = [host("dual.example", HostTls::Terminate(tls))].into();
+    let (_publisher, reader) = channel(Arc::new(Snapshot { hosts, ..Snapshot::default() }));
+    let world = World { reader, ..world };
+
+    let all = || Client::default();
+    let rsa_only = || Client { schemes: Some(vec![SignatureScheme::RSA_PSS_SHA256]), ..Client::default() };
+    let without_p384 = || {
+        let mut client = Client::default();
+        client.provider.kx_groups.retain(|group| group.name() != NamedGroup::secp384r1);
+        client
+    };
+    let tls12 = |client: Client| Client { versions: vec![&TLS12], ..client };
+    let rows = [
+        (all(), NamedGroup::secp384r1, &ecdsa),
+        (rsa_only(), NamedGroup::secp384r1, &rsa),
+        (without_p384(), NamedGroup::secp256r1, &ecdsa),
+        (tls12(all()), NamedGroup::secp384r1, &ecdsa),
+        (tls12(rsa_only()), NamedGroup::secp384r1, &rsa),
+        (tls12(without_p384()), NamedGroup::secp256r1, &ecdsa),
+    ];
+    for (client, group, credential) in rows {
+        let config = client.config(&world.authority);
+        let (_, _, (chosen, leaf)) = serve(&world, async move |io| {
+            let name = ServerName::try_from("dual.example").unwrap();
+            let stream = TlsConnector::from(config).connect(name, io).await.unwrap();
+            let connection = stream.get_ref().1;
+            let leaf = connection.peer_certificates().unwrap()[0].clone();
+            (connection.negotiated_key_exchange_group().unwrap().name(), leaf)
+        })
+        .await;
+        assert_eq!((chosen, &leaf), (group, &credential.chain()[0]));
+    }
 }
 
 #[tokio::test]

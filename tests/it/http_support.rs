@@ -117,7 +117,7 @@ pub fn some_tls() -> Arc<ServerTls> {
         chain_length: 0,
         outline: Arc::default(),
     };
-    Arc::new(ServerTls { config: config.clone(), client_order: config, summary })
+    Arc::new(ServerTls::fixed(config, summary))
 }
 
 /// The HTTP half behind a listener.

@@ -11,13 +11,17 @@
 mod backend;
 mod binary;
 mod cases;
+mod ciphers;
+mod clients;
 mod commands;
 mod docs;
 mod faults;
 mod handshake;
+mod hellos;
 mod http_support;
 mod incremental;
 mod manifests;
+mod negotiate;
 mod operator;
 mod pki;
 mod proxy_connection;
