@@ -10,7 +10,9 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::http_support::{Proxy, Site, Start, Upstream, header, read_head, read_response, read_to_end, status, until};
+use crate::http_support::{
+    Proxy, Site, Start, Upstream, header, over_tls, read_head, read_response, read_to_end, status, until,
+};
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -219,6 +221,47 @@ async fn slow_clients_are_told_and_idle_ones_are_closed() {
     assert_eq!(proxy.requests("shop", "408"), 1);
     drop((silent, slow, idle, sender, body));
     until("all are closed", || proxy.open.load(Ordering::Relaxed) == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_chose_http2_and_does_not_begin_it_is_closed() {
+    let endpoint = Upstream::answering(EMPTY).await;
+    let start = || Start { security: over_tls(Some("shop"), None, true), ..Start::default() };
+    let start_of_it = &b"PRI * HTTP/2.0\r\n"[..];
+    for sent in [b"".as_slice(), start_of_it] {
+        let proxy = Proxy::start_with(Site::simple("shop", &[endpoint.address]), start()).await;
+        let since = tokio::time::Instant::now();
+        let mut stream = proxy.connect().await;
+        stream.write_all(sent).await.unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(1000), read_to_end(&mut stream)).await;
+        assert_eq!(end.as_deref(), Ok(""));
+        assert!((60..62).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+
+        let mut stream = proxy.connect().await;
+        stream.write_all(sent).await.unwrap();
+        until("it is being served", || proxy.open.load(Ordering::Relaxed) == 1).await;
+        let since = tokio::time::Instant::now();
+        proxy.drain.cancel();
+        let end = tokio::time::timeout(Duration::from_secs(1000), read_to_end(&mut stream)).await;
+        assert_eq!(end.as_deref(), Ok(""));
+        assert!((5..7).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+    }
+
+    let proxy = Proxy::start_with(Site::simple("shop", &[endpoint.address]), start()).await;
+    assert_eq!(proxy.raw("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await, "", "another protocol than agreed on");
+    assert_eq!(endpoint.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_for_a_head_counts_from_the_start_of_the_connection() {
+    let proxy = Proxy::start(Site::simple("shop", &[])).await;
+    let since = tokio::time::Instant::now();
+    let mut slow = proxy.connect().await;
+    slow.write_all(b"P").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    slow.write_all(b"OST / HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(status(&read_to_end(&mut slow).await), 408);
+    assert!((60..67).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
 }
 
 #[tokio::test]

@@ -128,8 +128,16 @@ enum State {
 }
 
 impl<S> Framed<S> {
-    /// Checks what comes from `io`, of which `first` has been read already.
-    pub(super) fn new(io: S, first: BytesMut, wire: Arc<Wire>, limits: HeadLimits, write_timeout: Duration) -> Self {
+    /// Checks what comes from `io`, of which `first` has been read already. The first head must be complete at
+    /// `deadline`.
+    pub(super) fn new(
+        io: S,
+        first: BytesMut,
+        wire: Arc<Wire>,
+        limits: HeadLimits,
+        deadline: Instant,
+        write_timeout: Duration,
+    ) -> Self {
         Self {
             io,
             wire,
@@ -137,7 +145,7 @@ impl<S> Framed<S> {
             state: State::Head { searched: 0 },
             held: first,
             cleared: 0,
-            head_deadline: Some(Instant::now() + limits.time),
+            head_deadline: Some(deadline),
             timer: None,
             write: Stall::new(write_timeout),
             eof: false,
@@ -445,17 +453,22 @@ fn after(upgrade: bool) -> State {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
     const LIMITS: HeadLimits = HeadLimits { count: 5, size: 256, time: Duration::from_secs(60) };
 
+    fn framed(server: DuplexStream, wire: Arc<Wire>) -> Framed<DuplexStream> {
+        let deadline = Instant::now() + LIMITS.time;
+        Framed::new(server, BytesMut::new(), wire, LIMITS, deadline, Duration::from_secs(60))
+    }
+
     /// What hyper would read of `bytes`, sent in pieces of `piece` bytes, and the refusal if there is one.
     async fn read(bytes: &[u8], piece: usize) -> (Vec<u8>, Option<Refusal>) {
         let (mut client, server) = duplex(64 * 1024);
         let wire = Arc::new(Wire::default());
-        let mut framed = Framed::new(server, BytesMut::new(), wire.clone(), LIMITS, Duration::from_secs(60));
+        let mut framed = framed(server, wire.clone());
         let mut got = Vec::new();
         let mut buffer = [0; 100];
         let mut pieces = bytes.chunks(piece);
@@ -574,7 +587,7 @@ mod tests {
     async fn a_body_that_breaks_later_ends_the_connection_with_an_error() {
         let (mut client, server) = duplex(1024);
         let wire = Arc::new(Wire::default());
-        let mut framed = Framed::new(server, BytesMut::new(), wire.clone(), LIMITS, Duration::from_secs(60));
+        let mut framed = framed(server, wire.clone());
         client.write_all(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
         let mut buffer = [0; 1000];
         assert!(framed.read(&mut buffer).await.unwrap() > 0);
@@ -588,7 +601,7 @@ mod tests {
         for accept in [true, false] {
             let (mut client, server) = duplex(1024);
             let wire = Arc::new(Wire::default());
-            let mut framed = Framed::new(server, BytesMut::new(), wire.clone(), LIMITS, Duration::from_secs(60));
+            let mut framed = framed(server, wire.clone());
             let head = b"GET / HTTP/1.1\r\nupgrade: x\r\n\r\n";
             client.write_all(&[head.as_slice(), b"\0\n\n"].concat()).await.unwrap();
             let mut buffer = [0; 1000];
@@ -610,7 +623,7 @@ mod tests {
     async fn a_head_that_trickles_in_is_refused_when_its_time_is_over() {
         let (mut client, server) = duplex(1024);
         let wire = Arc::new(Wire::default());
-        let mut framed = Framed::new(server, BytesMut::new(), wire.clone(), LIMITS, Duration::from_secs(60));
+        let mut framed = framed(server, wire.clone());
         let start = Instant::now();
         let trickle = tokio::spawn(async move {
             loop {
@@ -632,7 +645,7 @@ mod tests {
     async fn a_close_waits_for_a_client_that_is_still_sending_and_for_no_other() {
         for (request, seconds) in [("content-length: 0\r\n\r\n", 0), ("content-length: 100\r\n\r\nhello", 5)] {
             let (mut client, server) = duplex(1024);
-            let mut framed = Framed::new(server, BytesMut::new(), Arc::default(), LIMITS, Duration::from_secs(60));
+            let mut framed = framed(server, Arc::default());
             client.write_all(format!("POST / HTTP/1.1\r\n{request}").as_bytes()).await.unwrap();
             let mut buffer = [0; 1000];
             assert!(framed.read(&mut buffer).await.unwrap() > 0);
@@ -654,7 +667,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_stops_reading_is_given_up() {
         let (_client, server) = duplex(16);
-        let mut framed = Framed::new(server, BytesMut::new(), Arc::default(), LIMITS, Duration::from_secs(60));
+        let mut framed = framed(server, Arc::default());
         let start = Instant::now();
         let error = framed.write_all(&[0; 1000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

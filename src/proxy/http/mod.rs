@@ -212,31 +212,34 @@ where
         began: Notify::new(),
         tunnel: Mutex::default(),
     });
-    match &client.connection.security {
-        Security::Tls(tls) if tls.http2 => serve_http2(stream, BytesMut::new(), client).await,
+    // One deadline for all that comes before the first request.
+    let deadline = Instant::now() + client.service.settings.client_header_timeout;
+    let by_alpn = match &client.connection.security {
         // RFC 9113 section 3.3: over TLS, HTTP/2 is chosen by ALPN only.
-        Security::Tls(_) => serve_http1(stream, BytesMut::new(), client).await,
-        Security::Plain => {
-            let mut stream = stream;
-            let first = tokio::select! {
-                first = read_preface(&mut stream, client.service.settings.client_header_timeout) => first,
-                () = async {
-                    drain.cancelled().await;
-                    tokio::time::sleep(DRAIN_GRACE).await;
-                } => return,
-            };
-            match first {
-                Some(first) if first.as_ref() == PREFACE => serve_http2(stream, first, client).await,
-                Some(first) => serve_http1(stream, first, client).await,
-                None => {}
-            }
-        }
+        Security::Tls(tls) if !tls.http2 => return serve_http1(stream, BytesMut::new(), deadline, client).await,
+        Security::Tls(_) => true,
+        Security::Plain => false,
+    };
+    // Also if ALPN has chosen: hyper would wait for the preface without limit, and not hear of the drain.
+    let mut stream = stream;
+    let first = tokio::select! {
+        first = read_preface(&mut stream, deadline) => first,
+        () = async {
+            drain.cancelled().await;
+            tokio::time::sleep(DRAIN_GRACE).await;
+        } => return,
+    };
+    match first {
+        Some(first) if first.as_ref() == PREFACE => serve_http2(stream, first, client).await,
+        Some(first) if !by_alpn => serve_http1(stream, first, deadline, client).await,
+        // RFC 9113 section 3.4: what does not begin with the preface is not HTTP/2, and nothing else was agreed on.
+        Some(_) | None => {}
     }
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2: what it sent. `None` if it leaves or says nothing.
-async fn read_preface(stream: &mut (impl AsyncRead + Unpin), longest: Duration) -> Option<BytesMut> {
-    let read = tokio::time::timeout(longest, async {
+async fn read_preface(stream: &mut (impl AsyncRead + Unpin), deadline: Instant) -> Option<BytesMut> {
+    let read = tokio::time::timeout_at(deadline, async {
         let mut first = BytesMut::with_capacity(PREFACE.len());
         while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
             let mut limited = (&mut *stream).take((PREFACE.len() - first.len()) as u64);
@@ -249,14 +252,14 @@ async fn read_preface(stream: &mut (impl AsyncRead + Unpin), longest: Duration) 
     read.await.ok().flatten()
 }
 
-async fn serve_http1<S>(stream: S, first: BytesMut, client: Arc<Client>)
+async fn serve_http1<S>(stream: S, first: BytesMut, deadline: Instant, client: Arc<Client>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let settings = &client.service.settings;
     let limits =
         HeadLimits { count: settings.header_count, size: settings.header_size, time: settings.client_header_timeout };
-    let framed = Framed::new(stream, first, client.wire.clone(), limits, settings.client_write_timeout);
+    let framed = Framed::new(stream, first, client.wire.clone(), limits, deadline, settings.client_write_timeout);
     let mut builder = http1::Builder::new();
     // `Framed` has its own, finer timeout and limits; those of hyper must only not be smaller.
     builder.header_read_timeout(None).max_headers(settings.header_count);
