@@ -42,9 +42,13 @@ pub(super) struct Wire(Mutex<WireState>);
 
 #[derive(Default)]
 struct WireState {
-    /// Set before the stand-in is handed to hyper, taken by the service when that request arrives.
-    refusal: Option<Refusal>,
-    /// The answer to the newest request with an `Upgrade` header; `None` while there is none.
+    /// Heads that were handed to hyper. It reads ahead, so the newest need not be the one that is being served.
+    heads: u64,
+    /// Requests that the service has begun: hyper hands it each head, in order.
+    requests: u64,
+    /// The number of the stand-in's head, set before it is handed to hyper.
+    refusal: Option<(u64, Refusal)>,
+    /// Whether the protocol changes after the newest head; `None` until it is answered.
     upgrade: Option<bool>,
     /// The reader that waits for that answer.
     waiting: Option<Waker>,
@@ -53,15 +57,22 @@ struct WireState {
 }
 
 impl Wire {
-    /// The reason for the request that is being served, if it is a stand-in.
-    pub(super) fn take_refusal(&self) -> Option<Refusal> {
-        self.lock().refusal.take()
+    /// The service begins the next request: its number and, if it is a stand-in, the reason for that.
+    pub(super) fn next_request(&self) -> (u64, Option<Refusal>) {
+        let mut state = self.lock();
+        state.requests += 1;
+        let number = state.requests;
+        (number, state.refusal.take_if(|(refused, _)| *refused == number).map(|(_, refusal)| refusal))
     }
 
-    /// Says whether the protocol changes after the request with `Upgrade` that was just answered.
-    pub(super) fn decide_upgrade(&self, accept: bool) {
+    /// Says whether the protocol changes after the request of this number, which was just answered.
+    pub(super) fn decide_upgrade(&self, number: u64, accept: bool) {
         let waiting = {
             let mut state = self.lock();
+            if number != state.heads {
+                // An earlier one: the newest head was read ahead, and its answer is still to come.
+                return;
+            }
             state.upgrade = Some(accept);
             state.waiting.take()
         };
@@ -183,9 +194,6 @@ impl<S> Framed<S> {
                     let Framing { body, upgrade } = check_head(head, self.limits.count)?;
                     at = end;
                     self.head_deadline = None;
-                    let mut wire = self.wire.lock();
-                    wire.in_head = false;
-                    wire.upgrade = None;
                     self.state = match body {
                         BodyLength::Chunked => State::Chunked { body: Chunked::new(self.limits.size), upgrade },
                         BodyLength::Sized(0) => after(upgrade),
@@ -219,7 +227,12 @@ impl<S> Framed<S> {
     fn clear(&mut self, bytes: &[u8]) -> usize {
         let at_head = matches!(self.state, State::Head { .. });
         match self.check(bytes) {
-            Ok(cleared) => cleared,
+            Ok(cleared) => {
+                if at_head && cleared > 0 {
+                    self.count_head();
+                }
+                cleared
+            }
             Err(refusal) if at_head => {
                 self.refuse(refusal);
                 0
@@ -236,9 +249,17 @@ impl<S> Framed<S> {
         self.held = BytesMut::new();
         self.head_deadline = None;
         self.state = State::Refused { at: 0 };
+        let number = self.count_head();
+        self.wire.lock().refusal = Some((number, refusal));
+    }
+
+    /// A head is about to be handed on: its number.
+    fn count_head(&mut self) -> u64 {
         let mut wire = self.wire.lock();
         wire.in_head = false;
-        wire.refusal = Some(refusal);
+        wire.upgrade = None;
+        wire.heads += 1;
+        wire.heads
     }
 
     /// Hands on what is checked.
@@ -464,6 +485,10 @@ mod tests {
         Framed::new(server, BytesMut::new(), wire, LIMITS, deadline, Duration::from_secs(60))
     }
 
+    fn refusal(wire: &Wire) -> Option<Refusal> {
+        wire.lock().refusal.take().map(|(_, refusal)| refusal)
+    }
+
     /// What hyper would read of `bytes`, sent in pieces of `piece` bytes, and the refusal if there is one.
     async fn read(bytes: &[u8], piece: usize) -> (Vec<u8>, Option<Refusal>) {
         let (mut client, server) = duplex(64 * 1024);
@@ -482,13 +507,13 @@ mod tests {
                 tokio::select! {
                     biased;
                     read = framed.read(&mut buffer) => match read {
-                        Ok(0) | Err(_) => return (got, wire.take_refusal()),
+                        Ok(0) | Err(_) => return (got, refusal(&wire)),
                         Ok(read) => got.extend_from_slice(&buffer[..read]),
                     },
                     () = std::future::ready(()) => break,
                 }
             }
-            if let Some(refusal) = wire.take_refusal() {
+            if let Some(refusal) = refusal(&wire) {
                 let end = got.len() - STAND_IN.len();
                 assert_eq!(&got[end..], STAND_IN);
                 got.truncate(end);
@@ -574,6 +599,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_that_is_read_ahead_changes_nothing_for_the_one_before_it() {
+        for (next, refused) in
+            [("GET / HTTP/1.1\nhost: a\n\n", Some(Refusal::LineEnd)), ("GET / HTTP/1.1\r\nupgrade: x\r\n\r\n", None)]
+        {
+            let (mut client, server) = duplex(1024);
+            let wire = Arc::new(Wire::default());
+            let mut framed = framed(server, wire.clone());
+            let both = format!("GET / HTTP/1.1\r\nhost: a\r\n\r\n{next}");
+            client.write_all(both.as_bytes()).await.unwrap();
+            let mut buffer = [0; 1000];
+            for _ in 0..2 {
+                assert!(framed.read(&mut buffer).await.unwrap() > 0);
+            }
+            assert_eq!(wire.next_request(), (1, None));
+            wire.decide_upgrade(1, false);
+            assert_eq!(wire.lock().upgrade, None, "{next:?}");
+            assert_eq!(wire.next_request(), (2, refused));
+            wire.decide_upgrade(2, true);
+            assert_eq!(wire.lock().upgrade, Some(true), "{next:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn heads_that_are_too_large_are_refused_at_the_limit() {
         let long_target = [b"GET /".as_slice(), &[b'a'; 500]].concat();
         let long_header = [b"GET / HTTP/1.1\r\na: ".as_slice(), &[b'a'; 500]].concat();
@@ -593,7 +641,7 @@ mod tests {
         assert!(framed.read(&mut buffer).await.unwrap() > 0);
         client.write_all(b"5\nhello").await.unwrap();
         assert_eq!(framed.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(wire.take_refusal(), None);
+        assert_eq!(refusal(&wire), None);
     }
 
     #[tokio::test]
@@ -613,7 +661,7 @@ mod tests {
             });
             tokio::task::yield_now().await;
             assert!(!reader.is_finished(), "nothing may be read before the answer");
-            wire.decide_upgrade(accept);
+            wire.decide_upgrade(1, accept);
             let read = reader.await.unwrap();
             assert_eq!(read, if accept { b"\0\n\n".to_vec() } else { STAND_IN.to_vec() });
         }
@@ -635,7 +683,7 @@ mod tests {
         });
         let mut buffer = [0; 1000];
         assert_eq!(framed.read(&mut buffer).await.unwrap(), STAND_IN.len());
-        assert_eq!(wire.take_refusal(), Some(Refusal::HeadTimeout));
+        assert_eq!(refusal(&wire), Some(Refusal::HeadTimeout));
         assert_eq!(start.elapsed().as_secs(), 60);
         drop(framed);
         trickle.await.unwrap();
