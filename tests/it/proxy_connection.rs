@@ -10,7 +10,9 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::http_support::{Proxy, Site, Start, Upstream, header, read_head, read_response, read_to_end, status, until};
+use crate::http_support::{
+    Proxy, Site, Start, Upstream, header, over_tls, read_head, read_response, read_to_end, status, until,
+};
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -84,6 +86,44 @@ async fn other_protocols_are_tunnelled_byte_for_byte_and_half_closed() {
     let (head, tunnelled) = response.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("connection: upgrade") && head.contains("upgrade: foo/1"), "{head}");
     assert_eq!(tunnelled, "FIRSTgot 8 bytes");
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_sent_ahead_waits_for_its_own_answer() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate_ = gate.clone();
+    let endpoint = Upstream::start(move |mut stream, _, seen| {
+        let gate = gate_.clone();
+        async move {
+            while let Some(head) = read_head(&mut stream, &seen).await {
+                if head.starts_with("GET /plain ") {
+                    gate.acquire().await.unwrap().forget();
+                    stream.write_all(EMPTY.as_bytes()).await.unwrap();
+                    continue;
+                }
+                gate.acquire().await.unwrap().forget();
+                stream.write_all(b"HTTP/1.1 101 x\r\nUpgrade: foo\r\nConnection: Upgrade\r\n\r\n").await.unwrap();
+                let mut all = Vec::new();
+                stream.read_to_end(&mut all).await.unwrap();
+                stream.write_all(&all).await.unwrap();
+                return;
+            }
+        }
+    })
+    .await;
+    let proxy = Proxy::start(Site::simple("shop", &[endpoint.address])).await;
+    let mut stream = proxy.connect().await;
+    let plain = "GET /plain HTTP/1.1\r\nHost: shop\r\n\r\n";
+    let upgrade = "GET /tunnel HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n";
+    stream.write_all(format!("{plain}{upgrade}not HTTP\n\n").as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    until("the first is at the endpoint", || endpoint.seen().contains("GET /plain ")).await;
+    gate.add_permits(1);
+    until("the second is at the endpoint", || endpoint.seen().contains("GET /tunnel ")).await;
+    gate.add_permits(1);
+    let response = read_to_end(&mut stream).await;
+    assert!(response.starts_with("HTTP/1.1 200 ") && response.contains("HTTP/1.1 101 "), "{response}");
+    assert_eq!(response.rsplit("\r\n\r\n").next(), Some("not HTTP\n\n"), "{response}");
 }
 
 #[tokio::test]
@@ -219,6 +259,123 @@ async fn slow_clients_are_told_and_idle_ones_are_closed() {
     assert_eq!(proxy.requests("shop", "408"), 1);
     drop((silent, slow, idle, sender, body));
     until("all are closed", || proxy.open.load(Ordering::Relaxed) == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_chose_http2_and_does_not_begin_it_is_closed() {
+    let endpoint = Upstream::answering(EMPTY).await;
+    let start = || Start { security: over_tls(Some("shop"), None, true), ..Start::default() };
+    let start_of_it = &b"PRI * HTTP/2.0\r\n"[..];
+    for sent in [b"".as_slice(), start_of_it] {
+        let proxy = Proxy::start_with(Site::simple("shop", &[endpoint.address]), start()).await;
+        let since = tokio::time::Instant::now();
+        let mut stream = proxy.connect().await;
+        stream.write_all(sent).await.unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(1000), read_to_end(&mut stream)).await;
+        assert_eq!(end.as_deref(), Ok(""));
+        assert!((60..62).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+
+        let mut stream = proxy.connect().await;
+        stream.write_all(sent).await.unwrap();
+        until("it is being served", || proxy.open.load(Ordering::Relaxed) == 1).await;
+        let since = tokio::time::Instant::now();
+        proxy.drain.cancel();
+        let end = tokio::time::timeout(Duration::from_secs(1000), read_to_end(&mut stream)).await;
+        assert_eq!(end.as_deref(), Ok(""));
+        assert!((5..7).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+    }
+
+    let proxy = Proxy::start_with(Site::simple("shop", &[endpoint.address]), start()).await;
+    assert_eq!(proxy.raw("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await, "", "another protocol than agreed on");
+    assert_eq!(endpoint.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_for_a_head_counts_from_the_start_of_the_connection() {
+    let proxy = Proxy::start(Site::simple("shop", &[])).await;
+    let since = tokio::time::Instant::now();
+    let mut slow = proxy.connect().await;
+    slow.write_all(b"P").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    slow.write_all(b"OST / HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(status(&read_to_end(&mut slow).await), 408);
+    assert!((60..67).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn responses_that_an_http2_client_does_not_take_are_given_up() {
+    // Too large for any buffer; small; one that ends at once for us and stays with hyper; our own words.
+    let endpoint = Upstream::start(|mut stream, _, seen| async move {
+        while let Some(head) = read_head(&mut stream, &seen).await {
+            let length = if head.starts_with("GET /large ") { 50_000_000 } else { 5 };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            if stream.write_all(head.as_bytes()).await.is_err() || stream.write_all(&vec![b'x'; length]).await.is_err()
+            {
+                return;
+            }
+        }
+    })
+    .await;
+    for (window, path, code) in
+        [(0, "/large", "200"), (1000, "/large", "200"), (0, "/small", "200"), (1, "/small", "200"), (0, "*", "200")]
+    {
+        let proxy = Proxy::start(Site::simple("shop", &[endpoint.address])).await;
+        // It answers PINGs all the time.
+        let io = hyper_util::rt::TokioIo::new(proxy.connect().await);
+        let mut builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        let (mut sender, connection) = builder.initial_stream_window_size(window).handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        let request = match path {
+            "*" => Request::options("http://nobody/").body(Empty::<Bytes>::new()).unwrap(),
+            path => get(&format!("http://shop{path}")),
+        };
+        let since = tokio::time::Instant::now();
+        let mut response = sender.send_request(request).await.unwrap();
+        if window == 1000 {
+            response.body_mut().frame().await.unwrap().unwrap();
+        }
+        for _ in 0..62 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        if path == "/large" {
+            until("its connection is closed", || endpoint.open.load(Ordering::Relaxed) == 0).await;
+        }
+        assert_eq!(proxy.all_requests(), 1, "{window} {path} {code}");
+        // Others go on.
+        let head = Request::head("http://shop/small").body(Empty::<Bytes>::new()).unwrap();
+        assert_eq!(sender.send_request(head).await.unwrap().status(), 200);
+        assert_eq!(proxy.all_requests(), 2, "{window} {path}");
+        let mut turns = 0;
+        while proxy.open.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            turns += 1;
+            assert!(turns < 300, "{window} {path}: still open after {:?}", since.elapsed());
+        }
+        drop(response);
+    }
+}
+
+#[tokio::test]
+async fn without_keep_alive_a_connection_has_one_request() {
+    let endpoint = Upstream::answering(EMPTY).await;
+    let settings = || handfast::proxy::settings::Settings { client_idle_timeout: Duration::ZERO, ..Default::default() };
+    for security in [handfast::proxy::http::Security::Plain, over_tls(Some("shop"), None, false)] {
+        let start = Start { settings: settings(), security, ..Start::default() };
+        let proxy = Proxy::start_with(Site::simple("shop", &[endpoint.address]), start).await;
+        let mut stream = proxy.connect().await;
+        until("it is being served", || proxy.open.load(Ordering::Relaxed) == 1).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await.unwrap();
+        let response = read_to_end(&mut stream).await;
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response:?}");
+        assert_eq!(header(&response, "connection"), Some("close"));
+    }
+    let start = Start { settings: settings(), security: over_tls(Some("shop"), None, true), ..Start::default() };
+    let proxy = Proxy::start_with(Site::simple("shop", &[endpoint.address]), start).await;
+    let mut sender = proxy.http2().await;
+    assert_eq!(sender.send_request(get("http://shop/")).await.unwrap().status(), 200);
 }
 
 #[tokio::test]

@@ -85,6 +85,51 @@ async fn ambiguous_heads_are_answered_with_400_and_nothing_is_forwarded() {
 }
 
 #[tokio::test]
+async fn a_refused_request_takes_nothing_from_the_one_sent_before_it() {
+    let endpoint = Upstream::echo().await;
+    let proxy = Proxy::start(Site::simple("shop", &[endpoint.address])).await;
+    let good = "GET /one HTTP/1.1\r\nHost: shop\r\n\r\n";
+    for bad in [
+        "GET /two HTTP/1.1\nHost: shop\n\n",
+        "POST /two HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello",
+    ] {
+        let response = proxy.raw(format!("{good}{good}{bad}{SMUGGLED}")).await;
+        let statuses: Vec<_> = response.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)).collect();
+        // The echo names the version of the requests that it got.
+        let statuses: Vec<_> = statuses.into_iter().filter(|code| code.parse::<u16>().is_ok()).collect();
+        assert_eq!(statuses, ["200", "200", "400"], "{bad:?} got {response:?}");
+        assert_eq!(response.matches("GET /one ").count(), 2, "{bad:?} got {response:?}");
+    }
+    assert_eq!(proxy.requests("shop", "200"), 4);
+    assert_eq!(proxy.requests("", "400"), 2);
+}
+
+#[tokio::test]
+async fn an_upgrade_that_endpoints_may_read_differently_is_none() {
+    let endpoint = Upstream::echo().await;
+    let proxy = Proxy::start(Site::simple("shop", &[endpoint.address])).await;
+    for lines in [
+        &b"Connection: upgrade\r\nUpgrade: h2c"[..],
+        b"Connection: upgrade\r\nUpgrade: h2c, \x80",
+        b"Connection: upgrade\r\nUpgrade: websocket, \x80",
+        b"Connection: upgrade, \x80\r\nUpgrade: websocket",
+        b"Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c",
+        b"Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: websocket",
+    ] {
+        let head = [b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n", lines, b"\r\n\r\n"].concat();
+        let response = proxy.raw(head).await;
+        assert_eq!(status(&response), 200);
+        let lines = String::from_utf8_lossy(lines);
+        let response = response.split_once("\r\n\r\n").unwrap().1;
+        assert!(!response.contains("\nupgrade: ") && !response.contains("\nconnection: "), "{lines:?}: {response}");
+    }
+    // A member that cannot be read does not keep the others from being read.
+    let head = b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close, x-secret, \x80\r\nX-Secret: y\r\n\r\n";
+    let response = proxy.raw(head).await;
+    assert!(!response.contains("x-secret"), "{response}");
+}
+
+#[tokio::test]
 async fn a_chunked_body_that_breaks_later_never_becomes_a_complete_request() {
     use tokio::io::AsyncWriteExt;
 

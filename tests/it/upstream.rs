@@ -10,7 +10,7 @@ use handfast::snapshot::{Address, BackendState, RouteOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::http_support::{Proxy, Site, Start, Upstream, read_head, read_response, read_to_end, status, until};
+use crate::http_support::{Proxy, Site, Start, Upstream, header, read_head, read_response, read_to_end, status, until};
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
@@ -198,6 +198,59 @@ async fn a_response_with_two_framings_is_passed_on_with_one() {
     let response = proxy.get("shop", "/").await;
     assert!(!response.contains("content-length"), "{response}");
     assert!(response.ends_with("5\r\nhello\r\n0\r\n\r\n"), "{response}");
+}
+
+#[tokio::test]
+async fn a_length_that_is_repeated_is_passed_on_once() {
+    for (method, answer, expected) in [
+        ("GET", "200 OK\r\nContent-Length: 2, 2\r\n\r\nhi", Some("2")),
+        ("GET", "200 OK\r\nContent-Length: 002\r\n\r\nhi", Some("2")),
+        ("GET", "200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi", Some("2")),
+        ("HEAD", "200 OK\r\nContent-Length: 2, 2\r\n\r\n", Some("2")),
+        // hyper leaves it out of these.
+        ("GET", "304 Not Modified\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n", None),
+        ("GET", "204 No Content\r\nContent-Length: 2\r\n\r\n", None),
+    ] {
+        let endpoint = Upstream::start(move |mut stream, _, seen| async move {
+            while read_head(&mut stream, &seen).await.is_some() {
+                stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+        let proxy = Proxy::start(Site::simple("shop", &[endpoint.address])).await;
+        let request = format!("{method} / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n");
+        let response = proxy.raw(request).await;
+        assert!(answer.starts_with(&status(&response).to_string()), "{answer:?} got {response:?}");
+        assert_eq!(header(&response, "content-length"), expected, "{answer:?} got {response:?}");
+        assert!(response.matches("content-length").count() <= 1, "{answer:?} got {response:?}");
+    }
+    for answer in ["Content-Length: 2, 3", "Content-Length: +2", "Content-Length:", "Content-Length: 2;"] {
+        let endpoint = Upstream::start(move |mut stream, _, seen| async move {
+            while read_head(&mut stream, &seen).await.is_some() {
+                stream.write_all(format!("HTTP/1.1 200 OK\r\n{answer}\r\n\r\n").as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+        let proxy = Proxy::start(Site::simple("shop", &[endpoint.address])).await;
+        let response = proxy.raw("HEAD / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n").await;
+        assert_eq!(status(&response), 502, "{answer:?} got {response:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_may_have_many_headers() {
+    let endpoint = Upstream::start(|mut stream, _, seen| async move {
+        while read_head(&mut stream, &seen).await.is_some() {
+            let lines: String = (0..600).map(|number| format!("X-{number}: y\r\n")).collect();
+            let response = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{lines}\r\n");
+            stream.write_all(response.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let proxy = Proxy::start(Site::simple("shop", &[endpoint.address])).await;
+    let response = proxy.get("shop", "/").await;
+    assert_eq!(status(&response), 200);
+    assert_eq!(response.matches("\r\nx-").count(), 600);
 }
 
 #[tokio::test]

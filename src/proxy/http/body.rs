@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::framing::MalformedBody;
 use super::headers;
+use super::pace::{Pace, Paced};
 use super::record::Record;
 use crate::proxy::upstream::{Lease, UpstreamFailure};
 
@@ -170,13 +171,22 @@ impl Body for Upload {
 pub(super) struct ResponseBody(Content);
 
 enum Content {
+    /// HTTP/1.1, where the connection itself notices a client that does not read.
+    Direct(Source),
+    /// HTTP/2.
+    Paced(Paced),
+}
+
+/// Where a response body comes from.
+pub(super) enum Source {
     /// A response of our own. No record if something else ends the request.
     Own { text: Option<Bytes>, record: Option<Box<Record>> },
     /// From an endpoint.
     Download(Download),
 }
 
-struct Download {
+/// What an endpoint sends.
+pub(super) struct Download {
     inner: Incoming,
     /// Given back when the body has ended well; dropped, and so closed, otherwise.
     lease: Option<Lease>,
@@ -187,12 +197,12 @@ struct Download {
 impl ResponseBody {
     /// Nothing, and the request goes on.
     pub(super) fn none() -> Self {
-        Self(Content::Own { text: None, record: None })
+        Self(Content::Direct(Source::Own { text: None, record: None }))
     }
 
     /// Our own words.
     pub(super) fn own(text: Option<Bytes>, record: Box<Record>) -> Self {
-        Self(Content::Own { text, record: Some(record) })
+        Self(Content::Direct(Source::Own { text, record: Some(record) }))
     }
 
     /// What an endpoint sends, in pieces that come at most `idle` apart.
@@ -202,7 +212,15 @@ impl ResponseBody {
         if ended {
             download.end();
         }
-        Self(Content::Download(download))
+        Self(Content::Direct(Source::Download(download)))
+    }
+
+    /// Given up if the client does not take it.
+    pub(super) fn paced(self, pace: &Arc<Pace>) -> Self {
+        match self.0 {
+            Content::Direct(source) => Self(Content::Paced(pace.watch(source))),
+            Content::Paced(_) => self,
+        }
     }
 }
 
@@ -223,7 +241,7 @@ impl Download {
         if self.record.transfer.as_ref().is_none_or(|transfer| transfer.failure().is_none()) {
             self.record.client.service.upstreams.count(failure);
         }
-        Poll::Ready(Some(Err(BrokenResponse(failure))))
+        Poll::Ready(Some(Err(BrokenResponse::Endpoint(failure))))
     }
 }
 
@@ -235,15 +253,39 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let download = match &mut self.0 {
-            Content::Own { text, record } => {
+        match &mut self.0 {
+            Content::Direct(source) => source.poll_frame(cx),
+            Content::Paced(paced) => Pin::new(paced).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Content::Direct(source) => source.is_end_stream(),
+            Content::Paced(paced) => paced.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Content::Direct(source) => source.size_hint(),
+            Content::Paced(paced) => paced.size_hint(),
+        }
+    }
+}
+
+impl Source {
+    /// The next piece.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenResponse>>> {
+        let download = match self {
+            Source::Own { text, record } => {
                 let text = text.take();
                 if let Some(record) = record {
                     record.bytes_out += text.as_ref().map_or(0, Bytes::len) as u64;
                 }
                 return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
             }
-            Content::Download(download) => download,
+            Source::Download(download) => download,
         };
         let frame = match Pin::new(&mut download.inner).poll_frame(cx) {
             Poll::Pending => {
@@ -273,26 +315,34 @@ impl Body for ResponseBody {
         Poll::Ready(Some(Ok(frame)))
     }
 
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Content::Own { text, .. } => text.is_none(),
-            Content::Download(download) => download.inner.is_end_stream(),
+    /// Whether nothing more comes.
+    pub(super) fn is_end_stream(&self) -> bool {
+        match self {
+            Source::Own { text, .. } => text.is_none(),
+            Source::Download(download) => download.inner.is_end_stream(),
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Content::Own { text, .. } => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
-            Content::Download(download) => download.inner.size_hint(),
+    /// How much comes, if it is known.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Source::Own { text, .. } => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
+            Source::Download(download) => download.inner.size_hint(),
         }
     }
 }
 
-/// The endpoint's response broke off; the client's connection (HTTP/1.1) or stream (HTTP/2) is reset, so that the
-/// client cannot take what it got for the whole.
+/// The response broke off; the client's connection (HTTP/1.1) or stream (HTTP/2) is reset, so that the client cannot
+/// take what it got for the whole.
 #[derive(thiserror::Error, Debug)]
-#[error("the response broke off: {}", .0.label())]
-pub(super) struct BrokenResponse(UpstreamFailure);
+pub(super) enum BrokenResponse {
+    /// The endpoint did not send the rest.
+    #[error("the response broke off: {}", .0.label())]
+    Endpoint(UpstreamFailure),
+    /// The client did not take the rest in time.
+    #[error("the client took nothing of the response for too long")]
+    NotTaken,
+}
 
 /// Fires when nothing came for a while. Starts only when there is something to wait for.
 struct IdleTimer {

@@ -126,7 +126,7 @@ pub(super) async fn forward(
         client.open_tunnel(Tunnel { on_client, on_endpoint, idle: timeouts.read, lease, record });
         return response.map(|()| ResponseBody::none());
     }
-    match client_response(response) {
+    match client_response(response, head) {
         Ok(response) => {
             let (head, body) = response.into_parts();
             record.status(head.status);
@@ -220,8 +220,8 @@ async fn send(
     }
 }
 
-/// The response as the client gets it.
-fn client_response(response: Response<Incoming>) -> Result<Response<Incoming>, UpstreamFailure> {
+/// The response as the client gets it. `to_head` says whether it answers HEAD.
+fn client_response(response: Response<Incoming>, to_head: bool) -> Result<Response<Incoming>, UpstreamFailure> {
     let (mut head, body) = response.into_parts();
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
@@ -232,11 +232,19 @@ fn client_response(response: Response<Incoming>) -> Result<Response<Incoming>, U
         // RFC 9112 section 6.3: it overrides a length, which must not be sent on.
         head.headers.remove(header::CONTENT_LENGTH);
     }
-    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
-    if let (Some(first), Some(_)) = (lengths.next(), lengths.next()) {
-        // Equal, or hyper would have refused them.
-        let length = first.clone();
-        head.headers.insert(header::CONTENT_LENGTH, length);
+    if head.headers.contains_key(header::CONTENT_LENGTH) {
+        let length = match head.status {
+            // RFC 9110 section 8.6: it must not be there.
+            StatusCode::NO_CONTENT => None,
+            // It is that of a body that is not sent.
+            status if to_head || status == StatusCode::NOT_MODIFIED => Some(said_length(&head.headers)?),
+            _ => body.size_hint().exact(),
+        };
+        // In our words: clients read `2, 2` or `+2` in more than one way.
+        match length {
+            Some(length) => head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
+            None => head.headers.remove(header::CONTENT_LENGTH),
+        };
     }
     headers::for_client(&mut head.headers);
     head.version = Version::HTTP_11;
@@ -246,6 +254,18 @@ fn client_response(response: Response<Incoming>) -> Result<Response<Incoming>, U
         head.extensions.insert(reason);
     }
     Ok(Response::from_parts(head, body))
+}
+
+/// The `Content-Length` of a response, which may be repeated but not contradicted (RFC 9110 section 8.6).
+fn said_length(headers: &http::HeaderMap) -> Result<u64, UpstreamFailure> {
+    let lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut members = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(|member| {
+        let digits = std::str::from_utf8(member.trim_ascii()).ok();
+        let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+        digits.and_then(|digits| digits.parse::<u64>().ok()).ok_or(UpstreamFailure::Protocol)
+    });
+    let first = members.next().ok_or(UpstreamFailure::Protocol)??;
+    if members.all(|member| member == Ok(first)) { Ok(first) } else { Err(UpstreamFailure::Protocol) }
 }
 
 /// What a client is told about its own failure, if it still listens.

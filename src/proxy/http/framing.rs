@@ -42,9 +42,13 @@ pub(super) struct Wire(Mutex<WireState>);
 
 #[derive(Default)]
 struct WireState {
-    /// Set before the stand-in is handed to hyper, taken by the service when that request arrives.
-    refusal: Option<Refusal>,
-    /// The answer to the newest request with an `Upgrade` header; `None` while there is none.
+    /// Heads that were handed to hyper. It reads ahead, so the newest need not be the one that is being served.
+    heads: u64,
+    /// Requests that the service has begun: hyper hands it each head, in order.
+    requests: u64,
+    /// The number of the stand-in's head, set before it is handed to hyper.
+    refusal: Option<(u64, Refusal)>,
+    /// Whether the protocol changes after the newest head; `None` until it is answered.
     upgrade: Option<bool>,
     /// The reader that waits for that answer.
     waiting: Option<Waker>,
@@ -53,15 +57,22 @@ struct WireState {
 }
 
 impl Wire {
-    /// The reason for the request that is being served, if it is a stand-in.
-    pub(super) fn take_refusal(&self) -> Option<Refusal> {
-        self.lock().refusal.take()
+    /// The service begins the next request: its number and, if it is a stand-in, the reason for that.
+    pub(super) fn next_request(&self) -> (u64, Option<Refusal>) {
+        let mut state = self.lock();
+        state.requests += 1;
+        let number = state.requests;
+        (number, state.refusal.take_if(|(refused, _)| *refused == number).map(|(_, refusal)| refusal))
     }
 
-    /// Says whether the protocol changes after the request with `Upgrade` that was just answered.
-    pub(super) fn decide_upgrade(&self, accept: bool) {
+    /// Says whether the protocol changes after the request of this number, which was just answered.
+    pub(super) fn decide_upgrade(&self, number: u64, accept: bool) {
         let waiting = {
             let mut state = self.lock();
+            if number != state.heads {
+                // An earlier one: the newest head was read ahead, and its answer is still to come.
+                return;
+            }
             state.upgrade = Some(accept);
             state.waiting.take()
         };
@@ -128,8 +139,16 @@ enum State {
 }
 
 impl<S> Framed<S> {
-    /// Checks what comes from `io`, of which `first` has been read already.
-    pub(super) fn new(io: S, first: BytesMut, wire: Arc<Wire>, limits: HeadLimits, write_timeout: Duration) -> Self {
+    /// Checks what comes from `io`, of which `first` has been read already. The first head must be complete at
+    /// `deadline`.
+    pub(super) fn new(
+        io: S,
+        first: BytesMut,
+        wire: Arc<Wire>,
+        limits: HeadLimits,
+        deadline: Instant,
+        write_timeout: Duration,
+    ) -> Self {
         Self {
             io,
             wire,
@@ -137,7 +156,7 @@ impl<S> Framed<S> {
             state: State::Head { searched: 0 },
             held: first,
             cleared: 0,
-            head_deadline: Some(Instant::now() + limits.time),
+            head_deadline: Some(deadline),
             timer: None,
             write: Stall::new(write_timeout),
             eof: false,
@@ -175,9 +194,6 @@ impl<S> Framed<S> {
                     let Framing { body, upgrade } = check_head(head, self.limits.count)?;
                     at = end;
                     self.head_deadline = None;
-                    let mut wire = self.wire.lock();
-                    wire.in_head = false;
-                    wire.upgrade = None;
                     self.state = match body {
                         BodyLength::Chunked => State::Chunked { body: Chunked::new(self.limits.size), upgrade },
                         BodyLength::Sized(0) => after(upgrade),
@@ -211,7 +227,12 @@ impl<S> Framed<S> {
     fn clear(&mut self, bytes: &[u8]) -> usize {
         let at_head = matches!(self.state, State::Head { .. });
         match self.check(bytes) {
-            Ok(cleared) => cleared,
+            Ok(cleared) => {
+                if at_head && cleared > 0 {
+                    self.count_head();
+                }
+                cleared
+            }
             Err(refusal) if at_head => {
                 self.refuse(refusal);
                 0
@@ -228,9 +249,17 @@ impl<S> Framed<S> {
         self.held = BytesMut::new();
         self.head_deadline = None;
         self.state = State::Refused { at: 0 };
+        let number = self.count_head();
+        self.wire.lock().refusal = Some((number, refusal));
+    }
+
+    /// A head is about to be handed on: its number.
+    fn count_head(&mut self) -> u64 {
         let mut wire = self.wire.lock();
         wire.in_head = false;
-        wire.refusal = Some(refusal);
+        wire.upgrade = None;
+        wire.heads += 1;
+        wire.heads
     }
 
     /// Hands on what is checked.
@@ -445,17 +474,26 @@ fn after(upgrade: bool) -> State {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
     const LIMITS: HeadLimits = HeadLimits { count: 5, size: 256, time: Duration::from_secs(60) };
 
+    fn framed(server: DuplexStream, wire: Arc<Wire>) -> Framed<DuplexStream> {
+        let deadline = Instant::now() + LIMITS.time;
+        Framed::new(server, BytesMut::new(), wire, LIMITS, deadline, Duration::from_secs(60))
+    }
+
+    fn refusal(wire: &Wire) -> Option<Refusal> {
+        wire.lock().refusal.take().map(|(_, refusal)| refusal)
+    }
+
     /// What hyper would read of `bytes`, sent in pieces of `piece` bytes, and the refusal if there is one.
     async fn read(bytes: &[u8], piece: usize) -> (Vec<u8>, Option<Refusal>) {
         let (mut client, server) = duplex(64 * 1024);
         let wire = Arc::new(Wire::default());
-        let mut framed = Framed::new(server, BytesMut::new(), wire.clone(), LIMITS, Duration::from_secs(60));
+        let mut framed = framed(server, wire.clone());
         let mut got = Vec::new();
         let mut buffer = [0; 100];
         let mut pieces = bytes.chunks(piece);
@@ -469,13 +507,13 @@ mod tests {
                 tokio::select! {
                     biased;
                     read = framed.read(&mut buffer) => match read {
-                        Ok(0) | Err(_) => return (got, wire.take_refusal()),
+                        Ok(0) | Err(_) => return (got, refusal(&wire)),
                         Ok(read) => got.extend_from_slice(&buffer[..read]),
                     },
                     () = std::future::ready(()) => break,
                 }
             }
-            if let Some(refusal) = wire.take_refusal() {
+            if let Some(refusal) = refusal(&wire) {
                 let end = got.len() - STAND_IN.len();
                 assert_eq!(&got[end..], STAND_IN);
                 got.truncate(end);
@@ -561,6 +599,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_that_is_read_ahead_changes_nothing_for_the_one_before_it() {
+        for (next, refused) in
+            [("GET / HTTP/1.1\nhost: a\n\n", Some(Refusal::LineEnd)), ("GET / HTTP/1.1\r\nupgrade: x\r\n\r\n", None)]
+        {
+            let (mut client, server) = duplex(1024);
+            let wire = Arc::new(Wire::default());
+            let mut framed = framed(server, wire.clone());
+            let both = format!("GET / HTTP/1.1\r\nhost: a\r\n\r\n{next}");
+            client.write_all(both.as_bytes()).await.unwrap();
+            let mut buffer = [0; 1000];
+            for _ in 0..2 {
+                assert!(framed.read(&mut buffer).await.unwrap() > 0);
+            }
+            assert_eq!(wire.next_request(), (1, None));
+            wire.decide_upgrade(1, false);
+            assert_eq!(wire.lock().upgrade, None, "{next:?}");
+            assert_eq!(wire.next_request(), (2, refused));
+            wire.decide_upgrade(2, true);
+            assert_eq!(wire.lock().upgrade, Some(true), "{next:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn heads_that_are_too_large_are_refused_at_the_limit() {
         let long_target = [b"GET /".as_slice(), &[b'a'; 500]].concat();
         let long_header = [b"GET / HTTP/1.1\r\na: ".as_slice(), &[b'a'; 500]].concat();
@@ -574,13 +635,13 @@ mod tests {
     async fn a_body_that_breaks_later_ends_the_connection_with_an_error() {
         let (mut client, server) = duplex(1024);
         let wire = Arc::new(Wire::default());
-        let mut framed = Framed::new(server, BytesMut::new(), wire.clone(), LIMITS, Duration::from_secs(60));
+        let mut framed = framed(server, wire.clone());
         client.write_all(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
         let mut buffer = [0; 1000];
         assert!(framed.read(&mut buffer).await.unwrap() > 0);
         client.write_all(b"5\nhello").await.unwrap();
         assert_eq!(framed.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(wire.take_refusal(), None);
+        assert_eq!(refusal(&wire), None);
     }
 
     #[tokio::test]
@@ -588,7 +649,7 @@ mod tests {
         for accept in [true, false] {
             let (mut client, server) = duplex(1024);
             let wire = Arc::new(Wire::default());
-            let mut framed = Framed::new(server, BytesMut::new(), wire.clone(), LIMITS, Duration::from_secs(60));
+            let mut framed = framed(server, wire.clone());
             let head = b"GET / HTTP/1.1\r\nupgrade: x\r\n\r\n";
             client.write_all(&[head.as_slice(), b"\0\n\n"].concat()).await.unwrap();
             let mut buffer = [0; 1000];
@@ -600,7 +661,7 @@ mod tests {
             });
             tokio::task::yield_now().await;
             assert!(!reader.is_finished(), "nothing may be read before the answer");
-            wire.decide_upgrade(accept);
+            wire.decide_upgrade(1, accept);
             let read = reader.await.unwrap();
             assert_eq!(read, if accept { b"\0\n\n".to_vec() } else { STAND_IN.to_vec() });
         }
@@ -610,7 +671,7 @@ mod tests {
     async fn a_head_that_trickles_in_is_refused_when_its_time_is_over() {
         let (mut client, server) = duplex(1024);
         let wire = Arc::new(Wire::default());
-        let mut framed = Framed::new(server, BytesMut::new(), wire.clone(), LIMITS, Duration::from_secs(60));
+        let mut framed = framed(server, wire.clone());
         let start = Instant::now();
         let trickle = tokio::spawn(async move {
             loop {
@@ -622,7 +683,7 @@ mod tests {
         });
         let mut buffer = [0; 1000];
         assert_eq!(framed.read(&mut buffer).await.unwrap(), STAND_IN.len());
-        assert_eq!(wire.take_refusal(), Some(Refusal::HeadTimeout));
+        assert_eq!(refusal(&wire), Some(Refusal::HeadTimeout));
         assert_eq!(start.elapsed().as_secs(), 60);
         drop(framed);
         trickle.await.unwrap();
@@ -632,7 +693,7 @@ mod tests {
     async fn a_close_waits_for_a_client_that_is_still_sending_and_for_no_other() {
         for (request, seconds) in [("content-length: 0\r\n\r\n", 0), ("content-length: 100\r\n\r\nhello", 5)] {
             let (mut client, server) = duplex(1024);
-            let mut framed = Framed::new(server, BytesMut::new(), Arc::default(), LIMITS, Duration::from_secs(60));
+            let mut framed = framed(server, Arc::default());
             client.write_all(format!("POST / HTTP/1.1\r\n{request}").as_bytes()).await.unwrap();
             let mut buffer = [0; 1000];
             assert!(framed.read(&mut buffer).await.unwrap() > 0);
@@ -654,7 +715,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_stops_reading_is_given_up() {
         let (_client, server) = duplex(16);
-        let mut framed = Framed::new(server, BytesMut::new(), Arc::default(), LIMITS, Duration::from_secs(60));
+        let mut framed = framed(server, Arc::default());
         let start = Instant::now();
         let error = framed.write_all(&[0; 1000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

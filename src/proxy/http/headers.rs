@@ -106,9 +106,15 @@ fn first_item<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> 
 /// The protocol that the client asks to change to, if it is one that we tunnel.
 ///
 /// `h2c` is not: RFC 9113 section 3.1 withdrew it, and requests inside such a tunnel would escape the rules for
-/// hosts, paths and headers.
+/// hosts, paths and headers. What an endpoint might read differently is none either: several lines, or bytes that are
+/// not ASCII.
 pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let protocol = headers.get(header::UPGRADE)?;
+    let mut protocols = headers.get_all(header::UPGRADE).iter();
+    let (Some(protocol), None) = (protocols.next(), protocols.next()) else { return None };
+    let mut lines = headers.get_all(header::CONNECTION).iter().chain([protocol]);
+    if lines.any(|line| line.to_str().is_err()) {
+        return None;
+    }
     let asked = tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let h2c = tokens(headers, &header::UPGRADE).any(|token| token.eq_ignore_ascii_case("h2c"));
     (asked && !h2c).then(|| protocol.clone())
@@ -272,10 +278,11 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// The members of a comma-separated header, over all its lines.
+/// The members of a comma-separated header, over all its lines. A member that is no text hides no other.
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).into_iter();
-    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
+    let members = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    members.filter_map(|member| std::str::from_utf8(member).ok()).map(str::trim)
 }
 
 /// All lines of a header as one value.

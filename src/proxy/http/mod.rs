@@ -16,6 +16,7 @@ mod forward;
 mod framing;
 mod head;
 mod headers;
+mod pace;
 mod record;
 mod stall;
 mod tunnel;
@@ -45,6 +46,8 @@ use tracing::debug;
 use self::body::ResponseBody;
 use self::decide::{Answer, Decision};
 use self::framing::{Framed, HeadLimits, Wire};
+use self::head::Refusal;
+use self::pace::Pace;
 use self::record::Record;
 pub(super) use self::stall::Stall;
 use self::tunnel::Tunnel;
@@ -143,6 +146,8 @@ struct Client {
     service: Arc<HttpService>,
     /// For HTTP/1.1.
     wire: Arc<Wire>,
+    /// For HTTP/2.
+    pace: Arc<Pace>,
     /// Requests that have not ended.
     active: AtomicUsize,
     /// When the last request ended.
@@ -182,11 +187,20 @@ impl Client {
         self.active.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// When the connection will have been idle for too long, unless something happens before.
-    fn idle_deadline(&self) -> Instant {
+    /// Since when nothing goes on, if so.
+    fn idle_since(&self) -> Option<Instant> {
         let busy = self.active.load(Ordering::Relaxed) > 0 || self.wire.in_head();
-        let since = if busy { Instant::now() } else { *lock(&self.idle_since) };
-        since + self.service.settings.client_idle_timeout
+        (!busy).then(|| *lock(&self.idle_since))
+    }
+
+    /// How long the connection may be idle.
+    fn longest_idle(&self) -> Duration {
+        let settings = &self.service.settings;
+        match self.used.load(Ordering::Relaxed) {
+            true => settings.client_idle_timeout,
+            // A keep-alive of 0 is about what follows the first request.
+            false => settings.client_idle_timeout.max(settings.client_header_timeout),
+        }
     }
 
     fn open_tunnel(&self, tunnel: Tunnel) {
@@ -205,6 +219,7 @@ where
         connection,
         service,
         wire: Arc::default(),
+        pace: Arc::default(),
         active: AtomicUsize::new(0),
         idle_since: Mutex::new(Instant::now()),
         drain: drain.clone(),
@@ -212,31 +227,34 @@ where
         began: Notify::new(),
         tunnel: Mutex::default(),
     });
-    match &client.connection.security {
-        Security::Tls(tls) if tls.http2 => serve_http2(stream, BytesMut::new(), client).await,
+    // One deadline for all that comes before the first request.
+    let deadline = Instant::now() + client.service.settings.client_header_timeout;
+    let by_alpn = match &client.connection.security {
         // RFC 9113 section 3.3: over TLS, HTTP/2 is chosen by ALPN only.
-        Security::Tls(_) => serve_http1(stream, BytesMut::new(), client).await,
-        Security::Plain => {
-            let mut stream = stream;
-            let first = tokio::select! {
-                first = read_preface(&mut stream, client.service.settings.client_header_timeout) => first,
-                () = async {
-                    drain.cancelled().await;
-                    tokio::time::sleep(DRAIN_GRACE).await;
-                } => return,
-            };
-            match first {
-                Some(first) if first.as_ref() == PREFACE => serve_http2(stream, first, client).await,
-                Some(first) => serve_http1(stream, first, client).await,
-                None => {}
-            }
-        }
+        Security::Tls(tls) if !tls.http2 => return serve_http1(stream, BytesMut::new(), deadline, client).await,
+        Security::Tls(_) => true,
+        Security::Plain => false,
+    };
+    // Also if ALPN has chosen: hyper would wait for the preface without limit, and not hear of the drain.
+    let mut stream = stream;
+    let first = tokio::select! {
+        first = read_preface(&mut stream, deadline) => first,
+        () = async {
+            drain.cancelled().await;
+            tokio::time::sleep(DRAIN_GRACE).await;
+        } => return,
+    };
+    match first {
+        Some(first) if first.as_ref() == PREFACE => serve_http2(stream, first, client).await,
+        Some(first) if !by_alpn => serve_http1(stream, first, deadline, client).await,
+        // RFC 9113 section 3.4: what does not begin with the preface is not HTTP/2, and nothing else was agreed on.
+        Some(_) | None => {}
     }
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2: what it sent. `None` if it leaves or says nothing.
-async fn read_preface(stream: &mut (impl AsyncRead + Unpin), longest: Duration) -> Option<BytesMut> {
-    let read = tokio::time::timeout(longest, async {
+async fn read_preface(stream: &mut (impl AsyncRead + Unpin), deadline: Instant) -> Option<BytesMut> {
+    let read = tokio::time::timeout_at(deadline, async {
         let mut first = BytesMut::with_capacity(PREFACE.len());
         while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
             let mut limited = (&mut *stream).take((PREFACE.len() - first.len()) as u64);
@@ -249,14 +267,14 @@ async fn read_preface(stream: &mut (impl AsyncRead + Unpin), longest: Duration) 
     read.await.ok().flatten()
 }
 
-async fn serve_http1<S>(stream: S, first: BytesMut, client: Arc<Client>)
+async fn serve_http1<S>(stream: S, first: BytesMut, deadline: Instant, client: Arc<Client>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let settings = &client.service.settings;
     let limits =
         HeadLimits { count: settings.header_count, size: settings.header_size, time: settings.client_header_timeout };
-    let framed = Framed::new(stream, first, client.wire.clone(), limits, settings.client_write_timeout);
+    let framed = Framed::new(stream, first, client.wire.clone(), limits, deadline, settings.client_write_timeout);
     let mut builder = http1::Builder::new();
     // `Framed` has its own, finer timeout and limits; those of hyper must only not be smaller.
     builder.header_read_timeout(None).max_headers(settings.header_count);
@@ -306,11 +324,13 @@ where
     builder.initial_stream_window_size(256 * 1024);
     builder.initial_connection_window_size(1024 * 1024);
     // Finds clients that vanished with streams open. Idle connections have their own end.
-    builder.keep_alive_interval(settings.client_idle_timeout).keep_alive_timeout(settings.client_write_timeout);
+    let interval = settings.client_idle_timeout.max(settings.client_write_timeout);
+    builder.keep_alive_interval(interval).keep_alive_timeout(settings.client_write_timeout);
     let requests = client.clone();
     let service = service_fn(move |request| handle(requests.clone(), request));
     let stream = Prefixed { first: first.freeze(), io: stream };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut pace = pin!(client.pace.keep(settings.client_write_timeout));
     let mut draining = false;
     loop {
         tokio::select! {
@@ -329,6 +349,8 @@ where
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = stuck(&client, settings.client_write_timeout), if draining => return,
+            () = pace.as_mut() => {}
         }
     }
 }
@@ -352,8 +374,25 @@ impl Drop for TunnelSlot {
 /// Ends when the connection has been idle for too long.
 async fn idle(client: &Client) {
     loop {
-        let deadline = client.idle_deadline();
-        if deadline <= Instant::now() {
+        let now = Instant::now();
+        let deadline = match client.idle_since() {
+            Some(since) if since + client.longest_idle() <= now => return,
+            Some(since) => since + client.longest_idle(),
+            // It cannot be idle for too long before that; and a keep-alive of 0 need not be exact.
+            None => now + client.longest_idle().max(Duration::from_secs(1)),
+        };
+        tokio::time::sleep_until(deadline).await;
+    }
+}
+
+/// Ends when nothing has gone on for `longest` since now. A connection that is still there then, after it was told to
+/// end, has a client that does not take the rest of what hyper holds for it.
+async fn stuck(client: &Client, longest: Duration) {
+    let start = Instant::now();
+    loop {
+        let now = Instant::now();
+        let deadline = client.idle_since().unwrap_or(now).max(start) + longest;
+        if deadline <= now {
             return;
         }
         tokio::time::sleep_until(deadline).await;
@@ -363,17 +402,21 @@ async fn idle(client: &Client) {
 /// Serves one request.
 async fn handle(client: Arc<Client>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
     let http1 = request.version() <= http::Version::HTTP_11;
-    let mut response = respond(&client, request).await;
-    if http1 && client.drain.is_cancelled() && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+    if !http1 {
+        return Ok(respond(&client, request, None).await.map(|body| body.paced(&client.pace)));
+    }
+    let (number, refusal) = client.wire.next_request();
+    let mut response = respond(&client, request, refusal).await;
+    let last = client.drain.is_cancelled() || client.service.settings.client_idle_timeout.is_zero();
+    if last && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
         // hyper says so as well, but only of responses that begin after it was told.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    client.wire.decide_upgrade(response.status() == http::StatusCode::SWITCHING_PROTOCOLS);
+    client.wire.decide_upgrade(number, response.status() == http::StatusCode::SWITCHING_PROTOCOLS);
     Ok(response)
 }
 
-async fn respond(client: &Arc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
-    let refusal = client.wire.take_refusal();
+async fn respond(client: &Arc<Client>, request: Request<Incoming>, refusal: Option<Refusal>) -> Response<ResponseBody> {
     let mut record = Record::start(client, &request, refusal.is_none());
     if let Some(refusal) = refusal {
         return answer(refusal.into(), false, record);

@@ -22,6 +22,10 @@ use crate::snapshot::Address;
 /// and on a response head.
 const BUFFER: usize = 128 * 1024;
 
+/// Most header lines of a response: more than fit into the 4 KiB that ingress-nginx allows by default
+/// (`proxy-buffer-size`). Bytes are bounded by [`BUFFER`]; this one bounds what hyper sets aside for each head.
+const HEADER_COUNT: usize = 1024;
+
 /// The half of a connection that takes requests.
 pub(super) type Sender = http1::SendRequest<Upload>;
 
@@ -66,7 +70,7 @@ pub(super) async fn connect(address: &Address, timeouts: &Timeouts) -> Result<(S
     send_timeout.set(timeouts.send);
     let stream = Monitored { stream, stall: Stall::new(timeouts.send), send_timeout: send_timeout.clone() };
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(BUFFER);
+    builder.max_buf_size(BUFFER).max_headers(HEADER_COUNT);
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     // There is no handshake in HTTP/1.1: this cannot wait, nor fail.
     let (sender, connection) = handshake.map_err(|_| UpstreamFailure::Protocol)?;
