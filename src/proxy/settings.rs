@@ -16,10 +16,12 @@ pub struct Settings {
     /// Longest time for a client to send a request head, from its first byte (on a new connection: from its start);
     /// 408 after that. `client-header-timeout`, 60 s.
     pub client_header_timeout: Duration,
-    /// Longest time that a client connection may be kept open between two requests. `keep-alive`, 75 s.
+    /// Longest time that a client connection may be kept open between two requests; 0 is one request per
+    /// connection. `keep-alive`, 75 s.
     pub client_idle_timeout: Duration,
     /// Longest gap between two writes to a client that has stopped reading (HTTP/1.1, upgraded connections
-    /// included). nginx's `send_timeout`, 60 s. HTTP/2 clients must answer a PING instead.
+    /// included). nginx's `send_timeout`, 60 s. With HTTP/2, a response that its client does not take is given up; others
+    /// on the connection go on.
     pub client_write_timeout: Duration,
     /// Longest wait for a connection to an endpoint, name resolution included. `proxy-connect-timeout`, 5 s.
     pub connect_timeout: Duration,

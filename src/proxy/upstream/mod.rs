@@ -67,7 +67,7 @@ pub(in crate::proxy) struct Timeouts {
 pub(in crate::proxy) struct Lease {
     /// Takes the request.
     pub(in crate::proxy) sender: Sender,
-    send_timeout: connect::SendTimeout,
+    link: connect::Link,
     in_flight: InFlight,
     kept: Arc<AtomicUsize>,
     most_kept: usize,
@@ -97,19 +97,19 @@ impl Upstreams {
         fresh: bool,
     ) -> Result<Lease, UpstreamFailure> {
         let in_flight = peer.begin();
-        let lease = |sender, send_timeout| Lease {
+        let lease = |sender, link| Lease {
             sender,
-            send_timeout,
+            link,
             in_flight,
             kept: group.kept.clone(),
             most_kept: self.settings.upstream_idle,
         };
-        if !fresh && let Some((sender, send_timeout)) = peer.take_kept(self.settings.upstream_idle_timeout) {
-            send_timeout.set(timeouts.send);
-            return Ok(lease(sender, send_timeout));
+        if !fresh && let Some((sender, link)) = peer.take_kept(self.settings.upstream_idle_timeout) {
+            link.set_send_timeout(timeouts.send);
+            return Ok(lease(sender, link));
         }
-        let (sender, send_timeout) = connect::connect(&peer.address, timeouts).await?;
-        Ok(lease(sender, send_timeout))
+        let (sender, link) = connect::connect(&peer.address, timeouts).await?;
+        Ok(lease(sender, link))
     }
 
     /// Notes that the endpoint answered.
@@ -228,13 +228,13 @@ impl Lease {
     /// Keeps the connection for another request. Only for connections on which the whole request has been written
     /// and the whole response read; all others close when the lease is dropped.
     pub(in crate::proxy) fn finish(self) {
-        let Self { mut sender, send_timeout, in_flight, kept, most_kept } = self;
+        let Self { mut sender, link, in_flight, kept, most_kept } = self;
         if sender.is_closed() {
             return;
         }
         let Some(kept) = Kept::new(kept, most_kept) else { return };
         if sender.is_ready() {
-            in_flight.peer().keep(sender, send_timeout, kept);
+            in_flight.peer().keep(sender, link, kept);
             return;
         }
         // The connection's task has not seen the end yet, or will close. It is ready after its next turn; a client
@@ -243,7 +243,7 @@ impl Lease {
         tokio::spawn(async move {
             let ready = tokio::time::timeout(Duration::from_secs(1), sender.ready()).await;
             if matches!(ready, Ok(Ok(()))) {
-                peer.keep(sender, send_timeout, kept);
+                peer.keep(sender, link, kept);
             }
         });
     }

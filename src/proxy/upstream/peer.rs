@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connect::{SendTimeout, Sender};
+use super::connect::{Link, Sender};
 use crate::proxy::settings::Settings;
 use crate::snapshot::Address;
 
@@ -31,7 +31,7 @@ struct State {
 
 struct Idle {
     sender: Sender,
-    send_timeout: SendTimeout,
+    link: Link,
     since: Instant,
     _kept: Kept,
 }
@@ -87,18 +87,18 @@ impl Peer {
     }
 
     /// The connection used last that is still good.
-    pub(super) fn take_kept(&self, longest: Duration) -> Option<(Sender, SendTimeout)> {
+    pub(super) fn take_kept(&self, longest: Duration) -> Option<(Sender, Link)> {
         let mut state = self.state();
         while let Some(idle) = state.kept.pop() {
-            if idle.sender.is_ready() && idle.since.elapsed() < longest {
-                return Some((idle.sender, idle.send_timeout));
+            if idle.sender.is_ready() && idle.since.elapsed() < longest && idle.link.is_quiet() {
+                return Some((idle.sender, idle.link));
             }
         }
         None
     }
 
-    pub(super) fn keep(&self, sender: Sender, send_timeout: SendTimeout, kept: Kept) {
-        self.state().kept.push(Idle { sender, send_timeout, since: Instant::now(), _kept: kept });
+    pub(super) fn keep(&self, sender: Sender, link: Link, kept: Kept) {
+        self.state().kept.push(Idle { sender, link, since: Instant::now(), _kept: kept });
     }
 
     /// Closes kept connections that are too old, and forgets those that the endpoint closed.
