@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # What the tests run beside cargo, as command:Debian-package.
-TOOLS := cc:gcc curl:curl openssl:openssl nghttp:nghttp2-client javac:default-jdk-headless go:golang-go
+TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus javac:default-jdk-headless go:golang-go
 
 .PHONY: help test needs fmt clippy unit doc deny soak demo clean
 
