@@ -39,6 +39,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         Poll::Ready(Ok(read))
     }
 
+    /// Gives rustls plaintext, which is not nothing. It takes what its bounded buffer holds; nothing is taken twice.
+    fn poll_take(
+        &mut self,
+        context: &mut Context<'_>,
+        give: impl Fn(&mut rustls::Writer<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let taken = give(&mut self.connection.writer())?;
+            match self.poll_write_records(context) {
+                Poll::Ready(result) => result?,
+                Poll::Pending if taken == 0 => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            if taken > 0 {
+                return Poll::Ready(Ok(taken));
+            }
+        }
+    }
+
     /// Writes records until none is left.
     fn poll_write_records(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.connection.wants_write() {
@@ -81,18 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        loop {
-            // rustls takes what its bounded buffer holds; nothing is taken twice.
-            let taken = self.connection.writer().write(buf)?;
-            match self.poll_write_records(context) {
-                Poll::Ready(result) => result?,
-                Poll::Pending if taken == 0 => return Poll::Pending,
-                Poll::Pending => {}
-            }
-            if taken > 0 {
-                return Poll::Ready(Ok(taken));
-            }
-        }
+        self.poll_take(context, |writer| writer.write(buf))
     }
 
     fn poll_write_vectored(
@@ -103,17 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
         if bufs.iter().all(|buf| buf.is_empty()) {
             return Poll::Ready(Ok(0));
         }
-        loop {
-            let taken = self.connection.writer().write_vectored(bufs)?;
-            match self.poll_write_records(context) {
-                Poll::Ready(result) => result?,
-                Poll::Pending if taken == 0 => return Poll::Pending,
-                Poll::Pending => {}
-            }
-            if taken > 0 {
-                return Poll::Ready(Ok(taken));
-            }
-        }
+        self.poll_take(context, |writer| writer.write_vectored(bufs))
     }
 
     fn is_write_vectored(&self) -> bool {

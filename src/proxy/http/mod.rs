@@ -22,22 +22,20 @@ mod stall;
 mod tunnel;
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +50,7 @@ use self::record::Record;
 pub(super) use self::stall::Stall;
 use self::tunnel::Tunnel;
 use super::settings::Settings;
+use super::stream::Prefixed;
 use super::upstream::Upstreams;
 use crate::access_log::AccessLog;
 use crate::metrics::Metrics;
@@ -328,7 +327,7 @@ where
     builder.keep_alive_interval(interval).keep_alive_timeout(settings.client_write_timeout);
     let requests = client.clone();
     let service = service_fn(move |request| handle(requests.clone(), request));
-    let stream = Prefixed { first: first.freeze(), io: stream };
+    let stream = Prefixed::new(first.into(), stream);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut pace = pin!(client.pace.keep(settings.client_write_timeout));
     let mut draining = false;
@@ -456,50 +455,6 @@ fn answer(answer: Answer, head: bool, mut record: Box<Record>) -> Response<Respo
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// A stream of which something has been read already.
-struct Prefixed<S> {
-    first: Bytes,
-    io: S,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, out);
-        }
-        let amount = self.first.len().min(out.remaining());
-        out.put_slice(self.first.get(..amount).unwrap_or_default());
-        self.first.advance(amount);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
