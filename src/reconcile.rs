@@ -14,7 +14,7 @@ use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::compile::{Compiled, Compiler, ObjectKey};
+use crate::compile::{Compiled, Compiler, Diagnostic, ObjectKey};
 use crate::metrics::Metrics;
 use crate::snapshot::Publisher;
 use crate::source::Event;
@@ -59,6 +59,7 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
     let mut generation = 0;
     let mut recompile_at = None;
     let mut certificates = Arc::default();
+    let mut diagnostics: Arc<[Diagnostic]> = Arc::default();
     loop {
         // One of three things wakes us: a change, the clock reaching `recompile_at`, or the end. The clock is looked
         // at once a minute at least, because the time of day can jump.
@@ -85,6 +86,15 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
         outputs.publisher.publish(compiled.snapshot.clone());
         generation += 1;
         record(&compiled, started.elapsed(), now.as_secs(), &outputs.metrics);
+        // What did not change keeps its address; endpoints come and go without any of this.
+        if !Arc::ptr_eq(&diagnostics, &compiled.diagnostics) {
+            diagnostics = compiled.diagnostics.clone();
+            record_diagnostics(&diagnostics, &outputs.metrics);
+        }
+        if compiled.stats.hosts.built > 0 {
+            let hosts: HashSet<&str> = compiled.snapshot.hosts.keys().map(|host| host.label()).collect();
+            outputs.metrics.retain_hosts(&hosts);
+        }
         if !Arc::ptr_eq(&certificates, &compiled.certificates) {
             certificates = compiled.certificates.clone();
             record_certificates(&certificates, &outputs.metrics);
@@ -121,12 +131,6 @@ fn record(compiled: &Compiled, elapsed: Duration, now: u64, metrics: &Metrics) {
     metrics.compile_duration.observe(elapsed.as_secs_f64());
     metrics.snapshot_published.set(now as f64);
     metrics.snapshot_hosts.set(i64::try_from(compiled.snapshot.hosts.len()).unwrap_or(i64::MAX));
-    let mut diagnostics: HashMap<Vec<&str>, i64> = HashMap::new();
-    for diagnostic in compiled.diagnostics.iter() {
-        let labels = vec![diagnostic.problem.severity().code(), diagnostic.problem.code()];
-        *diagnostics.entry(labels).or_default() += 1;
-    }
-    Metrics::set_all(&metrics.diagnostics, &diagnostics, &["severity", "reason"]);
     let units = [
         ("backend", compiled.stats.backends),
         ("host", compiled.stats.hosts),
@@ -138,8 +142,15 @@ fn record(compiled: &Compiled, elapsed: Duration, now: u64, metrics: &Metrics) {
             metrics.compile_units.with_label_values(&[unit, outcome]).inc_by(count as u64);
         }
     }
-    let hosts: HashSet<&str> = compiled.snapshot.hosts.keys().map(|host| host.label()).collect();
-    metrics.retain_hosts(&hosts);
+}
+
+fn record_diagnostics(diagnostics: &[Diagnostic], metrics: &Metrics) {
+    let mut series: HashMap<Vec<&str>, i64> = HashMap::new();
+    for diagnostic in diagnostics {
+        let labels = vec![diagnostic.problem.severity().code(), diagnostic.problem.code()];
+        *series.entry(labels).or_default() += 1;
+    }
+    Metrics::set_all(&metrics.diagnostics, &series, &["severity", "reason"]);
 }
 
 fn record_certificates(certificates: &BTreeMap<ObjectKey, UnixTime>, metrics: &Metrics) {

@@ -24,6 +24,8 @@ const MAX_NAMES: usize = 10;
 #[derive(Default)]
 pub struct Status {
     diagnostics: HashMap<String, Diagnostic>,
+    /// The list that `diagnostics` was made of.
+    reported: Arc<[Diagnostic]>,
     snapshot: Option<Arc<Snapshot>>,
 }
 
@@ -74,7 +76,11 @@ impl Status {
         );
     }
 
-    fn report_diagnostics(&mut self, diagnostics: &[Diagnostic]) {
+    fn report_diagnostics(&mut self, diagnostics: &Arc<[Diagnostic]>) {
+        if Arc::ptr_eq(&self.reported, diagnostics) {
+            return;
+        }
+        self.reported = diagnostics.clone();
         let now: HashMap<String, &Diagnostic> =
             diagnostics.iter().map(|diagnostic| (diagnostic.to_string(), diagnostic)).collect();
         let mut appeared: Vec<_> =

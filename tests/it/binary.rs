@@ -25,6 +25,19 @@ pub fn handfast(args: &[&str]) -> Command {
     command
 }
 
+/// `handfast run` on a directory, with free ports on loopback; the addresses go to `addresses`.
+pub fn run_on(directory: &Path, addresses: &Path) -> Command {
+    let mut command = handfast(&["run", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.arg("--source").arg(directory).arg("--addresses-file").arg(addresses);
+    command
+}
+
+/// The addresses that a controller wrote.
+pub fn addresses(file: &Path) -> impl Fn(&str) -> SocketAddr {
+    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    move |name| json[name].as_str().unwrap().parse().unwrap()
+}
+
 /// A running controller on a directory of its own.
 pub struct Server {
     child: Child,
@@ -48,11 +61,7 @@ impl Server {
         }
         std::fs::write(directory.path().join("ca.pem"), authority.root()).unwrap();
         let addresses_file = directory.path().join("addresses.json.out");
-        let mut child = handfast(&["run", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .arg("--source")
-            .arg(directory.path())
-            .arg("--addresses-file")
-            .arg(&addresses_file)
+        let mut child = run_on(directory.path(), &addresses_file)
             .args(args)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -72,9 +81,7 @@ impl Server {
         let seen = Vec::new();
         let mut server = Self { child, directory, http: nowhere, https: nowhere, admin: nowhere, authority, log, seen };
         server.wait_for_line("Serving.");
-        let addresses = std::fs::read_to_string(addresses_file).unwrap();
-        let addresses: serde_json::Value = serde_json::from_str(&addresses).unwrap();
-        let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
+        let address = addresses(&addresses_file);
         (server.http, server.https, server.admin) = (address("http"), address("https"), address("admin"));
         server
     }

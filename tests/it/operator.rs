@@ -3,7 +3,7 @@
 use std::process::{Command, Output, Stdio};
 
 use crate::backend::Backend;
-use crate::binary::{Server, handfast, host, issue, service, signal, wait_for_exit};
+use crate::binary::{Server, addresses, handfast, host, issue, run_on, service, signal, wait_for_exit};
 use handfast::demo::pki::{Authority, KeyType};
 use rustls::pki_types::UnixTime;
 
@@ -235,18 +235,14 @@ fn the_access_log_has_a_line_per_request_on_standard_output() {
         std::fs::write(directory.path().join(name), text).unwrap();
     }
     let file = directory.path().join("addresses");
-    let mut child = handfast(&["run", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-        .args(["--access-log", "json", "--source"])
-        .arg(directory.path())
-        .arg("--addresses-file")
-        .arg(&file)
+    let mut child = run_on(directory.path(), &file)
+        .args(["--access-log", "json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     crate::binary::wait_until("it serves", || file.exists());
-    let addresses: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let http = addresses["http"].as_str().unwrap().parse().unwrap();
+    let http = addresses(&file)("http");
     for path in ["/a?q=1", "/b"] {
         assert_eq!(handfast::demo::client::get_plain(http, "plain.test", path).unwrap().status, 200);
     }

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::backend::Backend;
 use crate::binary::{
-    Server, handfast, host, issue, program, secret, service, signal, soak, until, wait_for_exit, wait_until,
+    Server, addresses, host, issue, program, run_on, secret, service, signal, soak, until, wait_for_exit, wait_until,
 };
 
 fn shop(backend: SocketAddr) -> impl Fn(&Authority) -> Vec<(String, String)> {
@@ -581,20 +581,11 @@ fn a_log_that_nobody_reads_does_not_keep_the_process_alive() {
         std::fs::write(directory.path().join(name), text).unwrap();
     }
     let file = directory.path().join("addresses");
-    let mut child = handfast(&["run", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-        .arg("--source")
-        .arg(directory.path())
-        .arg("--addresses-file")
-        .arg(&file)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = run_on(directory.path(), &file).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     // Kept, and never read.
     let _stdout = child.stdout.take().unwrap();
     wait_until("it serves", || file.exists());
-    let addresses: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let http: SocketAddr = addresses["http"].as_str().unwrap().parse().unwrap();
+    let http = addresses(&file)("http");
     // More lines than the pipe holds.
     let path = format!("/{}", "a".repeat(8_000));
     for _ in 0..20 {

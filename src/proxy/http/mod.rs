@@ -294,11 +294,7 @@ where
                     }
                     break;
                 }
-                () = client.drained(), if !draining => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = idle(&client), if !draining => {
+                () = time_to_end(&client), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -340,11 +336,7 @@ where
                 }
                 return;
             }
-            () = client.drained(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = idle(&client), if !draining => {
+            () = time_to_end(&client), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -367,6 +359,15 @@ impl TunnelSlot {
 impl Drop for TunnelSlot {
     fn drop(&mut self) {
         drop(self.take());
+    }
+}
+
+/// Ends when the client is to be told that the connection ends: at the drain, or after too long without a request.
+async fn time_to_end(client: &Client) {
+    tokio::select! {
+        biased;
+        () = client.drained() => {}
+        () = idle(client) => {}
     }
 }
 
