@@ -17,7 +17,7 @@ use rustls::pki_types::UnixTime;
 use serde::Serialize;
 
 use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, Problem, Severity};
-use crate::snapshot::{HostTls, Snapshot, VirtualHost};
+use crate::snapshot::{HostTls, Serving, Snapshot, VirtualHost};
 use crate::tls::chain::{Finding as ChainFinding, Note};
 
 /// The result of a check. Serialises to the JSON that `--output json` prints.
@@ -89,22 +89,6 @@ pub enum Verdict {
     Error,
 }
 
-/// What the handshakes of a host get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Serving {
-    /// The certificate that is configured now.
-    Current,
-    /// The operator's default certificate.
-    Default,
-    /// The last usable version of the certificate; what is configured now cannot be served.
-    LastGood,
-    /// No certificate is asked for; plain HTTP only.
-    None,
-    /// A refusal.
-    Refused,
-}
-
 /// Puts together what the compiler found.
 pub fn report(snapshot: &Snapshot, diagnostics: &[Diagnostic], at: UnixTime) -> Report {
     let mut by_host: BTreeMap<&str, Vec<&Diagnostic>> = BTreeMap::new();
@@ -128,7 +112,7 @@ pub fn report(snapshot: &Snapshot, diagnostics: &[Diagnostic], at: UnixTime) -> 
             tree: tree(host, diagnostics),
             host: host.name.to_string(),
             verdict: verdict(diagnostics),
-            serving: serving(snapshot, host, diagnostics),
+            serving: host.serving,
             findings: findings(diagnostics),
         }
     });
@@ -157,7 +141,7 @@ impl Report {
     fn write_table(&self, out: &mut String) -> std::fmt::Result {
         let width = self.hosts.iter().map(|host| host.host.chars().count()).max().unwrap_or_default();
         for host in &self.hosts {
-            writeln!(out, "{} {:width$}  {}", host.verdict.mark(), host.host, host.serving.words())?;
+            writeln!(out, "{} {:width$}  {}", host.verdict.mark(), host.host, words(host.serving))?;
             write_findings(out, &host.findings)?;
             out.push_str(&host.tree);
         }
@@ -219,16 +203,14 @@ impl Verdict {
     }
 }
 
-impl Serving {
-    /// For the table.
-    fn words(self) -> &'static str {
-        match self {
-            Serving::Current => "serves its certificate",
-            Serving::Default => "serves the default certificate",
-            Serving::LastGood => "serves the last good version of its certificate",
-            Serving::None => "plain HTTP only",
-            Serving::Refused => "refuses TLS handshakes",
-        }
+/// For the table.
+fn words(serving: Serving) -> &'static str {
+    match serving {
+        Serving::Current => "serves its certificate",
+        Serving::Default => "serves the default certificate",
+        Serving::LastGood => "serves the last good version of its certificate",
+        Serving::None => "plain HTTP only",
+        Serving::Refused => "refuses TLS handshakes",
     }
 }
 
@@ -274,22 +256,6 @@ fn tree(host: &VirtualHost, diagnostics: &[&Diagnostic]) -> String {
         remedy: "",
     });
     tls.summary.outline.tree(&notes.collect::<Vec<_>>(), "    │ ")
-}
-
-fn serving(snapshot: &Snapshot, host: &VirtualHost, diagnostics: &[&Diagnostic]) -> Serving {
-    match &host.tls {
-        HostTls::Absent => Serving::None,
-        HostTls::Refuse => Serving::Refused,
-        HostTls::Terminate(tls) if snapshot.default_tls.as_ref().is_some_and(|default| Arc::ptr_eq(default, tls)) => {
-            Serving::Default
-        }
-        HostTls::Terminate(_) => {
-            let last_good = |diagnostic: &&Diagnostic| {
-                diagnostic.effect == Effect::LastGood && diagnostic.subject.kind == Kind::Secret
-            };
-            if diagnostics.iter().any(last_good) { Serving::LastGood } else { Serving::Current }
-        }
-    }
 }
 
 fn findings(diagnostics: &[&Diagnostic]) -> Vec<Finding> {
@@ -368,7 +334,7 @@ mod tests {
                 options: Arc::default(),
             };
             routes.insert(route.into()).unwrap();
-            (name(host), Arc::new(VirtualHost { name: name(host), tls, routes }))
+            (name(host), Arc::new(VirtualHost::new(name(host), tls, routes)))
         };
         Snapshot { hosts: hosts.into_iter().map(host).collect(), default_tls, ..Snapshot::default() }
     }

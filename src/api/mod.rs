@@ -1,3 +1,4 @@
-//! What users write: annotations. A compatibility promise.
+//! What users write: annotations and policies. A compatibility promise.
 
 pub mod annotations;
+pub mod tls_policy;

@@ -91,7 +91,7 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
             }
         }
     }
-    let host = VirtualHost { name: name.clone(), tls, routes };
+    let host = VirtualHost::new(name.clone(), tls, routes);
     Some(Built { host, diagnostics: report.diagnostics, secrets, backends })
 }
 

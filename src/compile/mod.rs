@@ -17,6 +17,7 @@ mod backend;
 mod claims;
 mod class;
 mod diagnostic;
+mod held;
 mod ingress;
 mod objects;
 mod store;
@@ -37,6 +38,7 @@ use crate::snapshot::{BackendKey, HostName, HostTls, Snapshot, VirtualHost};
 use crate::tls::chain::TrustAnchors;
 
 pub use diagnostic::{BadAddress, BadBackend, Diagnostic, Effect, Problem, Severity};
+pub use held::{Held, HeldPolicy, HeldSecret};
 pub use objects::{Change, Kind, Object, ObjectKey, Scope, SecretObject};
 
 /// What the operator decides.
@@ -100,6 +102,8 @@ pub struct Compiled {
     pub recompile_at: Option<UnixTime>,
     /// End of validity of the leaf in each Secret that is served. The same `Arc` as before if nothing changed.
     pub certificates: Arc<BTreeMap<ObjectKey, UnixTime>>,
+    /// What is served in place of what cannot be. The same `Arc` as before if nothing changed.
+    pub held: Arc<Held>,
     /// How much work it was.
     pub stats: Stats,
 }
@@ -151,6 +155,7 @@ pub struct Compiler {
     secrets: HashMap<ObjectKey, SecretUsers>,
     /// End of validity of the leaf in each Secret that is served.
     ends: Arc<BTreeMap<ObjectKey, UnixTime>>,
+    held: Arc<Held>,
     /// When time alone changes what is to be said about a Secret.
     schedule: BTreeSet<(UnixTime, ObjectKey)>,
     /// What units report. No list is empty, so that healthy units cost nothing when reports are put together.
@@ -220,6 +225,7 @@ impl Compiler {
             backends: HashMap::new(),
             secrets: HashMap::new(),
             ends: Arc::default(),
+            held: Arc::default(),
             schedule: BTreeSet::new(),
             reports: HashMap::new(),
             reports_changed: false,
@@ -227,6 +233,11 @@ impl Compiler {
             diagnostics: Arc::default(),
             compiled_at: None,
         }
+    }
+
+    /// Takes over what another compiler held. To be called before the first compilation.
+    pub fn remember(&mut self, held: Held) {
+        self.held = Arc::new(held);
     }
 
     /// Takes a change in. Cheap: nothing is built before [`Compiler::compile`].
@@ -278,6 +289,7 @@ impl Compiler {
             diagnostics: self.diagnostics.clone(),
             recompile_at: self.schedule.first().map(|(at, _)| *at),
             certificates: self.ends.clone(),
+            held: self.held.clone(),
             stats: Stats {
                 backends: Units::new(backends, self.backends.len()),
                 hosts: Units::new(hosts, self.hosts.len()),

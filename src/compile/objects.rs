@@ -13,6 +13,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Diagnostic;
+use crate::api::tls_policy::TlsPolicy;
 
 /// One object that the compiler understands.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,8 @@ pub enum Object {
     Secret(SecretObject),
     /// `v1` Service.
     Service(Arc<Service>),
+    /// `handfast.dev/v1alpha1` TlsPolicy.
+    TlsPolicy(Arc<TlsPolicy>),
 }
 
 /// A Secret whose `Debug` output names it and nothing else.
@@ -56,6 +59,8 @@ pub enum Kind {
     Secret,
     /// Service.
     Service,
+    /// TlsPolicy.
+    TlsPolicy,
 }
 
 /// Names an object. The namespace is empty for objects without one (IngressClass) and for files.
@@ -104,6 +109,7 @@ impl Object {
             Object::IngressClass(_) => Kind::IngressClass,
             Object::Secret(_) => Kind::Secret,
             Object::Service(_) => Kind::Service,
+            Object::TlsPolicy(_) => Kind::TlsPolicy,
         }
     }
 
@@ -115,6 +121,7 @@ impl Object {
             Object::IngressClass(object) => &object.metadata,
             Object::Secret(object) => &object.0.metadata,
             Object::Service(object) => &object.metadata,
+            Object::TlsPolicy(object) => &object.metadata,
         }
     }
 }
@@ -137,6 +144,7 @@ impl Kind {
             Kind::Other => "Object",
             Kind::Secret => "Secret",
             Kind::Service => "Service",
+            Kind::TlsPolicy => "TlsPolicy",
         }
     }
 }

@@ -17,6 +17,7 @@ use super::class::{CLASS_ANNOTATION, DEFAULT_CLASS_ANNOTATION};
 use super::view::Read;
 use super::{Change, Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope, SecretObject};
 use crate::api::annotations::{HANDFAST, NGINX};
+use crate::api::tls_policy::TlsPolicy;
 
 /// The label that ties an EndpointSlice to its Service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -211,7 +212,7 @@ impl Store {
                 }
                 self.changed.insert(Read::Classes);
             }
-            Kind::File | Kind::Ingress | Kind::Other | Kind::Secret | Kind::Service => {}
+            Kind::File | Kind::Ingress | Kind::Other | Kind::Secret | Kind::Service | Kind::TlsPolicy => {}
         }
         self.changed.insert(Read::Object(key));
     }
@@ -234,7 +235,9 @@ impl Store {
 /// Namespaced objects without a namespace are in `default`, as `kubectl apply` puts them.
 fn normal_key(key: ObjectKey) -> ObjectKey {
     match key.kind {
-        Kind::EndpointSlice | Kind::Ingress | Kind::Secret | Kind::Service if key.namespace.is_empty() => {
+        Kind::EndpointSlice | Kind::Ingress | Kind::Secret | Kind::Service | Kind::TlsPolicy
+            if key.namespace.is_empty() =>
+        {
             ObjectKey { namespace: "default".into(), ..key }
         }
         Kind::EndpointSlice
@@ -243,7 +246,8 @@ fn normal_key(key: ObjectKey) -> ObjectKey {
         | Kind::IngressClass
         | Kind::Other
         | Kind::Secret
-        | Kind::Service => key,
+        | Kind::Service
+        | Kind::TlsPolicy => key,
     }
 }
 
@@ -288,10 +292,7 @@ fn trim(object: Object) -> Object {
                     annotations: annotations(&class.metadata, |name| name == DEFAULT_CLASS_ANNOTATION),
                     ..identity(&class.metadata, false)
                 },
-                spec: class.spec.map(|mut spec| {
-                    spec.parameters = None;
-                    spec
-                }),
+                spec: class.spec,
             }))
         }
         Object::Secret(SecretObject(secret)) => {
@@ -332,6 +333,12 @@ fn trim(object: Object) -> Object {
                 }),
                 status: None,
             }))
+        }
+        Object::TlsPolicy(policy) => {
+            let TlsPolicy { metadata, spec, status: _ } = Arc::unwrap_or_clone(policy);
+            let generation = metadata.generation;
+            let metadata = ObjectMeta { generation, ..identity(&metadata, true) };
+            Object::TlsPolicy(Arc::new(TlsPolicy { metadata, spec, status: None }))
         }
     }
 }

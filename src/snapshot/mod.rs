@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use serde::Serialize;
 
 pub use backend::{Address, Backend, BackendKey, BackendState, Endpoint, PortKey};
 pub use host_name::{BadHostName, HostName};
@@ -109,8 +110,55 @@ pub struct VirtualHost {
     pub name: HostName,
     /// How a handshake for this host is answered.
     pub tls: HostTls,
+    /// Which certificate that is.
+    pub serving: Serving,
+    /// The value of Strict-Transport-Security on HTTPS responses (RFC 6797), if it is sent.
+    pub hsts: Option<Box<str>>,
+    /// Requests over plain HTTP never reach a backend, whatever routes say: clients have to show a certificate.
+    pub https_only: bool,
     /// Paths to backends.
     pub routes: RouteTable,
+}
+
+impl VirtualHost {
+    /// A host without a policy of its own, served with its own certificate if it has one.
+    pub fn new(name: HostName, tls: HostTls, routes: RouteTable) -> Self {
+        let serving = match tls {
+            HostTls::Absent => Serving::None,
+            HostTls::Refuse => Serving::Refused,
+            HostTls::Terminate(_) => Serving::Current,
+        };
+        Self { name, tls, serving, hsts: None, https_only: false, routes }
+    }
+}
+
+/// What the handshakes of a host get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Serving {
+    /// The certificate that is configured now.
+    Current,
+    /// The operator's default certificate.
+    Default,
+    /// The last usable version of the certificate; what is configured now cannot be served.
+    LastGood,
+    /// No certificate is asked for; plain HTTP only.
+    None,
+    /// A refusal.
+    Refused,
+}
+
+impl Serving {
+    /// The word used in JSON and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Serving::Current => "current",
+            Serving::Default => "default",
+            Serving::LastGood => "last_good",
+            Serving::None => "none",
+            Serving::Refused => "refused",
+        }
+    }
 }
 
 /// How a handshake for one host is answered.

@@ -177,7 +177,8 @@ impl ManifestReader<'_> {
                 | Kind::IngressClass
                 | Kind::Other
                 | Kind::Secret
-                | Kind::Service => "",
+                | Kind::Service
+                | Kind::TlsPolicy => "",
             };
             let error = format!("{subject}: apiVersion must be {:?}, {found}{changed}", form.api_version);
             return self.invalid(key, effect, error);
@@ -305,7 +306,7 @@ impl Form {
         match self.kind {
             Kind::EndpointSlice | Kind::Ingress | Kind::Service => Effect::RouteDropped,
             // The hosts that need a Secret have a diagnostic of their own.
-            Kind::File | Kind::IngressClass | Kind::Other | Kind::Secret => Effect::None,
+            Kind::File | Kind::IngressClass | Kind::Other | Kind::Secret | Kind::TlsPolicy => Effect::None,
         }
     }
 }
@@ -345,6 +346,7 @@ fn document_of(object: &Object) -> Value {
         Object::IngressClass(object) => to_value(&**object),
         Object::Secret(object) => to_value(&*object.0),
         Object::Service(object) => to_value(&**object),
+        Object::TlsPolicy(object) => to_value(&**object),
     }
 }
 
@@ -498,9 +500,13 @@ fn check_names(metadata: &ObjectMeta, form: &Form) -> Result<(), String> {
     };
     let valid = match form.kind {
         Kind::Service => name.len() <= 63 && label(name),
-        Kind::EndpointSlice | Kind::File | Kind::Ingress | Kind::IngressClass | Kind::Other | Kind::Secret => {
-            name.len() <= 253 && name.split('.').all(label)
-        }
+        Kind::EndpointSlice
+        | Kind::File
+        | Kind::Ingress
+        | Kind::IngressClass
+        | Kind::Other
+        | Kind::Secret
+        | Kind::TlsPolicy => name.len() <= 253 && name.split('.').all(label),
     };
     if !valid {
         return Err(format!("metadata.name {name:?} is not allowed: use lower-case letters, digits, '-' and '.'"));
@@ -538,6 +544,11 @@ fn trim(mut object: Object) -> Object {
             trimmed(&mut object.0);
         }
         Object::Service(object) => trimmed(object).status = None,
+        Object::TlsPolicy(object) => {
+            let policy = Arc::make_mut(object);
+            trim_metadata(&mut policy.metadata);
+            policy.status = None;
+        }
     }
     object
 }

@@ -10,6 +10,7 @@
 //! A [`Policy`] can be served: each of its versions has a suite and a group. What people write about suites and groups
 //! that cannot be served is told name by name where it is read, in [`parse`].
 
+mod client_auth;
 pub mod parse;
 mod serve;
 
@@ -21,6 +22,7 @@ use rustls::SupportedCipherSuite;
 use rustls::crypto::{SupportedKxGroup, aws_lc_rs};
 
 use super::Version;
+pub use client_auth::ClientAuth;
 pub use serve::{ConfigError, ServerTls, server_tls, server_tls_of};
 
 /// Versions, suites, groups, orders, application protocols and tickets that can be served together. Cheap to clone.
@@ -47,6 +49,8 @@ pub struct Settings {
     pub alpn: Vec<Alpn>,
     /// Whether clients get tickets to resume sessions with (RFC 8446 section 4.6.1, RFC 5077).
     pub tickets: bool,
+    /// Certificates of clients; `None` if they are not asked for.
+    pub client_auth: Option<ClientAuth>,
 }
 
 /// Whose order of cipher suites decides.
@@ -148,6 +152,7 @@ impl Settings {
             group_order: GroupOrder::Client,
             alpn: Alpn::ALL.to_vec(),
             tickets: true,
+            client_auth: None,
         }
     }
 

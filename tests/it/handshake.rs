@@ -41,7 +41,7 @@ fn tls(authority: &Authority, names: &[&str], key: KeyType, days: std::ops::Rang
 
 fn host(name: &str, tls: HostTls) -> (HostName, Arc<VirtualHost>) {
     let name: HostName = name.parse().unwrap();
-    (name.clone(), Arc::new(VirtualHost { name, tls, routes: RouteTable::default() }))
+    (name.clone(), Arc::new(VirtualHost::new(name, tls, RouteTable::default())))
 }
 
 /// Hosts of every kind, without a default certificate.

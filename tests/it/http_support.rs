@@ -88,7 +88,7 @@ impl Site {
     pub fn build(self) -> Arc<Snapshot> {
         let hosts = self.hosts.into_iter().map(|(name, (tls, routes))| {
             let name: HostName = if name.is_empty() { HostName::catch_all() } else { name.parse().unwrap() };
-            (name.clone(), Arc::new(VirtualHost { name, tls, routes }))
+            (name.clone(), Arc::new(VirtualHost::new(name, tls, routes)))
         });
         Arc::new(Snapshot { hosts: hosts.collect(), backends: self.backends, default_tls: self.default_tls })
     }

@@ -156,7 +156,7 @@ fn an_upsert_that_is_equal_in_what_is_used_changes_nothing() {
                 Arc::make_mut(&mut secret).string_data.as_mut().unwrap().insert("extra".into(), "x".into());
                 Object::Secret(SecretObject(secret))
             }
-            Object::EndpointSlice(_) | Object::IngressClass(_) | Object::Service(_) => object,
+            Object::EndpointSlice(_) | Object::IngressClass(_) | Object::Service(_) | Object::TlsPolicy(_) => object,
         };
         compiler.apply(Change::Upsert(scope("test"), noisy));
     }

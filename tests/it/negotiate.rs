@@ -194,7 +194,8 @@ fn policy() -> impl Strategy<Value = Policy> {
     let alpn = subsequence(Alpn::ALL.to_vec(), 0..=2).prop_shuffle();
     (versions, suites, groups, suite_order, group_order, alpn, any::<bool>()).prop_map(
         |((min, max), suites, groups, suite_order, group_order, alpn, tickets)| {
-            let settings = Settings { min, max, suites, groups, suite_order, group_order, alpn, tickets };
+            let client_auth = None;
+            let settings = Settings { min, max, suites, groups, suite_order, group_order, alpn, tickets, client_auth };
             // Where a version has nothing, give it what the default has.
             let filled = |settings: &Settings| Settings {
                 suites: [settings.suites.clone(), Settings::default().suites].concat(),

@@ -27,6 +27,8 @@ pub(super) fn missing(object: &Object) -> Option<String> {
             let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_deref());
             controller.is_none().then(|| "spec.controller is missing".to_owned())
         }
+        // A policy without any field is the default policy.
+        Object::TlsPolicy(_) => None,
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::{CertificateDer, TrustAnchor};
@@ -196,6 +197,12 @@ impl PartialEq for TrustAnchors {
 }
 
 impl Eq for TrustAnchors {}
+
+impl Hash for TrustAnchors {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.sets.iter().for_each(|set| set.digest.hash(state));
+    }
+}
 
 impl fmt::Debug for TrustAnchors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
