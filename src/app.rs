@@ -51,6 +51,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Chain(args) => commands::chain(&args),
         Command::Check(args) => commands::check(&args),
         Command::Completions { shell } => completions(shell),
+        Command::Crd => commands::crd(),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Run(args) => block_on(run(*args)).map(|()| ExitCode::SUCCESS),

@@ -1,6 +1,6 @@
-//! The commands that judge without serving: `check`, `chain`, `explain`. The shell around pure functions.
+//! The commands that do not serve: `check`, `chain`, `crd`, `explain`. The shell around pure functions.
 //!
-//! `files, standard input, clock ──▶ check/, explain.rs ──▶ standard output, exit status`
+//! `files, standard input, clock ──▶ check/, explain.rs, api/ ──▶ standard output, exit status`
 //!
 //! Exit status: 0 all is well, 1 something is wrong with what was judged, 2 it could not be judged.
 
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 
+use crate::api::crd;
 use crate::app::directory_options;
 use crate::check::{self, Verdict};
 use crate::clock;
@@ -86,6 +87,13 @@ pub(crate) fn chain(args: &ChainArgs) -> anyhow::Result<ExitCode> {
     };
     print(text.as_bytes())?;
     Ok(if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `handfast crd`.
+pub(crate) fn crd() -> anyhow::Result<ExitCode> {
+    let text: String = crd::files().into_iter().map(|(_, text)| text).collect();
+    print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `handfast explain`.

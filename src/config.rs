@@ -48,6 +48,10 @@ pub enum Command {
         /// The shell.
         shell: Shell,
     },
+    /// Print the CustomResourceDefinitions that a cluster needs, as YAML.
+    ///
+    /// To install or upgrade them: handfast crd | kubectl apply --server-side -f -
+    Crd,
     /// Show everything at once: make certificates, write manifests, serve them, and play a tour with real handshakes.
     Demo(DemoArgs),
     /// Say what a code of a finding, a problem or a failed handshake means, whose fault it is, and what to do about it.

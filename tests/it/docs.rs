@@ -7,7 +7,7 @@ use handfast::api::annotations;
 use handfast::explain::{self, Kind, Topic};
 use handfast::tls::reason::Reason;
 
-fn holds(path: &str, text: &str) {
+pub(crate) fn holds(path: &str, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("HANDFAST_UPDATE_DOCS").is_some() {
         std::fs::write(&file, text).unwrap();

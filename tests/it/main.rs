@@ -14,6 +14,7 @@ mod cases;
 mod ciphers;
 mod clients;
 mod commands;
+mod crd;
 mod docs;
 mod faults;
 mod handshake;
