@@ -41,17 +41,7 @@ pub(crate) use structure::prune_nulls;
     doc = "How hosts terminate TLS: protocol versions, cipher suites, certificates of clients, and what to do about \
            certificates with findings. An Ingress chooses a policy of its namespace with the annotation \
            handfast.dev/tls-policy; otherwise the parameters of its IngressClass choose one, otherwise the \
-           controller's option --default-tls-policy.",
-    printcolumn(name = "Preset", type_ = "string", json_path = ".spec.preset"),
-    printcolumn(name = "Min version", type_ = "string", json_path = ".spec.minVersion"),
-    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason",
-        priority = 1
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+           controller's option --default-tls-policy."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TlsPolicySpec {

@@ -24,7 +24,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::api::annotations::edit_distance;
 use crate::api::tls_policy::{self, TlsPolicy, TlsPolicySpec};
@@ -333,13 +333,14 @@ static FORMS: [Form; 6] = [
         kind: Kind::TlsPolicy,
         api_version: "handfast.dev/v1alpha1",
         namespaced: true,
-        // The spec has been checked by then; without one, this is a branch that the search for a fault has cut out.
         object: |value| {
-            let mut value = value.clone();
-            if let Value::Object(fields) = &mut value {
-                fields.entry("spec").or_insert_with(|| Value::Object(Map::new()));
+            // The other types take documents with anything left out, as the search for a fault expects. What may not
+            // be left out of this one has been checked by then.
+            let mut document = json!({"apiVersion": "", "kind": "", "metadata": {}, "spec": {}});
+            if let (Value::Object(document), Value::Object(fields)) = (&mut document, value) {
+                document.extend(fields.clone());
             }
-            Ok(Object::TlsPolicy(read::<TlsPolicy>(&value)?.into()))
+            Ok(Object::TlsPolicy(read::<TlsPolicy>(&document)?.into()))
         },
         text: document_of,
     },
@@ -384,7 +385,7 @@ fn is_foreign(api_version: &str) -> bool {
 /// do there, and so does the status, which is written by a controller and read by nobody here.
 fn check_policy(fields: &mut Map<String, Value>) -> Result<(), String> {
     fields.remove("status");
-    let Some(spec) = fields.get_mut("spec") else {
+    let Some(spec) = fields.get_mut("spec").filter(|spec| !spec.is_null()) else {
         return Err("spec: it is missing: write `spec: {}` for the default policy".to_owned());
     };
     tls_policy::prune_nulls(spec);

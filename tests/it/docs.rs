@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use handfast::api::annotations;
+use handfast::api::{annotations, tls_policy};
+use handfast::compile::Change;
 use handfast::explain::{self, Kind, Topic};
+use handfast::source;
 use handfast::tls::reason::Reason;
 
 pub(crate) fn holds(path: &str, text: &str) {
@@ -77,4 +79,35 @@ fn the_page_of_findings_is_made_from_their_tables() {
     }
     text.push_str("\n## Handshakes that failed\n\nThey have a [page of their own](handshake-failures.md).\n");
     holds("docs/findings.md", &text);
+}
+
+#[test]
+fn the_fields_on_the_page_of_policies_are_those_of_the_definition() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tls-policy.md");
+    let written = std::fs::read_to_string(path).unwrap();
+    let mark = "<!-- Made from src/api/tls_policy.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n";
+    let (prose, _) = written.split_once(mark).unwrap();
+    let mut text = format!("{prose}{mark}\n| field | value | what it means |\n| --- | --- | --- |\n");
+    for tls_policy::Field { path, value, required, description } in tls_policy::fields() {
+        let required = if required { ", required" } else { "" };
+        let _ = writeln!(text, "| `{path}` | {}{required} | {} |", cell(&value), cell(&description));
+    }
+    holds("docs/tls-policy.md", &text);
+}
+
+#[test]
+fn the_examples_on_the_page_of_policies_are_taken_without_a_word() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tls-policy.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).map(|block| block.split_once("```").unwrap().0).collect();
+    assert!(blocks.len() >= 8);
+    for block in blocks {
+        for change in source::directory::read_one("example.yaml", block.as_bytes()) {
+            match change {
+                Change::Replace(_, objects) => assert!(!objects.is_empty(), "{block}"),
+                Change::Rejected(_, diagnostics) if diagnostics.is_empty() => {}
+                Change::Delete(..) | Change::Rejected(..) | Change::Upsert(..) => panic!("{change:?}\n{block}"),
+            }
+        }
+    }
 }

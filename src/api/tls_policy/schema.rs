@@ -20,6 +20,7 @@ use crate::tls::policy::Alpn;
 pub fn definition() -> &'static Value {
     static DEFINITION: LazyLock<Value> = LazyLock::new(|| {
         let mut definition = serde_json::to_value(TlsPolicy::crd()).expect("invariant: a definition is JSON");
+        definition["spec"]["versions"][0]["additionalPrinterColumns"] = COLUMNS.map(column).into_iter().collect();
         let schema = definition.pointer_mut(SCHEMA).expect("invariant: kube puts the schema there");
         plain(schema);
         let spec = &mut schema["properties"]["spec"];
@@ -45,6 +46,23 @@ pub fn definition() -> &'static Value {
         definition
     });
     &DEFINITION
+}
+
+/// What `kubectl get` prints: heading, type, where it stands, and 1 if only `-o wide` prints it.
+const COLUMNS: [(&str, &str, &str, u8); 5] = [
+    ("Preset", "string", ".spec.preset", 0),
+    ("Min version", "string", ".spec.minVersion", 0),
+    ("Accepted", "string", r#".status.conditions[?(@.type=="Accepted")].status"#, 0),
+    ("Reason", "string", r#".status.conditions[?(@.type=="Accepted")].reason"#, 1),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+];
+
+fn column((name, kind, path, priority): (&str, &str, &str, u8)) -> Value {
+    let mut column = json!({"name": name, "type": kind, "jsonPath": path});
+    if priority > 0 {
+        column["priority"] = priority.into();
+    }
+    column
 }
 
 const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
@@ -101,7 +119,7 @@ fn value_of(schema: &Value) -> String {
     match (schema["enum"].as_array(), kind) {
         (Some(known), _) if known.len() <= SHORT => {
             let names = known.iter().filter_map(Value::as_str).map(|name| format!("`{name}`"));
-            names.collect::<Vec<_>>().join(" \\| ")
+            names.collect::<Vec<_>>().join(" | ")
         }
         (_, "array") => {
             let most = schema["maxItems"].to_string();
@@ -112,7 +130,7 @@ fn value_of(schema: &Value) -> String {
             Some(inner) => format!("map from text to {}, at most {}", value_of(inner), schema["maxProperties"]),
             None => "object".to_owned(),
         },
-        (_, "boolean") => "`true` \\| `false`".to_owned(),
+        (_, "boolean") => "`true` | `false`".to_owned(),
         _ => "text".to_owned(),
     }
 }
