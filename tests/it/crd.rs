@@ -156,6 +156,7 @@ fn the_definition_names_what_it_defines() {
     assert_eq!(definition["apiVersion"], "apiextensions.k8s.io/v1");
     let spec = &definition["spec"];
     let names = &spec["names"];
+    assert_eq!((&spec["group"], &spec["versions"][0]["name"]), (&"handfast.dev".into(), &"v1alpha1".into()));
     let full = format!("{}.{}", names["plural"].as_str().unwrap(), spec["group"].as_str().unwrap());
     assert_eq!(definition["metadata"]["name"], full.as_str());
     let versions = spec["versions"].as_array().unwrap();
