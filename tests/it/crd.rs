@@ -336,6 +336,33 @@ fn forms_of_text_are_judged_as_their_regular_expressions_do() {
     }
 }
 
+#[test]
+fn check_refuses_a_policy_as_an_api_server_would_and_takes_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = |name: &str, spec: &Value| {
+        let metadata = json!({"name": name, "namespace": "web"});
+        json!({"apiVersion": "handfast.dev/v1alpha1", "kind": "TlsPolicy", "metadata": metadata, "spec": spec})
+    };
+    let wrong = json!({"preset": "modern", "maxVersion": "TLSv1.2"});
+    for (name, spec) in [("good", json!({"preset": "modern"})), ("wrong", wrong.clone())] {
+        std::fs::write(directory.path().join(format!("{name}.json")), policy(name, &spec).to_string()).unwrap();
+    }
+    let path = directory.path().to_str().unwrap();
+    let output = handfast(&["check", path, "--output", "json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let objects = report["objects"].as_array().unwrap();
+    let findings = |subject: &str| objects.iter().find(|object| object["subject"] == subject).map(|o| &o["findings"]);
+    assert_eq!(findings("File good.json"), None, "{report}");
+    let found = &findings("File wrong.json").unwrap()[0];
+    assert_eq!(found["code"], "invalid-document");
+    let (place, message) = &said_by_cel(&wrong)[0];
+    assert!(
+        found["message"].as_str().unwrap().contains(&format!("TlsPolicy web/wrong: {place}: {message}")),
+        "{found}"
+    );
+}
+
 /// Names that exist; the rest of a choice is made by the strategies.
 fn some_codes() -> impl Strategy<Value = String> {
     let codes: Vec<String> = Finding::all().map(|about| about.code.to_owned()).chain(["expird".to_owned()]).collect();

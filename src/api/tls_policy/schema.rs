@@ -121,6 +121,7 @@ fn value_of(schema: &Value) -> String {
             let names = known.iter().filter_map(Value::as_str).map(|name| format!("`{name}`"));
             names.collect::<Vec<_>>().join(" | ")
         }
+        (Some(known), _) => format!("one of {} names", known.len()),
         (_, "array") => {
             let most = schema["maxItems"].to_string();
             format!("list of {}, at most {most}", value_of(&schema["items"]))

@@ -78,7 +78,13 @@ fn check(schema: &Value, value: &Value, path: &str, faults: &mut Vec<Fault>) {
             }
             let required = schema["required"].as_array().map(Vec::as_slice).unwrap_or_default();
             for name in required.iter().filter_map(Value::as_str).filter(|name| !fields.contains_key(*name)) {
-                faults.push(Fault { path: join(path, name), message: "it is missing".to_owned() });
+                let unknown =
+                    fields.keys().map(String::as_str).filter(|field| schema["properties"].get(field).is_none());
+                let message = match nearest(name, unknown) {
+                    Some(written) => format!("it is missing: is {} meant to be it?", shown(written)),
+                    None => "it is missing".to_owned(),
+                };
+                faults.push(Fault { path: join(path, name), message });
             }
             for (name, value) in fields {
                 let schema = schema["properties"].get(name).or_else(|| schema.get("additionalProperties"));
@@ -250,6 +256,8 @@ mod tests {
         let many = vec!["X25519"; 65];
         for (spec, expected) in [
             (json!({"hsts": {}}), "spec.hsts.maxAge: it is missing"),
+            (json!({"hsts": {"maxage": 1}}), "spec.hsts.maxAge: it is missing: is \"maxage\" meant to be it?"),
+            (json!({"hsts": {"preload": true}}), "spec.hsts.maxAge: it is missing"),
             (json!({"clientAuth": {"mode": "optional"}}), "spec.clientAuth.caSecret: it is missing"),
             (json!({"hsts": {"maxAge": -1}}), "spec.hsts.maxAge: it is -1, and has to be from 0 to 315360000"),
             (
