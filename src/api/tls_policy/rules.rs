@@ -219,3 +219,37 @@ fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
 fn said(broken: bool) -> Option<String> {
     broken.then(String::new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_without_a_credential_are_findings() {
+        let unknown = WITHOUT_CREDENTIAL.iter().find(|code| finding_codes().all(|known| known != **code));
+        assert_eq!(unknown, None);
+        assert!(finding_codes().count() <= LIST_ITEMS as usize, "a policy has to be able to name them all");
+    }
+
+    #[test]
+    fn every_known_client_can_be_required_at_once() {
+        assert!(crate::tls::clients::clients().len() <= LIST_ITEMS as usize);
+    }
+
+    #[test]
+    fn a_rule_blames_the_field_that_the_api_server_blames() {
+        let paths: Vec<String> = RULES.iter().map(Rule::path).collect();
+        assert_eq!(
+            paths,
+            [
+                "spec.minVersion",
+                "spec.maxVersion",
+                "spec.cipherSuites",
+                "spec.hsts.includeSubDomains",
+                "spec.hsts.maxAge",
+                "spec.findingActions",
+                "spec.findingActions",
+            ]
+        );
+    }
+}
