@@ -33,5 +33,6 @@ mod source;
 mod tidy;
 mod tls_chain;
 mod tls_clients;
+mod tls_complete;
 mod tls_findings;
 mod upstream;

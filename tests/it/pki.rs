@@ -1,5 +1,6 @@
 //! Certificates with anything wrong that a test asks for, made at run time.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use handfast::demo::pki::{KeyType, generate};
@@ -181,8 +182,12 @@ impl OpenSsl {
         command
     }
 
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     pub fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.directory.path().join(name)).unwrap()
+        std::fs::read_to_string(self.path(name)).unwrap()
     }
 
     /// `ca.pem` and `ca.key`.

@@ -29,6 +29,7 @@ const DAY: u64 = 86_400;
 /// Everything about the chain of a leaf.
 pub(super) fn judge(certificates: &[Certificate], walk: &Walk) -> Vec<Finding> {
     let mut findings = Vec::new();
+    added(certificates, walk, &mut findings);
     stray(certificates, walk, &mut findings);
     order(certificates, walk, &mut findings);
     end(certificates, walk, &mut findings);
@@ -38,6 +39,17 @@ pub(super) fn judge(certificates: &[Certificate], walk: &Walk) -> Vec<Finding> {
     constraints(certificates, walk, &mut findings);
     size(certificates, walk, &mut findings);
     findings
+}
+
+/// Certificates that were missing.
+fn added(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>) {
+    for index in &walk.path {
+        let Certificate { place, subject, added_from, .. } = &certificates[*index];
+        if let Some(origin) = added_from {
+            let (issuer, origin) = (subject.clone(), origin.to_string());
+            findings.push(Finding::ChainCompleted { place: *place, issuer, origin });
+        }
+    }
 }
 
 /// Certificates that clients do not need.
@@ -71,9 +83,11 @@ fn stray(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>)
 
 fn order(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>) {
     let leaf = &certificates[walk.path[0]];
-    let order: Vec<usize> = walk.path.iter().chain(&walk.roots).copied().collect();
+    // What was added stands nowhere, so it cannot stand in a wrong place.
+    let stands = |index: &usize| !certificates[*index].place.added;
+    let order: Vec<usize> = walk.path.iter().chain(&walk.roots).copied().filter(stands).collect();
     if walk.path[0] != 0 {
-        findings.push(Finding::LeafNotFirst { place: leaf.place, subject: leaf.subject.clone() });
+        findings.push(Finding::LeafNotFirst { place: leaf.place.number, subject: leaf.subject.clone() });
     } else if !order.is_sorted() {
         let expected = order.iter().map(|index| certificates[*index].subject.as_str()).collect::<Vec<_>>();
         findings.push(Finding::OutOfOrder { expected: expected.join(" <- ") });

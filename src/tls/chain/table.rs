@@ -30,6 +30,18 @@ pub(super) fn row(code: &str) -> &'static Row {
 pub(super) static ROWS: &[Row] = &[
     Row {
         about: About {
+            code: "chain-completed",
+            severity: Severity::Warning,
+            meaning: "An intermediate certificate is missing from tls.crt, and one found elsewhere is served in its place: its name, key identifier and signature fit, and with it the chain leads to a trusted root. Where it was found may change or vanish, and then the chain is incomplete again.",
+            fault: "whoever fills the Secret",
+            remedy: "put the intermediate into tls.crt, after the certificate that it issued",
+        },
+        field: CRT,
+        repaired: true,
+        refused: false,
+    },
+    Row {
+        about: About {
             code: "chain-over-window",
             severity: Severity::Warning,
             meaning: "The served certificates are larger than the initial congestion window (RFC 6928), so each full handshake waits one more round trip.",
