@@ -7,6 +7,7 @@ pub mod about;
 pub mod chain;
 pub mod ciphers;
 pub mod clients;
+pub mod compat;
 pub mod negotiate;
 pub mod offer;
 pub mod policy;

@@ -79,6 +79,20 @@ impl CredentialKind {
         CredentialKind::ALL.into_iter().find(signs).unwrap_or(CredentialKind::Rsa)
     }
 
+    /// The word for people, such as `ecdsa-p256`.
+    pub fn label(self) -> &'static str {
+        match self {
+            CredentialKind::EcdsaP256 => "ecdsa-p256",
+            CredentialKind::EcdsaP384 => "ecdsa-p384",
+            CredentialKind::EcdsaP521 => "ecdsa-p521",
+            CredentialKind::Ed25519 => "ed25519",
+            CredentialKind::Rsa => "rsa",
+            CredentialKind::MlDsa44 => "ml-dsa-44",
+            CredentialKind::MlDsa65 => "ml-dsa-65",
+            CredentialKind::MlDsa87 => "ml-dsa-87",
+        }
+    }
+
     /// The signature schemes of the key, as codes of the IANA registry. ECDSA keys sign with the hash of their curve
     /// only: RFC 8446 section 4.2.3 asks for it, and the TLS library keeps to it for TLS 1.2 as well.
     pub fn schemes(self) -> &'static [u16] {
