@@ -16,10 +16,10 @@ use crate::app::directory_options;
 use crate::check::{self, Verdict};
 use crate::clock;
 use crate::compile::{Change, Compiler, Kind, ObjectKey};
-use crate::config::{AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, OutputFormat};
+use crate::config::{AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, IntermediateArgs, OutputFormat};
 use crate::explain;
 use crate::source;
-use crate::tls::chain::{Chain, Credential, TrustAnchors};
+use crate::tls::chain::{Candidates, Chain, Credential, TrustAnchors};
 
 /// Where manifests are looked for if nobody says otherwise.
 pub(crate) const DEFAULT_DIRECTORY: &str = "./manifests";
@@ -60,17 +60,18 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 /// `handfast chain`.
 pub(crate) fn chain(args: &ChainArgs) -> anyhow::Result<ExitCode> {
     let anchors = trust_anchors(&args.anchors)?;
+    let candidates = intermediates(&args.intermediates)?;
     let at = args.at.unwrap_or_else(|| (clock::system())());
     let tls_crt = read(&args.file)?;
     let (chain, findings) = match &args.key {
-        None => Chain::load(&tls_crt, b"", &anchors),
+        None => Chain::load_completed(&tls_crt, b"", &anchors, &candidates),
         Some(key) => {
-            let loaded = Credential::load(&tls_crt, &read(key)?, b"", &anchors);
+            let loaded = Credential::load_completed(&tls_crt, &read(key)?, b"", &anchors, &candidates);
             match loaded.credential.and_then(Arc::into_inner) {
                 Some(credential) => (Some(credential.into_chain()), loaded.findings),
                 // The key is of no use; what can be said of the chain is said all the same.
                 None => {
-                    let (chain, mut findings) = Chain::load(&tls_crt, b"", &anchors);
+                    let (chain, mut findings) = Chain::load_completed(&tls_crt, b"", &anchors, &candidates);
                     let new = |finding: &crate::tls::chain::Finding| !findings.contains(finding);
                     let about_key: Vec<_> = loaded.findings.into_iter().filter(new).collect();
                     findings.extend(about_key);
@@ -110,6 +111,20 @@ pub(crate) fn trust_anchors(args: &AnchorArgs) -> anyhow::Result<Arc<TrustAnchor
     let Some(path) = &args.trust_anchors else { return Ok(Arc::new(anchors)) };
     let anchors = anchors.with_file(&read(path)?).with_context(|| format!("--trust-anchors {}", path.display()))?;
     Ok(Arc::new(anchors))
+}
+
+/// What may complete a chain that lacks an intermediate certificate. A file that holds none is a mistake.
+pub(crate) fn intermediates(args: &IntermediateArgs) -> anyhow::Result<Arc<Candidates>> {
+    let mut candidates = Candidates::new();
+    let Some(path) = &args.intermediates else { return Ok(Arc::new(candidates)) };
+    let name = || format!("--intermediates {}", path.display());
+    if let Some(error) = candidates.add_pem(&read(path)?, "the bundle given with --intermediates").into_iter().next() {
+        return Err(error).with_context(name);
+    }
+    if candidates.is_empty() {
+        bail!("{}: it holds no intermediate certificate: roots and certificates of servers complete no chain", name());
+    }
+    Ok(Arc::new(candidates))
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.

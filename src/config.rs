@@ -157,6 +157,19 @@ pub struct CompileArgs {
     /// Whom clients are taken to trust.
     #[command(flatten)]
     pub anchors: AnchorArgs,
+
+    /// What may be missing in a chain.
+    #[command(flatten)]
+    pub intermediates: IntermediateArgs,
+}
+
+/// What may be missing in a chain.
+#[derive(Args, Clone, Debug)]
+pub struct IntermediateArgs {
+    /// PEM file with CA certificates that complete chains which lack them: those of hosts whose policy says so, or the
+    /// chain that `handfast chain` judges.
+    #[arg(long, env = "HANDFAST_INTERMEDIATES", value_name = "FILE")]
+    pub intermediates: Option<PathBuf>,
 }
 
 /// Whom clients are taken to trust when a chain is judged. Nothing of it is served.
@@ -320,6 +333,10 @@ pub struct ChainArgs {
     /// Whom clients are taken to trust.
     #[command(flatten)]
     pub anchors: AnchorArgs,
+
+    /// What may be missing in the chain.
+    #[command(flatten)]
+    pub intermediates: IntermediateArgs,
 }
 
 /// How `chain` prints its result.
