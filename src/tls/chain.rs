@@ -355,7 +355,9 @@ fn outline(certificates: &[Certificate], walk: &Walk) -> Outline {
     let top = &certificates[walk.path[walk.path.len() - 1]];
     let end = match &walk.end {
         End::Anchor(anchor) => OutlineEnd::Anchor { subject: anchor.subject.as_str().into(), source: anchor.source },
-        End::Gap => OutlineEnd::Missing { issuer: top.issuer.as_str().into() },
+        End::Gap => {
+            OutlineEnd::Missing { issuer: top.issuer.as_str().into(), is_public: certificates[walk.path[0]].is_public }
+        }
         End::Root(root) => OutlineEnd::UnknownRoot { subject: certificates[*root].subject.as_str().into() },
         End::SelfSigned => OutlineEnd::SelfSigned,
     };

@@ -90,9 +90,13 @@ pub fn leaf(issuer: &Ca) -> Leaf {
 }
 
 pub fn leaf_with(issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+    leaf_of(KeyType::EcdsaP256, issuer, change)
+}
+
+pub fn leaf_of(key: KeyType, issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
     let mut params = leaf_params();
     change(&mut params);
-    let key = generate(KeyType::EcdsaP256).unwrap();
+    let key = generate(key).unwrap();
     let pem = params.signed_by(&key, issuer).unwrap().pem();
     Leaf { pem, key: key.serialize_pem() }
 }

@@ -109,6 +109,11 @@ impl TrustAnchors {
         Self { sets: vec![set.clone()] }
     }
 
+    /// Whether one of Mozilla's roots has this name, written as subjects are: `CN=ISRG Root X1`.
+    pub fn is_public_root(subject: &str) -> bool {
+        Self::public().sets.iter().flat_map(|set| &set.anchors).any(|anchor| anchor.subject == subject)
+    }
+
     /// These, and the certificates of a PEM file that the operator names.
     pub fn with_file(&self, text: &[u8]) -> Result<Self, BadAnchors> {
         let (added, errors) = self.with(text, AnchorSource::Operator);

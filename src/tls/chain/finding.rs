@@ -224,6 +224,19 @@ pub enum Finding {
         /// Why.
         error: String,
     },
+    /// Well-known clients cannot verify signatures of the leaf's key (RFC 8446 section 4.2.3), though they connect to
+    /// hosts with a P-256 or RSA key.
+    #[error("{count} known clients cannot verify signatures of the certificate's {key} key ({subject}): {clients}")]
+    RarelySupportedKey {
+        /// Its subject.
+        subject: String,
+        /// Type of the key.
+        key: String,
+        /// How many clients.
+        count: usize,
+        /// Some of them.
+        clients: String,
+    },
     /// A self-signed root stands in `tls.crt`. Left out when served.
     #[error("{place} ({subject}) is the root itself")]
     RootIncluded {
@@ -378,6 +391,7 @@ impl Finding {
             Finding::OutOfOrder { .. } => "out-of-order",
             Finding::PathLengthExceeded { .. } => "path-length-exceeded",
             Finding::PathRefused { .. } => "path-refused",
+            Finding::RarelySupportedKey { .. } => "rarely-supported-key",
             Finding::RootIncluded { .. } => "root-included",
             Finding::SelfSigned { .. } => "self-signed",
             Finding::SeveralKeys => "several-keys",
@@ -433,6 +447,7 @@ impl Finding {
             | Finding::OutOfOrder { .. }
             | Finding::PathLengthExceeded { .. }
             | Finding::PathRefused { .. }
+            | Finding::RarelySupportedKey { .. }
             | Finding::SelfSigned { .. }
             | Finding::SeveralKeys
             | Finding::TrustedSelfSigned { .. }

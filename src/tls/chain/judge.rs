@@ -15,7 +15,8 @@ use super::certificate::Certificate;
 use super::finding::Finding;
 use super::signature::Signature;
 use super::walk::{End, Walk};
-use crate::tls::rfc3339;
+use crate::tls::negotiate::CredentialKind;
+use crate::tls::{clients, rfc3339};
 
 /// Bytes of certificates that fit into the first flight: ten segments (RFC 6928) of 1,460 bytes, less what else a
 /// TLS 1.3 server sends there.
@@ -200,6 +201,12 @@ fn leaf(leaf: &Certificate, findings: &mut Vec<Finding>) {
     }
     if leaf.key_usage.is_some_and(|usage| !usage.digital_signature) {
         findings.push(Finding::WrongKeyUsage { subject: subject.clone() });
+    }
+    if let Some(kind) = CredentialKind::ALL.into_iter().find(|kind| kind.label() == &*leaf.key)
+        && let found @ [_, ..] = clients::cannot_verify(kind)
+    {
+        let (key, count, clients) = (leaf.key.to_string(), found.len(), clients::names(found));
+        findings.push(Finding::RarelySupportedKey { subject: subject.clone(), key, count, clients });
     }
     if leaf.must_staple {
         findings.push(Finding::MustStaple { subject: subject.clone() });

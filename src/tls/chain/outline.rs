@@ -71,7 +71,7 @@ impl Role {
 }
 
 /// What a path ends at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OutlineEnd {
     /// A trust anchor.
     Anchor {
@@ -84,6 +84,8 @@ pub enum OutlineEnd {
     Missing {
         /// The issuer that is missing.
         issuer: Box<str>,
+        /// The leaf has the marks of a public CA, so that the issuer can be got.
+        is_public: bool,
     },
     /// The topmost certificate, which signed itself.
     #[default]
@@ -124,7 +126,7 @@ impl Outline {
         let leaf = self.path.first().map(|leaf| leaf.place);
         let end = match &self.end {
             OutlineEnd::Anchor { subject, source } => format!("{subject}, {}", source.words()),
-            OutlineEnd::Missing { issuer } => format!("? {issuer}, neither in tls.crt nor trusted"),
+            OutlineEnd::Missing { issuer, .. } => format!("? {issuer}, neither in tls.crt nor trusted"),
             OutlineEnd::SelfSigned => "itself".to_owned(),
             OutlineEnd::UnknownRoot { subject } => format!("? {subject}, which no known client trusts"),
         };

@@ -354,6 +354,18 @@ pub(super) static ROWS: &[Row] = &[
     },
     Row {
         about: About {
+            code: "rarely-supported-key",
+            severity: Severity::Warning,
+            meaning: "Well-known clients cannot verify signatures of the certificate's key, so their handshakes fail: browsers know no P-521, Ed25519 or ML-DSA keys, and old clients know fewer still. Which ones is computed from what they offer.",
+            fault: "whoever asked for the certificate",
+            remedy: "use a certificate with an ECDSA P-256 or RSA key, or add one beside this one; `handfast check --clients` lists who is locked out",
+        },
+        field: CRT,
+        repaired: false,
+        refused: false,
+    },
+    Row {
+        about: About {
             code: "root-included",
             severity: Severity::Warning,
             meaning: "A self-signed root stands in tls.crt. Clients trust a root because they have it; it is left out.",

@@ -151,6 +151,15 @@ impl ServerTls {
         &self.credentials
     }
 
+    /// What one of the credentials serves, by its index in the order given.
+    pub fn summary_of(&self, credential: usize) -> &TlsSummary {
+        let rank = by_preference(&self.credentials).position(|index| index == credential);
+        match rank.and_then(|rank| rank.checked_sub(1)) {
+            None => &self.summary,
+            Some(further) => self.additional.get(further).unwrap_or(&self.summary),
+        }
+    }
+
     /// How many configurations there are.
     pub fn variants(&self) -> usize {
         self.variants.len()
