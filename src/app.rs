@@ -50,6 +50,7 @@ pub fn main(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Chain(args) => commands::chain(&args),
         Command::Check(args) => commands::check(&args),
+        Command::Clients { output } => commands::clients(output),
         Command::Completions { shell } => completions(shell),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Explain { code } => commands::explain(code.as_deref()),

@@ -6,9 +6,11 @@
 //! interface: scripts and pipelines read it, so fields are only ever added.
 
 pub mod chain;
+pub mod clients;
 pub mod sarif;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use k8s_openapi::jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use serde::Serialize;
 
+use self::clients::ClientReports;
 use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, Problem, Severity};
 use crate::snapshot::{HostTls, Serving, Snapshot, VirtualHost};
 use crate::tls::chain::{Finding as ChainFinding, Note};
@@ -44,6 +47,9 @@ pub struct HostReport {
     pub serving: Serving,
     /// What touches it, worst first.
     pub findings: Vec<Finding>,
+    /// Which well-known clients connect; only with `--clients`, and only if it terminates TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientReports>,
     /// The chain of its certificate with the findings at their places; empty if there is none, or nothing wrong with it.
     #[serde(skip)]
     tree: String,
@@ -114,6 +120,7 @@ pub fn report(snapshot: &Snapshot, diagnostics: &[Diagnostic], at: UnixTime) -> 
             verdict: verdict(diagnostics),
             serving: host.serving,
             findings: findings(diagnostics),
+            clients: None,
         }
     });
     let objects = by_object.into_iter().map(|(subject, diagnostics)| ObjectReport {
@@ -140,10 +147,20 @@ impl Report {
 
     fn write_table(&self, out: &mut String) -> std::fmt::Result {
         let width = self.hosts.iter().map(|host| host.host.chars().count()).max().unwrap_or_default();
+        // Hosts that are served the same way are told together: ten thousand may share a wildcard's certificate.
+        let mut judged: HashMap<*const (), &str> = HashMap::new();
         for host in &self.hosts {
             writeln!(out, "{} {:width$}  {}", host.verdict.mark(), host.host, words(host.serving))?;
             write_findings(out, &host.findings)?;
             out.push_str(&host.tree);
+            let Some(clients) = &host.clients else { continue };
+            match judged.entry(clients.identity()) {
+                Entry::Occupied(first) => writeln!(out, "    clients: as for {}", first.get())?,
+                Entry::Vacant(place) => {
+                    out.push_str(clients.text());
+                    place.insert(&host.host);
+                }
+            }
         }
         let told: HashSet<&Finding> = self.hosts.iter().flat_map(|host| &host.findings).collect();
         let mut heading = if self.hosts.is_empty() { "" } else { "\n" };

@@ -1,4 +1,4 @@
-//! The commands that judge without serving: `check`, `chain`, `explain`. The shell around pure functions.
+//! The commands that judge without serving: `check`, `chain`, `clients`, `explain`. The shell around pure functions.
 //!
 //! `files, standard input, clock ──▶ check/, explain.rs ──▶ standard output, exit status`
 //!
@@ -16,7 +16,9 @@ use crate::app::directory_options;
 use crate::check::{self, Verdict};
 use crate::clock;
 use crate::compile::{Change, Compiler, Kind, ObjectKey};
-use crate::config::{AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, IntermediateArgs, OutputFormat};
+use crate::config::{
+    AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, IntermediateArgs, ListOutput, OutputFormat,
+};
 use crate::explain;
 use crate::source;
 use crate::tls::chain::{Candidates, Chain, Credential, TrustAnchors};
@@ -42,7 +44,10 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         compiler.apply(change);
     }
     let compiled = compiler.compile(at);
-    let report = check::report(&compiled.snapshot, &compiled.diagnostics, at);
+    let mut report = check::report(&compiled.snapshot, &compiled.diagnostics, at);
+    if args.clients {
+        report.add_clients(&compiled.snapshot);
+    }
     let text = match args.output {
         OutputFormat::Json => pretty(&report)?,
         OutputFormat::Sarif => pretty(&check::sarif::log(&report, &files))?,
@@ -87,6 +92,16 @@ pub(crate) fn chain(args: &ChainArgs) -> anyhow::Result<ExitCode> {
     };
     print(text.as_bytes())?;
     Ok(if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `handfast clients`.
+pub(crate) fn clients(output: ListOutput) -> anyhow::Result<ExitCode> {
+    let text = match output {
+        ListOutput::Json => pretty(&check::clients::entries())?,
+        ListOutput::Table => check::clients::list(),
+    };
+    print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `handfast explain`.

@@ -43,6 +43,12 @@ pub enum Command {
     ///
     /// Exit status: 0 without errors (see --fail-on), 1 with errors, 2 if the input cannot be read or the usage is wrong.
     Check(CheckArgs),
+    /// List the well-known clients that `check --clients` judges, with the ids that a policy's requiredClients takes.
+    Clients {
+        /// How to print the list.
+        #[arg(long, default_value = "table", value_name = "FORM")]
+        output: ListOutput,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -293,6 +299,13 @@ pub struct CheckArgs {
     #[arg(long, env = "HANDFAST_AT", value_name = "TIME", value_parser = time)]
     pub at: Option<UnixTime>,
 
+    /// Say as well which well-known clients connect to each host, with what, and why others do not.
+    ///
+    /// A host that locks clients out, though some policy or certificate would let them in, gets the warning
+    /// clients-locked-out. `handfast clients` lists the clients and their ids.
+    #[arg(long, env = "HANDFAST_CLIENTS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub clients: bool,
+
     /// The mildest finding that makes the exit status 1.
     #[arg(long, env = "HANDFAST_FAIL_ON", default_value = "error", value_name = "SEVERITY")]
     pub fail_on: FailOn,
@@ -337,6 +350,15 @@ pub struct ChainArgs {
     /// What may be missing in the chain.
     #[command(flatten)]
     pub intermediates: IntermediateArgs,
+}
+
+/// How `clients` prints its list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ListOutput {
+    /// One JSON document.
+    Json,
+    /// A table for people.
+    Table,
 }
 
 /// How `chain` prints its result.
