@@ -135,10 +135,14 @@ impl Credential {
         Chain { certificates: self.certified.cert.clone(), ..self.chain }
     }
 
-    /// True if a certificate is missing: the chain ends at a name that is neither in it nor trusted. Only then other
-    /// candidates make a difference.
+    /// True if a certificate is missing: the chain ends at a name that is neither in it nor trusted.
     pub fn has_gap(&self) -> bool {
         self.chain.outline.has_gap()
+    }
+
+    /// True if other candidates could make another chain of it: one is missing, or was added.
+    pub fn depends_on_candidates(&self) -> bool {
+        self.has_gap() || self.chain.outline.path.iter().any(|link| link.added_from.is_some())
     }
 
     /// The served chain, leaf first.

@@ -44,7 +44,8 @@ fn a_missing_intermediate_comes_from_another_secret_and_is_served() {
     assert_eq!(found.len(), 1, "neither a root nor a server's certificate is ever missing");
 
     let without = completed(&one.pem, &one, &root.pem(), &Candidates::new());
-    assert!(without.credential.unwrap().has_gap());
+    let without = without.credential.unwrap();
+    assert!(without.has_gap() && without.depends_on_candidates());
     let loaded = completed(&one.pem, &one, &root.pem(), &found);
     let [finding] = loaded.findings.as_slice() else { panic!("{:?}", loaded.findings) };
     assert_eq!(finding.to_string(), "CN=Intermediate is missing from tls.crt, and is added from Secret shop/other");
@@ -53,7 +54,7 @@ fn a_missing_intermediate_comes_from_another_secret_and_is_served() {
         ("chain-completed", Severity::Warning, true)
     );
     let credential = loaded.credential.unwrap();
-    assert!(!credential.has_gap());
+    assert!(!credential.has_gap() && credential.depends_on_candidates());
     assert_eq!(credential.chain()[1], *intermediate.der());
     let summary = credential.summary();
     assert_eq!((summary.chain_length, &summary.outline.path[1].added_from), (2, &Some("Secret shop/other".into())));
@@ -81,6 +82,8 @@ fn nothing_is_added_where_nothing_is_missing() {
     let shorter_lived = cross_signed("Intermediate", intermediate.key(), &root, |params| valid(params, -1, 100));
     let leaf = leaf(&intermediate);
     let whole = format!("{}{}", leaf.pem, shorter_lived.pem());
+    let loaded = completed(&whole, &leaf, &root.pem(), &candidates(&[intermediate.pem()]));
+    assert!(!loaded.credential.unwrap().depends_on_candidates());
     assert_eq!(check(&whole, &leaf, &root, &[&intermediate]), (vec![], 2));
     let self_signed_above = format!("{}{}{}", leaf.pem, intermediate.pem(), root.pem());
     assert_eq!(

@@ -174,7 +174,9 @@ impl Obstacle {
                 "add a cross-sign of {root} by an older root to tls.crt, if the CA has a valid one, or take a certificate \
                  of another CA"
             ),
-            Obstacle::MissingIntermediate { .. } => "add the missing intermediate to tls.crt".to_owned(),
+            Obstacle::MissingIntermediate { .. } => {
+                "put the missing intermediate into tls.crt, or have the policy complete the chain".to_owned()
+            }
             Obstacle::NoServerName => {
                 "make this host's Secret the default certificate (--default-tls-secret)".to_owned()
             }
