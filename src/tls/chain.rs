@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! tls.crt ──pem──▶ blocks ──certificate──▶ certificates ──walk──▶ path ──judge──▶ findings
-//! tls.key ──key──▶ key ───────which is the leaf───────────▲
-//! ca.crt, roots ──anchors──▶ whom clients trust ──────────┤
-//! other Secrets, a bundle ──complete──▶ what is missing ──┘
+//! tls.key ──key──▶ key ───────which is the leaf───────────▲  ▲
+//! ca.crt, roots ──anchors──▶ whom clients trust ──────────┘  │
+//! other Secrets, a bundle ──complete──▶ what is missing ─────┘
 //! ```
 //!
 //! The leaf is the certificate whose public key is the private key's, wherever it stands. From there the walk goes to
