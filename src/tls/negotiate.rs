@@ -7,7 +7,8 @@
 //! of that version, signatures, groups, certificate, application protocol. A client with no ECDHE suite, for one, also
 //! names no groups; what it lacks is the suite.
 //!
-//! It is about full handshakes. Of resumption it says only what a malformed attempt does.
+//! It is about hellos of full handshakes. Of resumption it says only what a malformed attempt does; and the client's own
+//! certificate comes later, so a policy's client authentication does not matter to it.
 
 use rustls::{CipherSuite, SignatureScheme};
 

@@ -47,7 +47,8 @@ pub struct Settings {
     /// Application protocols, best first (RFC 7301 section 3.2: the server chooses). Without any, none is negotiated,
     /// and clients speak HTTP/1.1.
     pub alpn: Vec<Alpn>,
-    /// Whether clients get tickets to resume sessions with (RFC 8446 section 4.6.1, RFC 5077).
+    /// Whether clients get tickets to resume sessions with (RFC 8446 section 4.6.1, RFC 5077). With [`ClientAuth`] they
+    /// never do: each client shows its certificate in each handshake.
     pub tickets: bool,
     /// Certificates of clients; `None` if they are not asked for.
     pub client_auth: Option<ClientAuth>,

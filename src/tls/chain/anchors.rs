@@ -10,6 +10,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
+use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::asn1_rs::FromDer;
 use x509_parser::x509::X509Name;
@@ -160,6 +161,11 @@ impl TrustAnchors {
     /// True if nobody is trusted.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The same for rustls, which verifies certificates of clients by them.
+    pub(in crate::tls) fn root_store(&self) -> RootCertStore {
+        self.sets.iter().flat_map(|set| &set.anchors).map(|anchor| anchor.trusted.clone()).collect()
     }
 
     /// The anchor that issued a certificate: by name and signature. Those of the Secret first, since it knows best.
