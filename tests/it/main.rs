@@ -12,6 +12,7 @@ mod backend;
 mod binary;
 mod cases;
 mod ciphers;
+mod client_auth;
 mod clients;
 mod commands;
 mod docs;

@@ -29,8 +29,13 @@ pub struct Leaf {
 
 /// Validity in days around [`NOW`].
 pub fn valid(params: &mut CertificateParams, from: i64, to: i64) {
+    valid_around(params, at(NOW), from, to);
+}
+
+/// Validity in days around a moment.
+pub fn valid_around(params: &mut CertificateParams, now: UnixTime, from: i64, to: i64) {
     let day = |day: i64| {
-        let time = jiff::Timestamp::from_second(i64::try_from(NOW).unwrap() + day * DAY).unwrap();
+        let time = jiff::Timestamp::from_second(i64::try_from(now.as_secs()).unwrap() + day * DAY).unwrap();
         let date = time.to_zoned(jiff::tz::TimeZone::UTC).date();
         rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
     };
