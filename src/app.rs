@@ -43,14 +43,15 @@ use crate::snapshot::{self, AddressList};
 use crate::source::{self, SourceConfig};
 use crate::status::Status;
 use crate::telemetry;
-use crate::tls::chain::TrustAnchors;
 
 /// Runs a command; errors go to standard error with all their causes.
 pub fn main(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Chain(args) => commands::chain(&args),
         Command::Check(args) => commands::check(&args),
+        Command::Clients { output } => commands::clients(output),
         Command::Completions { shell } => completions(shell),
+        Command::Crd => commands::crd(),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Run(args) => block_on(run(*args)).map(|()| ExitCode::SUCCESS),
@@ -130,7 +131,7 @@ impl Running {
     /// Starts everything; returns when connections are accepted.
     pub async fn start(args: RunArgs) -> anyhow::Result<Self> {
         let source = source_config(args.source.as_deref(), &Environment::read())?;
-        let anchors = commands::trust_anchors(&args.compile.anchors)?;
+        let options = directory_options(&args.compile)?;
         no_address_twice(&args)?;
         let workers = usize::from(args.workers.unwrap_or_else(default_workers));
         let http = listen(args.http, workers, "HTTP", "--http")?;
@@ -173,7 +174,7 @@ impl Running {
             ended.cancelled().await;
             drop(inbox);
         });
-        let compiler = Compiler::new(directory_options(&args.compile, anchors));
+        let compiler = Compiler::new(options);
         let outputs = Outputs { publisher, publications, metrics: metrics.clone() };
         let reconcile = std::thread::Builder::new()
             .name("reconcile".into())
@@ -295,8 +296,8 @@ impl Signals {
 }
 
 /// How Ingresses of a directory are compiled: nobody writes the IngressClass there, and backends are local processes.
-pub fn directory_options(args: &CompileArgs, trust_anchors: Arc<TrustAnchors>) -> Options {
-    Options {
+pub fn directory_options(args: &CompileArgs) -> anyhow::Result<Options> {
+    Ok(Options {
         ingress_class: args.ingress_class.as_str().into(),
         watch_without_class: true,
         report_other_classes: true,
@@ -310,9 +311,12 @@ pub fn directory_options(args: &CompileArgs, trust_anchors: Arc<TrustAnchors>) -
             HostOwnershipArg::Merge => HostOwnership::Merge,
             HostOwnershipArg::Namespace => HostOwnership::Namespace,
         },
-        trust_anchors,
+        default_tls_policy: args.default_tls_policy.clone(),
+        intermediates: commands::intermediates(&args.intermediates)?,
+        last_good_ttl: args.last_good_ttl,
+        trust_anchors: commands::trust_anchors(&args.anchors)?,
         ..Options::default()
-    }
+    })
 }
 
 fn source_config(source: Option<&str>, environment: &Environment) -> anyhow::Result<SourceConfig> {

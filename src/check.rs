@@ -6,9 +6,11 @@
 //! interface: scripts and pipelines read it, so fields are only ever added.
 
 pub mod chain;
+pub mod clients;
 pub mod sarif;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -16,7 +18,8 @@ use k8s_openapi::jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use serde::Serialize;
 
-use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, Problem, Severity};
+use self::clients::ClientReports;
+use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, PolicyCondition, PolicyStatus, Problem, Severity};
 use crate::snapshot::{HostTls, Serving, Snapshot, VirtualHost};
 use crate::tls::chain::{Finding as ChainFinding, Note};
 
@@ -44,6 +47,9 @@ pub struct HostReport {
     pub serving: Serving,
     /// What touches it, worst first.
     pub findings: Vec<Finding>,
+    /// Which well-known clients connect; only with `--clients`, and only if it terminates TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientReports>,
     /// The chain of its certificate with the findings at their places; empty if there is none, or nothing wrong with it.
     #[serde(skip)]
     tree: String,
@@ -58,6 +64,9 @@ pub struct ObjectReport {
     pub verdict: Verdict,
     /// What is wrong with it, worst first.
     pub findings: Vec<Finding>,
+    /// Of a TlsPolicy: the conditions that its status would have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<PolicyCondition>,
 }
 
 /// One thing that is wrong.
@@ -114,12 +123,14 @@ pub fn report(snapshot: &Snapshot, diagnostics: &[Diagnostic], at: UnixTime) -> 
             verdict: verdict(diagnostics),
             serving: host.serving,
             findings: findings(diagnostics),
+            clients: None,
         }
     });
     let objects = by_object.into_iter().map(|(subject, diagnostics)| ObjectReport {
         subject: subject.to_string(),
         verdict: verdict(&diagnostics),
         findings: findings(&diagnostics),
+        conditions: Vec::new(),
     });
     Report {
         verdict: verdict(&diagnostics.iter().collect::<Vec<_>>()),
@@ -130,6 +141,20 @@ pub fn report(snapshot: &Snapshot, diagnostics: &[Diagnostic], at: UnixTime) -> 
 }
 
 impl Report {
+    /// Adds each TlsPolicy, with the conditions of its status.
+    pub fn add_policies(&mut self, policies: &BTreeMap<ObjectKey, PolicyStatus>) {
+        for (key, status) in policies {
+            let (subject, conditions) = (key.to_string(), status.conditions().to_vec());
+            match self.objects.iter_mut().find(|object| object.subject == subject) {
+                Some(object) => object.conditions = conditions,
+                None => {
+                    let (verdict, findings) = (Verdict::Ok, Vec::new());
+                    self.objects.push(ObjectReport { subject, verdict, findings, conditions });
+                }
+            }
+        }
+    }
+
     /// For people: each host with its findings, then what touches no host in particular, then the verdict.
     pub fn table(&self) -> String {
         let mut text = String::new();
@@ -140,10 +165,20 @@ impl Report {
 
     fn write_table(&self, out: &mut String) -> std::fmt::Result {
         let width = self.hosts.iter().map(|host| host.host.chars().count()).max().unwrap_or_default();
+        // Hosts that are served the same way are told together: ten thousand may share a wildcard's certificate.
+        let mut judged: HashMap<*const (), &str> = HashMap::new();
         for host in &self.hosts {
             writeln!(out, "{} {:width$}  {}", host.verdict.mark(), host.host, words(host.serving))?;
             write_findings(out, &host.findings)?;
             out.push_str(&host.tree);
+            let Some(clients) = &host.clients else { continue };
+            match judged.entry(clients.identity()) {
+                Entry::Occupied(first) => writeln!(out, "    clients: as for {}", first.get())?,
+                Entry::Vacant(place) => {
+                    out.push_str(clients.text());
+                    place.insert(&host.host);
+                }
+            }
         }
         let told: HashSet<&Finding> = self.hosts.iter().flat_map(|host| &host.findings).collect();
         let mut heading = if self.hosts.is_empty() { "" } else { "\n" };
@@ -394,34 +429,22 @@ mod tests {
     }
 
     #[test]
-    fn serving_says_what_handshakes_get() {
-        let default = tls();
-        let snapshot = snapshot(
-            Some(default.clone()),
-            [
-                ("*", HostTls::Terminate(default)),
-                ("*.example", HostTls::Terminate(tls())),
-                ("last.example", HostTls::Terminate(tls())),
-                ("plain.example", HostTls::Absent),
-                ("refused.example", HostTls::Refuse),
-                ("routes.example", HostTls::Terminate(tls())),
-            ],
-        );
-        let mut kept_file = unknown_field();
-        kept_file.effect = Effect::LastGood;
-        kept_file.hosts = vec![name("routes.example")];
-        let diagnostics = [key_mismatch(Effect::LastGood, &["last.example"]), kept_file];
-        let report = report(&snapshot, &diagnostics, at());
-        let rows: Vec<_> = report.hosts.iter().map(|host| (host.host.as_str(), host.serving)).collect();
-        let expected = [
-            ("*", Serving::Default),
-            ("*.example", Serving::Current),
-            ("last.example", Serving::LastGood),
-            ("plain.example", Serving::None),
-            ("refused.example", Serving::Refused),
-            ("routes.example", Serving::Current),
+    fn serving_is_what_the_host_says_whatever_was_found() {
+        let all = [
+            ("*", HostTls::Terminate(tls()), Serving::Default),
+            ("*.example", HostTls::Terminate(tls()), Serving::Current),
+            ("last.example", HostTls::Terminate(tls()), Serving::LastGood),
+            ("plain.example", HostTls::Absent, Serving::None),
+            ("refused.example", HostTls::Refuse, Serving::Refused),
         ];
-        assert_eq!(rows, expected);
+        let mut snapshot = snapshot(None, all.iter().map(|(host, tls, _)| (*host, tls.clone())));
+        for (host, _, serving) in &all {
+            let host = snapshot.hosts.get_mut(&name(host)).unwrap();
+            Arc::get_mut(host).unwrap().serving = *serving;
+        }
+        let report = report(&snapshot, &[key_mismatch(Effect::LastGood, &["*.example"])], at());
+        let rows: Vec<_> = report.hosts.iter().map(|host| (host.host.as_str(), host.serving)).collect();
+        assert_eq!(rows, all.iter().map(|(host, _, serving)| (*host, *serving)).collect::<Vec<_>>());
         assert_eq!(serde_json::to_value(Serving::LastGood).unwrap(), "last_good");
     }
 

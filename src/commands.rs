@@ -1,6 +1,6 @@
-//! The commands that judge without serving: `check`, `chain`, `explain`. The shell around pure functions.
+//! The commands that do not serve: `check`, `chain`, `clients`, `crd`, `explain`. The shell around pure functions.
 //!
-//! `files, standard input, clock ──▶ check/, explain.rs ──▶ standard output, exit status`
+//! `files, standard input, clock ──▶ check/, explain.rs, api/ ──▶ standard output, exit status`
 //!
 //! Exit status: 0 all is well, 1 something is wrong with what was judged, 2 it could not be judged.
 
@@ -12,14 +12,17 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 
+use crate::api::crd;
 use crate::app::directory_options;
 use crate::check::{self, Verdict};
 use crate::clock;
-use crate::compile::{Change, Compiler, Kind, ObjectKey};
-use crate::config::{AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, OutputFormat};
+use crate::compile::{Change, Compiler, Kind, ObjectKey, Options};
+use crate::config::{
+    AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, IntermediateArgs, ListOutput, OutputFormat,
+};
 use crate::explain;
 use crate::source;
-use crate::tls::chain::{Chain, Credential, TrustAnchors};
+use crate::tls::chain::{Candidates, Chain, Credential, TrustAnchors};
 
 /// Where manifests are looked for if nobody says otherwise.
 pub(crate) const DEFAULT_DIRECTORY: &str = "./manifests";
@@ -34,15 +37,21 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         bail!("check reads manifests, not a cluster: name a directory, a file, or - for standard input");
     }
     let at = args.at.unwrap_or_else(|| (clock::system())());
-    let anchors = trust_anchors(&args.compile.anchors)?;
+    // A snapshot is what would be served; everything else is about all Ingresses, whoever serves them today.
+    let every_class = args.output != OutputFormat::Snapshot;
+    let options = Options { every_class, ..directory_options(&args.compile)? };
     let changes = manifests(path)?;
     let files = files(path, &changes);
-    let mut compiler = Compiler::new(directory_options(&args.compile, anchors));
+    let mut compiler = Compiler::new(options);
     for change in changes {
         compiler.apply(change);
     }
     let compiled = compiler.compile(at);
-    let report = check::report(&compiled.snapshot, &compiled.diagnostics, at);
+    let mut report = check::report(&compiled.snapshot, &compiled.diagnostics, at);
+    report.add_policies(&compiled.policies);
+    if args.clients {
+        report.add_clients(&compiled.snapshot);
+    }
     let text = match args.output {
         OutputFormat::Json => pretty(&report)?,
         OutputFormat::Sarif => pretty(&check::sarif::log(&report, &files))?,
@@ -60,17 +69,18 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 /// `handfast chain`.
 pub(crate) fn chain(args: &ChainArgs) -> anyhow::Result<ExitCode> {
     let anchors = trust_anchors(&args.anchors)?;
+    let candidates = intermediates(&args.intermediates)?;
     let at = args.at.unwrap_or_else(|| (clock::system())());
     let tls_crt = read(&args.file)?;
     let (chain, findings) = match &args.key {
-        None => Chain::load(&tls_crt, b"", &anchors),
+        None => Chain::load_completed(&tls_crt, b"", &anchors, &candidates),
         Some(key) => {
-            let loaded = Credential::load(&tls_crt, &read(key)?, b"", &anchors);
+            let loaded = Credential::load_completed(&tls_crt, &read(key)?, b"", &anchors, &candidates);
             match loaded.credential.and_then(Arc::into_inner) {
                 Some(credential) => (Some(credential.into_chain()), loaded.findings),
                 // The key is of no use; what can be said of the chain is said all the same.
                 None => {
-                    let (chain, mut findings) = Chain::load(&tls_crt, b"", &anchors);
+                    let (chain, mut findings) = Chain::load_completed(&tls_crt, b"", &anchors, &candidates);
                     let new = |finding: &crate::tls::chain::Finding| !findings.contains(finding);
                     let about_key: Vec<_> = loaded.findings.into_iter().filter(new).collect();
                     findings.extend(about_key);
@@ -86,6 +96,23 @@ pub(crate) fn chain(args: &ChainArgs) -> anyhow::Result<ExitCode> {
     };
     print(text.as_bytes())?;
     Ok(if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `handfast clients`.
+pub(crate) fn clients(output: ListOutput) -> anyhow::Result<ExitCode> {
+    let text = match output {
+        ListOutput::Json => pretty(&check::clients::entries())?,
+        ListOutput::Table => check::clients::list(),
+    };
+    print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `handfast crd`.
+pub(crate) fn crd() -> anyhow::Result<ExitCode> {
+    let text: String = crd::files().into_iter().map(|(_, text)| text).collect();
+    print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `handfast explain`.
@@ -110,6 +137,20 @@ pub(crate) fn trust_anchors(args: &AnchorArgs) -> anyhow::Result<Arc<TrustAnchor
     let Some(path) = &args.trust_anchors else { return Ok(Arc::new(anchors)) };
     let anchors = anchors.with_file(&read(path)?).with_context(|| format!("--trust-anchors {}", path.display()))?;
     Ok(Arc::new(anchors))
+}
+
+/// What may complete a chain that lacks an intermediate certificate. A file that holds none is a mistake.
+pub(crate) fn intermediates(args: &IntermediateArgs) -> anyhow::Result<Arc<Candidates>> {
+    let mut candidates = Candidates::new();
+    let Some(path) = &args.intermediates else { return Ok(Arc::new(candidates)) };
+    let name = || format!("--intermediates {}", path.display());
+    if let Some(error) = candidates.add_pem(&read(path)?, "the bundle given with --intermediates").into_iter().next() {
+        return Err(error).with_context(name);
+    }
+    if candidates.is_empty() {
+        bail!("{}: it holds no intermediate certificate: roots and certificates of servers complete no chain", name());
+    }
+    Ok(Arc::new(candidates))
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.

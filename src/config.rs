@@ -43,11 +43,21 @@ pub enum Command {
     ///
     /// Exit status: 0 without errors (see --fail-on), 1 with errors, 2 if the input cannot be read or the usage is wrong.
     Check(CheckArgs),
+    /// List the well-known clients that `check --clients` judges, with the ids that a policy's requiredClients takes.
+    Clients {
+        /// How to print the list.
+        #[arg(long, default_value = "table", value_name = "FORM")]
+        output: ListOutput,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
         shell: Shell,
     },
+    /// Print the CustomResourceDefinitions that a cluster needs, as YAML.
+    ///
+    /// To install or upgrade them: handfast crd | kubectl apply --server-side -f -
+    Crd,
     /// Show everything at once: make certificates, write manifests, serve them, and play a tour with real handshakes.
     Demo(DemoArgs),
     /// Say what a code of a finding, a problem or a failed handshake means, whose fault it is, and what to do about it.
@@ -141,6 +151,16 @@ pub struct CompileArgs {
     #[arg(long, env = "HANDFAST_DEFAULT_TLS_SECRET", value_name = "NAMESPACE/NAME", value_parser = namespaced_name)]
     pub default_tls_secret: Option<(String, String)>,
 
+    /// TlsPolicy of hosts for which neither an Ingress (handfast.dev/tls-policy) nor the parameters of its IngressClass
+    /// name one. Without it: Mozilla's "intermediate", in the server's order.
+    #[arg(long, env = "HANDFAST_DEFAULT_TLS_POLICY", value_name = "NAMESPACE/NAME", value_parser = namespaced_name)]
+    pub default_tls_policy: Option<(String, String)>,
+
+    /// How long the last usable version of a Secret is served after the Secret was deleted; 0s for not at all.
+    /// Versions of Secrets that exist and cannot be used are served without limit.
+    #[arg(long, env = "HANDFAST_LAST_GOOD_TTL", default_value = "24h", value_name = "TIME", value_parser = duration)]
+    pub last_good_ttl: Duration,
+
     /// Serve Services of type ExternalName. Off, because whoever may write a Service chooses where requests go.
     #[arg(long, env = "HANDFAST_ALLOW_EXTERNAL_NAME", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub allow_external_name: bool,
@@ -157,6 +177,19 @@ pub struct CompileArgs {
     /// Whom clients are taken to trust.
     #[command(flatten)]
     pub anchors: AnchorArgs,
+
+    /// What may be missing in a chain.
+    #[command(flatten)]
+    pub intermediates: IntermediateArgs,
+}
+
+/// What may be missing in a chain.
+#[derive(Args, Clone, Debug)]
+pub struct IntermediateArgs {
+    /// PEM file with CA certificates that complete chains which lack them: those of hosts whose policy says so, or the
+    /// chain that `handfast chain` judges.
+    #[arg(long, env = "HANDFAST_INTERMEDIATES", value_name = "FILE")]
+    pub intermediates: Option<PathBuf>,
 }
 
 /// Whom clients are taken to trust when a chain is judged. Nothing of it is served.
@@ -280,6 +313,13 @@ pub struct CheckArgs {
     #[arg(long, env = "HANDFAST_AT", value_name = "TIME", value_parser = time)]
     pub at: Option<UnixTime>,
 
+    /// Say as well which well-known clients connect to each host, with what, and why others do not.
+    ///
+    /// A host that locks clients out, though some policy or certificate would let them in, gets the warning
+    /// clients-locked-out. `handfast clients` lists the clients and their ids.
+    #[arg(long, env = "HANDFAST_CLIENTS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub clients: bool,
+
     /// The mildest finding that makes the exit status 1.
     #[arg(long, env = "HANDFAST_FAIL_ON", default_value = "error", value_name = "SEVERITY")]
     pub fail_on: FailOn,
@@ -320,6 +360,19 @@ pub struct ChainArgs {
     /// Whom clients are taken to trust.
     #[command(flatten)]
     pub anchors: AnchorArgs,
+
+    /// What may be missing in the chain.
+    #[command(flatten)]
+    pub intermediates: IntermediateArgs,
+}
+
+/// How `clients` prints its list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ListOutput {
+    /// One JSON document.
+    Json,
+    /// A table for people.
+    Table,
 }
 
 /// How `chain` prints its result.

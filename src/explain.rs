@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use crate::check::clients;
 use crate::compile::Problem;
 use crate::tls::about::About;
 use crate::tls::chain::Finding;
@@ -33,6 +34,8 @@ pub struct Topic {
 pub enum Kind {
     /// About a certificate chain or its key.
     Chain,
+    /// About well-known clients that cannot connect.
+    Client,
     /// About a handshake that failed.
     Handshake,
     /// About objects: Ingresses, Services, Secrets, files.
@@ -44,6 +47,7 @@ impl Kind {
     pub fn title(self) -> &'static str {
         match self {
             Kind::Chain => "Certificates, chains and keys",
+            Kind::Client => "Clients that cannot connect",
             Kind::Handshake => "Handshakes that failed",
             Kind::Object => "Objects and manifests",
         }
@@ -68,7 +72,8 @@ pub fn topics() -> Vec<Topic> {
     };
     let chains = Finding::all().map(of(Kind::Chain));
     let objects = Problem::all().map(of(Kind::Object));
-    chains.chain(objects).chain(Reason::ALL.iter().map(handshake)).collect()
+    let clients = clients::ABOUT.into_iter().map(of(Kind::Client));
+    chains.chain(objects).chain(clients).chain(Reason::ALL.iter().map(handshake)).collect()
 }
 
 /// Everything about a code; `None` if there is no such code. A code may be written as in Events (`KeyMismatch`).
@@ -78,7 +83,7 @@ pub fn explain(code: &str) -> Option<String> {
     let one = |topic: &Topic| {
         let Topic { kind, code, weight, meaning, fault, remedy } = topic;
         let about = match kind {
-            Kind::Chain | Kind::Object => format!("severity: {weight}\n"),
+            Kind::Chain | Kind::Client | Kind::Object => format!("severity: {weight}\n"),
             Kind::Handshake => String::new(),
         };
         format!(
@@ -154,7 +159,7 @@ mod tests {
     #[test]
     fn the_list_names_every_code_under_its_heading() {
         let list = list();
-        for kind in [Kind::Chain, Kind::Object, Kind::Handshake] {
+        for kind in [Kind::Chain, Kind::Object, Kind::Client, Kind::Handshake] {
             assert!(list.contains(kind.title()));
         }
         assert!(topics().iter().all(|topic| list.contains(&format!("\n  {} ", topic.code))));

@@ -153,10 +153,10 @@ fn record_diagnostics(diagnostics: &[Diagnostic], metrics: &Metrics) {
     Metrics::set_all(&metrics.diagnostics, &series, &["severity", "reason"]);
 }
 
-fn record_certificates(certificates: &BTreeMap<ObjectKey, UnixTime>, metrics: &Metrics) {
+fn record_certificates(certificates: &BTreeMap<ObjectKey, Vec<UnixTime>>, metrics: &Metrics) {
     let series = certificates
         .iter()
-        .map(|(secret, end)| (vec![&*secret.namespace, &*secret.name], end.as_secs() as f64))
+        .filter_map(|(secret, ends)| Some((vec![&*secret.namespace, &*secret.name], ends.first()?.as_secs() as f64)))
         .collect();
     Metrics::set_all(&metrics.certificate_not_after, &series, &["namespace", "secret"]);
 }

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 
 use crate::snapshot::{AddressList, Redirect, RouteOptions};
 
-pub use table::TABLE;
+pub use table::{OWN, TABLE};
 
 /// The prefix of Handfast's own annotations.
 pub const HANDFAST: &str = "handfast.dev/";
@@ -86,14 +86,16 @@ impl State {
     }
 }
 
-/// The table for documents: name, values, default, state and what it does, sorted by name.
-pub fn rows() -> impl Iterator<Item = [&'static str; 5]> {
-    TABLE.iter().map(|row| [row.name, row.value, row.default, row.state.word(), row.doc])
+/// A table for documents: name, values, default, state and what it does, sorted by name.
+pub fn rows(table: &'static [Annotation]) -> impl Iterator<Item = [&'static str; 5]> {
+    table.iter().map(|row| [row.name, row.value, row.default, row.state.word(), row.doc])
 }
 
 /// What the annotations of one Ingress ask for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
+    /// What it says about the TLS of its hosts, as text.
+    pub tls: TlsSettings,
     /// Options of its routes. `ssl_redirect` is the wish; whether the host has TLS is for the compiler to know.
     pub options: RouteOptions,
     /// The routes are dropped.
@@ -104,6 +106,32 @@ pub struct Settings {
     pub patterns: bool,
     /// What is to be reported.
     pub findings: Vec<Finding>,
+}
+
+/// What annotations say about TLS. They mean something only together with a policy, so they stay text here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Name of the TlsPolicy.
+    pub policy: Option<Written<String>>,
+    /// Protocol versions, as nginx lists them.
+    pub protocols: Option<Written<String>>,
+    /// Cipher suites, as openssl-ciphers(1) lists them.
+    pub ciphers: Option<Written<String>>,
+    /// Key exchange groups, as OpenSSL lists them.
+    pub curves: Option<Written<String>>,
+    /// Whether the server's order of cipher suites decides.
+    pub prefer_server_ciphers: Option<Written<bool>>,
+    /// Names of further Secrets with certificates for the same hosts.
+    pub additional_secrets: Option<Written<Vec<String>>>,
+}
+
+/// The value of an annotation, and which one it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written<T> {
+    /// With its prefix.
+    pub annotation: String,
+    /// What it says.
+    pub value: T,
 }
 
 /// Something to report about one annotation.
@@ -133,8 +161,8 @@ pub enum What {
     Restricting,
     /// No such name.
     Unknown {
-        /// The known name that is written most alike, if one is.
-        nearest: Option<&'static str>,
+        /// The known name that is written most alike, with its prefix, if one is.
+        nearest: Option<String>,
     },
     /// Known, and without effect.
     Unsupported,
@@ -144,6 +172,7 @@ pub enum What {
 #[derive(Clone, Debug)]
 pub struct Draft {
     options: RouteOptions,
+    tls: TlsSettings,
     permanent: Option<Box<str>>,
     permanent_code: u16,
     temporal: Option<Box<str>>,
@@ -161,10 +190,11 @@ pub fn read<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> Se
             (None, Some(name)) => (name, false),
             (None, None) => continue,
         };
-        let Some(row) = TABLE.iter().find(|row| row.name == name) else {
+        let rows = TABLE.iter().chain(if own { OWN } else { &[] });
+        let Some(row) = rows.into_iter().find(|row| row.name == name) else {
             findings.push(Finding {
                 annotation: key.to_owned(),
-                what: What::Unknown { nearest: nearest(name) },
+                what: What::Unknown { nearest: nearest(name, own) },
                 drops: false,
             });
             continue;
@@ -184,6 +214,7 @@ pub fn read<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> Se
     let mut settings = Settings::default();
     let mut draft = Draft {
         options: RouteOptions { ssl_redirect: true, ..RouteOptions::default() },
+        tls: TlsSettings::default(),
         permanent: None,
         permanent_code: 301,
         temporal: None,
@@ -230,21 +261,24 @@ pub fn read<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> Se
     if settings.drop_claims {
         findings.retain(|finding| finding.what == What::Canary);
     }
-    let Draft { options, permanent, permanent_code, temporal, temporal_code } = draft;
+    let Draft { options, tls, permanent, permanent_code, temporal, temporal_code } = draft;
     // The temporary redirect wins, as in ingress-nginx.
     let redirect = temporal.map(|location| Redirect { status: temporal_code, location });
     let redirect = redirect.or_else(|| permanent.map(|location| Redirect { status: permanent_code, location }));
     settings.options = RouteOptions { redirect, ..options };
+    settings.tls = tls;
     findings.sort_by(|a, b| a.annotation.cmp(&b.annotation));
     settings.findings = findings;
     settings
 }
 
-/// The known name that is written most alike, if one is close.
-fn nearest(name: &str) -> Option<&'static str> {
+/// The known name that is written most alike, if one is close, with the prefix that it has.
+fn nearest(name: &str, own: bool) -> Option<String> {
     let limit = (name.len() / 3).min(4);
-    let scored = TABLE.iter().map(|row| (edit_distance(name, row.name), row.name));
-    scored.filter(|(distance, _)| *distance <= limit).min().map(|(_, name)| name)
+    let rows = TABLE.iter().map(|row| (row, own)).chain(OWN.iter().map(|row| (row, true)));
+    let scored = rows.map(|(row, own)| (edit_distance(name, row.name), row.name, own));
+    let (_, name, own) = scored.filter(|(distance, ..)| *distance <= limit).min()?;
+    Some(format!("{}{name}", if own { HANDFAST } else { NGINX }))
 }
 
 /// Insertions, deletions and substitutions between two names (Levenshtein), over the first 64 bytes.
@@ -345,7 +379,75 @@ fn backend_protocol(_: &mut Draft, value: &str, _own: bool) -> Result<(), String
     if value.eq_ignore_ascii_case("HTTP") { Ok(()) } else { Err("only HTTP to endpoints is built".to_owned()) }
 }
 
+fn tls_policy(draft: &mut Draft, value: &str, _own: bool) -> Result<(), String> {
+    // A policy that cannot be meant is kept all the same: it is a policy that does not exist, and what it might have
+    // demanded of clients is not known.
+    draft.tls.policy = Some(written("tls-policy", true, value.to_owned()));
+    if value.contains('/') {
+        return Err(
+            "write the name of a TlsPolicy of the Ingress's own namespace; policies of another one are chosen \
+                    by the parameters of the IngressClass or by --default-tls-policy"
+                .to_owned(),
+        );
+    }
+    object_name(value).map(drop)
+}
+
+fn additional_tls_secrets(draft: &mut Draft, value: &str, _own: bool) -> Result<(), String> {
+    // Each is a certificate of another kind of key, and there are few kinds.
+    const LIMIT: usize = 4;
+    let names = value.split([',', ' ']).filter(|name| !name.is_empty()).map(object_name);
+    let mut names = names.collect::<Result<Vec<String>, String>>()?;
+    names.dedup();
+    if names.is_empty() || names.len() > LIMIT {
+        return Err(format!("write the names of 1 to {LIMIT} Secrets, separated by commas"));
+    }
+    draft.tls.additional_secrets = Some(written("additional-tls-secrets", true, names));
+    Ok(())
+}
+
+fn ssl_protocols(draft: &mut Draft, value: &str, own: bool) -> Result<(), String> {
+    draft.tls.protocols = Some(written("ssl-protocols", own, value.to_owned()));
+    Ok(())
+}
+
+fn ssl_ciphers(draft: &mut Draft, value: &str, own: bool) -> Result<(), String> {
+    draft.tls.ciphers = Some(written("ssl-ciphers", own, value.to_owned()));
+    Ok(())
+}
+
+fn ssl_ecdh_curve(draft: &mut Draft, value: &str, own: bool) -> Result<(), String> {
+    draft.tls.curves = Some(written("ssl-ecdh-curve", own, value.to_owned()));
+    Ok(())
+}
+
+fn ssl_prefer_server_ciphers(draft: &mut Draft, value: &str, own: bool) -> Result<(), String> {
+    let value = match value.to_ascii_lowercase().as_str() {
+        "on" => true,
+        "off" => false,
+        _ => boolean(value)?,
+    };
+    draft.tls.prefer_server_ciphers = Some(written("ssl-prefer-server-ciphers", own, value));
+    Ok(())
+}
+
+fn written<T>(name: &str, own: bool, value: T) -> Written<T> {
+    Written { annotation: format!("{}{name}", if own { HANDFAST } else { NGINX }), value }
+}
+
 // The forms of values.
+
+/// A name as Kubernetes takes it (RFC 1123 subdomain).
+fn object_name(value: &str) -> Result<String, String> {
+    let label = |label: &str| {
+        let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(good)
+    };
+    match value.len() <= 253 && value.split('.').all(label) {
+        true => Ok(value.to_owned()),
+        false => Err(format!("{value:?} is no name of an object: use lower-case letters, digits, '-' and '.'")),
+    }
+}
 
 /// As Go's `strconv.ParseBool` reads it, in any letter case.
 fn boolean(value: &str) -> Result<bool, String> {
@@ -586,12 +688,31 @@ mod tests {
         assert_eq!(
             report(&[("handfast.dev/ssl-redirct", "true"), ("global-rate-limit", "5")]),
             [
-                r#"ssl-redirct Unknown { nearest: Some("ssl-redirect") }"#,
+                r#"ssl-redirct Unknown { nearest: Some("handfast.dev/ssl-redirect") }"#,
                 r#"global-rate-limit Unknown { nearest: None }"#
             ]
         );
         assert_eq!(edit_distance("", "abc"), 3);
         assert_eq!(edit_distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn what_annotations_say_about_tls_is_kept_as_text() {
+        let tls = |annotations: &[(&str, &str)]| settings(annotations).tls;
+        let both = tls(&[("ssl-ciphers", "HIGH"), ("handfast.dev/ssl-ciphers", "ECDHE"), ("ssl-protocols", "x")]);
+        assert_eq!(both.ciphers, Some(written("ssl-ciphers", true, "ECDHE".to_owned())));
+        // ingress-nginx has no such annotation.
+        assert_eq!(both.protocols, None);
+        for (text, expected) in [("on", Some(true)), ("False", Some(false)), ("maybe", None)] {
+            let found = tls(&[("ssl-prefer-server-ciphers", text)]).prefer_server_ciphers.map(|found| found.value);
+            assert_eq!(found, expected, "{text}");
+        }
+        let secrets = tls(&[("handfast.dev/additional-tls-secrets", "one, two")]).additional_secrets;
+        assert_eq!(secrets.unwrap().value, ["one", "two"]);
+        for (name, value) in [("tls-policy", "other/strict"), ("tls-policy", "A"), ("additional-tls-secrets", ",")] {
+            let report = report(&[(&format!("handfast.dev/{name}"), value)]);
+            assert!(report[0].contains("Bad"), "{report:?}");
+        }
     }
 
     #[test]
@@ -603,8 +724,8 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_documented() {
-        assert!(TABLE.is_sorted_by(|a, b| a.name < b.name));
-        for row in TABLE {
+        assert!(TABLE.is_sorted_by(|a, b| a.name < b.name) && OWN.is_sorted_by(|a, b| a.name < b.name));
+        for row in TABLE.iter().chain(OWN) {
             assert!(!row.value.is_empty() && row.doc.ends_with('.') && row.doc.len() > 10, "{}", row.name);
             if let Some(name) = row.alias_of {
                 assert!(TABLE.iter().any(|other| other.name == name), "{name}");

@@ -39,8 +39,10 @@ pub struct ChainReport {
 /// One certificate of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CertificateReport {
-    /// Its place in the file, from 1.
+    /// Its place in the file, from 1; what was added comes behind the last block.
     pub place: usize,
+    /// Where it was found, if it does not stand in the file and was added to the chain; else null.
+    pub added_from: Option<String>,
     /// `leaf`, `intermediate`, `cross-sign`, `root` or `unrelated`.
     pub role: &'static str,
     /// Its subject, for people.
@@ -149,6 +151,7 @@ fn told(finding: &Finding, chain: Option<&Chain>) -> ChainFinding {
 fn certificate(link: &Link) -> CertificateReport {
     CertificateReport {
         place: link.place,
+        added_from: link.added_from.as_ref().map(ToString::to_string),
         role: link.role.code(),
         subject: link.subject.to_string(),
         issuer: link.issuer.to_string(),

@@ -28,6 +28,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "name one Service and one of its ports, by port.number (1 to 65535) or by port.name",
     },
     About {
+        code: "bad-class-parameters",
+        severity: Severity::Error,
+        meaning: "The parameters of an IngressClass name something else than a TlsPolicy, so its Ingresses have the default policy.",
+        fault: "whoever writes the IngressClass",
+        remedy: "write apiGroup: handfast.dev, kind: TlsPolicy, scope: Namespace, and the policy's namespace and name",
+    },
+    About {
         code: "bad-endpoint",
         severity: Severity::Error,
         meaning: "An EndpointSlice names an address that traffic is never sent to: link-local (where clouds keep their metadata services), loopback, multicast, or no address at all.",
@@ -63,6 +70,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "write Exact, Prefix or ImplementationSpecific",
     },
     About {
+        code: "bad-tls-policy",
+        severity: Severity::Error,
+        meaning: "A field of a TlsPolicy cannot be put in force, so the policy is not accepted. Hosts that had it keep the version that was accepted before.",
+        fault: "whoever writes the TlsPolicy",
+        remedy: "correct the field as the message says",
+    },
+    About {
         code: "canary",
         severity: Severity::Warning,
         meaning: "The Ingress is a canary, which is not built. It claims nothing, because it must not take the primary's paths.",
@@ -77,6 +91,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "name the same Secret in all Ingresses of the host, or leave the tls entry to the oldest",
     },
     About {
+        code: "conflicting-tls-settings",
+        severity: Severity::Warning,
+        meaning: "Two Ingresses of one host set the same TLS setting to different values. The older one counts, as with ingress-nginx.",
+        fault: "whoever writes the Ingresses",
+        remedy: "set the same value in all Ingresses of the host, or leave it to the oldest",
+    },
+    About {
         code: "cross-namespace",
         severity: Severity::Info,
         meaning: "Ingresses of several namespaces share the host. They merge, oldest first.",
@@ -89,13 +110,6 @@ pub(super) static ROWS: &[About] = &[
         meaning: "Two files define the same object. The first one counts.",
         fault: "whoever writes the manifests",
         remedy: "delete one of the definitions, or give it another name",
-    },
-    About {
-        code: "duplicate-tls-host",
-        severity: Severity::Warning,
-        meaning: "Two tls entries of one Ingress name the same host. The first one counts.",
-        fault: "whoever writes the Ingress",
-        remedy: "list each host in one tls entry",
     },
     About {
         code: "external-name-not-allowed",
@@ -147,11 +161,25 @@ pub(super) static ROWS: &[About] = &[
         remedy: "look at the pods behind the Service: the selector, the readiness probe, the EndpointSlice's label kubernetes.io/service-name, and its port's name",
     },
     About {
+        code: "no-intermediates",
+        severity: Severity::Warning,
+        meaning: "A TlsPolicy completes chains from a bundle of intermediate certificates, and the operator has given none.",
+        fault: "whoever runs Handfast",
+        remedy: "start with --intermediates FILE, or remove chain.complete from the policy",
+    },
+    About {
         code: "no-manifests",
         severity: Severity::Warning,
         meaning: "The directory holds no file that could be a manifest, so nothing is served from it.",
         fault: "whoever starts the program",
         remedy: "name the directory that holds the manifests, or put files with these endings into it",
+    },
+    About {
+        code: "no-workable-version",
+        severity: Severity::Error,
+        meaning: "Under the policy that is asked for no handshake with the host's certificate can work, whatever the client. Another policy stays in force.",
+        fault: "whoever writes the TlsPolicy or the annotations",
+        remedy: "allow cipher suites and versions that work with the key of the certificate, or add a certificate with a key of another type",
     },
     About {
         code: "objects-kept",
@@ -168,11 +196,32 @@ pub(super) static ROWS: &[About] = &[
         remedy: "nothing, if another controller serves it; otherwise set spec.ingressClassName: handfast, or name its class with --ingress-class",
     },
     About {
+        code: "override-not-allowed",
+        severity: Severity::Warning,
+        meaning: "An annotation changes a setting of a policy that allows no overrides, so it has no effect.",
+        fault: "whoever writes the Ingress",
+        remedy: "remove the annotation, or have allowOverrides removed from the policy",
+    },
+    About {
         code: "path-conflict",
         severity: Severity::Warning,
         meaning: "Two rules claim the same path of a host. The older Ingress counts.",
         fault: "whoever writes the Ingresses",
         remedy: "delete one of the two rules, or change its path",
+    },
+    About {
+        code: "redundant-certificate",
+        severity: Severity::Warning,
+        meaning: "A host has two certificates with keys of the same kind. Clients could not choose between them, so the first is served.",
+        fault: "whoever writes the Ingress",
+        remedy: "name one Secret for each kind of key: for example one ECDSA and one RSA certificate",
+    },
+    About {
+        code: "required-client-locked-out",
+        severity: Severity::Error,
+        meaning: "A change would lock out a client that the policy names in requiredClients. Where a previous policy was in force, it stays in force.",
+        fault: "whoever changes the policy or the certificate",
+        remedy: "make the change so that the client can still connect, or remove it from requiredClients",
     },
     About {
         code: "resource-backend",
@@ -215,6 +264,27 @@ pub(super) static ROWS: &[About] = &[
         meaning: "A host in spec.tls has no rule, so its certificate is not served by this Ingress.",
         fault: "nobody, if another Ingress has the rule",
         remedy: "add a rule for the host, or delete it from spec.tls",
+    },
+    About {
+        code: "tls-policy-not-accepted",
+        severity: Severity::Error,
+        meaning: "The policy that is asked for is wrong in itself. The host keeps the policy that it had; without one it has the default, unless clients must show certificates.",
+        fault: "whoever writes the TlsPolicy",
+        remedy: "correct the policy: its own findings say what is wrong",
+    },
+    About {
+        code: "tls-policy-not-found",
+        severity: Severity::Error,
+        meaning: "The policy that is asked for does not exist. A host that had a policy keeps it. Otherwise its handshakes are refused and plain HTTP is not served, because the policy might demand certificates of clients.",
+        fault: "whoever writes the Ingress, the IngressClass or the flag",
+        remedy: "create the TlsPolicy, or correct its name",
+    },
+    About {
+        code: "tls-settings-without-host",
+        severity: Severity::Warning,
+        meaning: "TLS settings of rules without a host cannot be put in force, because no server name selects them. If they demand certificates of clients, the rules are closed.",
+        fault: "whoever writes the Ingress",
+        remedy: "give the rules a host, or set the policy of the default certificate with --default-tls-policy",
     },
     About {
         code: "tls-without-host",
@@ -266,11 +336,39 @@ pub(super) static ROWS: &[About] = &[
         remedy: "make the file readable YAML or JSON, or delete it if nothing in it is needed",
     },
     About {
+        code: "unserved-by-alias",
+        severity: Severity::Info,
+        meaning: "A list of cipher suites has aliases such as HIGH that also stand for suites that are not served: CBC, finite-field Diffie-Hellman, static RSA and others.",
+        fault: "nobody: the list was written for OpenSSL",
+        remedy: "nothing; to be exact, name the suites that are left",
+    },
+    About {
+        code: "unserved-tls-names",
+        severity: Severity::Warning,
+        meaning: "A version, cipher suite, group or protocol is asked for by name and cannot be served. The others of the list are.",
+        fault: "whoever writes the list",
+        remedy: "remove the names, or write those that the message proposes; `handfast check --clients` says which clients connect with what is left",
+    },
+    About {
         code: "unsupported-annotation",
         severity: Severity::Warning,
         meaning: "The annotation exists in ingress-nginx and has no effect here.",
         fault: "nobody: it is not built",
         remedy: "delete the annotation, if the host works without it",
+    },
+    About {
+        code: "unusable-client-ca",
+        severity: Severity::Error,
+        meaning: "A TlsPolicy demands certificates of clients, and the Secret that it names has no usable ca.crt, so the policy is not accepted.",
+        fault: "whoever writes the TlsPolicy or the Secret",
+        remedy: "put the CA that issues the clients' certificates into ca.crt of the Secret, as PEM",
+    },
+    About {
+        code: "unworkable-version",
+        severity: Severity::Warning,
+        meaning: "A protocol version is on with which no handshake can work with one of the host's certificates, whatever the client.",
+        fault: "whoever writes the policy",
+        remedy: "allow a cipher suite of the version that works with the key, or switch the version off",
     },
 ];
 

@@ -14,8 +14,8 @@ use k8s_openapi::jiff::Timestamp;
 use super::class::{self, Owner};
 use super::diagnostic::BadBackend;
 use super::view::View;
-use super::{Diagnostic, Effect, ObjectKey, Options, Problem};
-use crate::api::annotations::{self, Settings, What};
+use super::{Diagnostic, Effect, Kind, ObjectKey, Options, Problem};
+use crate::api::annotations::{self, Settings, TlsSettings, What};
 use crate::snapshot::{BackendKey, HostName, NormalPath, PathMatch, PortKey, RouteOptions, Target};
 
 /// What one Ingress asks for.
@@ -31,6 +31,10 @@ pub(super) struct Claims {
     pub(super) hosts: BTreeMap<HostName, HostClaim>,
     /// `spec.tls`, in order.
     pub(super) tls: Vec<TlsEntry>,
+    /// What annotations say about TLS.
+    pub(super) settings: TlsSettings,
+    /// The TlsPolicy that the parameters of its class name, if they name one.
+    pub(super) class_policy: Option<ObjectKey>,
 }
 
 /// What one Ingress asks for on one host.
@@ -40,8 +44,9 @@ pub(super) struct HostClaim {
     pub(super) field: Box<str>,
     /// In the order of the rules.
     pub(super) routes: Vec<RouteClaim>,
-    /// Index of the `tls` entry that names the host, or covers it without naming any host.
-    pub(super) tls: Option<usize>,
+    /// The `tls` entries that name the host; without one, those that name no host; without one, those that name its
+    /// wildcard. Each is another certificate of the host.
+    pub(super) tls: Vec<usize>,
 }
 
 /// One path.
@@ -59,7 +64,7 @@ pub(super) struct RouteClaim {
 }
 
 /// One entry of `spec.tls`.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct TlsEntry {
     /// Name of the Secret in the Ingress's namespace; `None` is the default certificate.
     pub(super) secret: Option<Box<str>>,
@@ -136,20 +141,27 @@ pub(super) fn claims(
     let default = IngressSpec::default();
     let spec = ingress.spec.as_ref().unwrap_or(&default);
     let mut report = Report { ingress: key, diagnostics: Vec::new() };
-    match class::owner(view, options, ingress) {
+    let class = match class::owner(view, options, ingress) {
         Owner::Other(class) => {
             if options.report_other_classes {
                 report.add("".into(), Problem::OtherClass { class }, Effect::None, Vec::new());
             }
-            return (None, report.diagnostics);
+            if !options.every_class {
+                return (None, report.diagnostics);
+            }
+            None
         }
-        Owner::Us => {}
+        Owner::Us(class) => class,
+        Owner::Unknown(class) if options.every_class => {
+            report.add("".into(), Problem::OtherClass { class: Some(class) }, Effect::None, Vec::new());
+            None
+        }
         Owner::Unknown(class) => {
             let problem = Problem::UnknownIngressClass { class };
             report.add("spec.ingressClassName".into(), problem, Effect::RouteDropped, Vec::new());
             return (None, report.diagnostics);
         }
-    }
+    };
     let annotations = ingress.metadata.annotations.iter().flatten();
     let settings = annotations::read(annotations.map(|(key, value)| (key.as_str(), value.as_str())));
 
@@ -159,6 +171,20 @@ pub(super) fn claims(
         return (None, report.diagnostics);
     }
     let tls = tls_entries(spec, &mut hosts, &mut report);
+    let class_policy = match class.and_then(|class| Some((class, class::policy(class)?))) {
+        None => None,
+        Some((_, Ok(policy))) => Some(policy),
+        Some((class, Err(error))) => {
+            report.diagnostics.push(Diagnostic {
+                subject: ObjectKey::new(Kind::IngressClass, "", class.metadata.name.as_deref().unwrap_or_default()),
+                field: "spec.parameters".into(),
+                problem: Problem::BadClassParameters { error },
+                effect: Effect::None,
+                hosts: hosts.keys().cloned().collect(),
+            });
+            None
+        }
+    };
 
     let mut route_options = settings.options;
     if settings.drop_routes || settings.patterns {
@@ -168,7 +194,8 @@ pub(super) fn claims(
     let with_tls = Arc::new(route_options);
     let without_tls = Arc::new(RouteOptions { ssl_redirect: false, ..(*with_tls).clone() });
     let created = ingress.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let claims = Claims { ingress: key.clone(), created, with_tls, without_tls, hosts, tls };
+    let ingress = key.clone();
+    let claims = Claims { ingress, created, with_tls, without_tls, hosts, tls, settings: settings.tls, class_policy };
     (Some(claims), report.diagnostics)
 }
 
@@ -379,54 +406,44 @@ fn target(
     }
 }
 
-/// Reads `spec.tls`, and tells each host which entry is its own: the first that names it, else the first that names
-/// no host at all, else the first that names its wildcard.
+/// Reads `spec.tls`, and tells each host which entries are its own: those that name it, else those that name no host
+/// at all, else those that name its wildcard.
 fn tls_entries(
     spec: &IngressSpec,
     hosts: &mut BTreeMap<HostName, HostClaim>,
     report: &mut Report<'_>,
 ) -> Vec<TlsEntry> {
     let mut entries: Vec<TlsEntry> = Vec::new();
-    let mut named: BTreeMap<HostName, (usize, String)> = BTreeMap::new();
-    let mut for_all: Option<usize> = None;
+    let mut named: BTreeMap<HostName, (Vec<usize>, String)> = BTreeMap::new();
+    let mut for_all: Vec<usize> = Vec::new();
     for (index, entry) in spec.tls.iter().flatten().enumerate() {
         let secret = entry.secret_name.as_deref().filter(|name| !name.is_empty()).map(Box::from);
         entries.push(TlsEntry { secret });
+        let add = |list: &mut Vec<usize>| {
+            let known = list.iter().any(|other| entries[*other] == entries[index]);
+            if !known {
+                list.push(index);
+            }
+        };
         let names = entry.hosts.as_deref().unwrap_or_default();
         if names.is_empty() {
-            match for_all {
-                None => for_all = Some(index),
-                Some(first) if entries[first] != entries[index] => {
-                    let all = hosts.keys().cloned().collect();
-                    report.add(format!("spec.tls[{index}]"), Problem::DuplicateTlsHost { first }, Effect::None, all);
-                }
-                Some(_) => {}
-            }
+            add(&mut for_all);
         }
         for (place, text) in names.iter().enumerate() {
             let field = format!("spec.tls[{index}].hosts[{place}]");
-            let host: HostName = match text.parse() {
-                Ok(host) => host,
+            match text.parse() {
+                Ok(host) => add(&mut named.entry(host).or_insert_with(|| (Vec::new(), field)).0),
                 Err(error) => {
                     report.add(field, Problem::BadHost { host: text.clone(), error }, Effect::None, Vec::new());
-                    continue;
                 }
-            };
-            match named.get(&host) {
-                None => {
-                    named.insert(host, (index, field));
-                }
-                Some((first, _)) if entries[*first] != entries[index] => {
-                    let problem = Problem::DuplicateTlsHost { first: *first };
-                    report.add(field, problem, Effect::None, vec![host]);
-                }
-                Some(_) => {}
             }
         }
     }
     for (host, claim) in hosts.iter_mut() {
-        let wildcard = host.wildcard().and_then(|wildcard| named.get(&wildcard));
-        claim.tls = named.get(host).map(|(index, _)| *index).or(for_all).or(wildcard.map(|(index, _)| *index));
+        let of = |host: &HostName| named.get(host).map(|(indices, _)| indices.clone());
+        let general = || Some(for_all.clone()).filter(|indices| !indices.is_empty());
+        let wildcard = || host.wildcard().and_then(|wildcard| of(&wildcard));
+        claim.tls = of(host).or_else(general).or_else(wildcard).unwrap_or_default();
     }
     let covered: BTreeSet<HostName> = hosts.keys().filter_map(HostName::wildcard).collect();
     for (host, (_, field)) in named {
@@ -447,7 +464,7 @@ fn report_annotations(settings: &Settings, hosts: &BTreeMap<HostName, HostClaim>
             }
             What::Canary => Problem::Canary { annotation },
             What::Restricting => Problem::RestrictingAnnotation { annotation },
-            What::Unknown { nearest } => Problem::UnknownAnnotation { annotation, nearest: *nearest },
+            What::Unknown { nearest } => Problem::UnknownAnnotation { annotation, nearest: nearest.clone() },
             What::Unsupported => Problem::UnsupportedAnnotation { annotation },
         };
         let effect = if finding.drops { Effect::RouteDropped } else { Effect::None };

@@ -11,40 +11,61 @@ pub(super) const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 pub(super) const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// Whose an Ingress is.
-pub(super) enum Owner {
+pub(super) enum Owner<'a> {
     /// Another controller's; the class that it names, if it names one.
     Other(Option<String>),
-    /// Ours.
-    Us,
+    /// Ours, by this class if it exists.
+    Us(Option<&'a IngressClass>),
     /// It names a class that does not exist.
     Unknown(String),
 }
 
 /// The field wins over the annotation; an Ingress with neither belongs to the default class.
-pub(super) fn owner(view: &mut View<'_>, options: &Options, ingress: &Ingress) -> Owner {
+pub(super) fn owner<'a>(view: &mut View<'a>, options: &Options, ingress: &Ingress) -> Owner<'a> {
     let class_name = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
     if let Some(name) = class_name.filter(|name| !name.is_empty()) {
         return match view.object(&ObjectKey::new(Kind::IngressClass, "", name)) {
-            Some(Object::IngressClass(class)) if is_ours(class, options) => Owner::Us,
+            Some(Object::IngressClass(class)) if is_ours(class, options) => Owner::Us(Some(class)),
             Some(_) => Owner::Other(Some(name.to_owned())),
             // Whoever writes manifests into a directory rarely writes the IngressClass as well.
-            None if options.watch_without_class && name == options.ingress_class => Owner::Us,
+            None if options.watch_without_class && name == options.ingress_class => Owner::Us(None),
             None => Owner::Unknown(name.to_owned()),
         };
     }
     let annotations = ingress.metadata.annotations.as_ref();
     if let Some(name) = annotations.and_then(|annotations| annotations.get(CLASS_ANNOTATION)) {
-        return if *name == options.ingress_class { Owner::Us } else { Owner::Other(Some(name.clone())) };
+        if *name != options.ingress_class {
+            return Owner::Other(Some(name.clone()));
+        }
+        // The annotation is older than the object, which may exist all the same.
+        return Owner::Us(match view.object(&ObjectKey::new(Kind::IngressClass, "", name)) {
+            Some(Object::IngressClass(class)) if is_ours(class, options) => Some(class),
+            Some(_) | None => None,
+        });
     }
     let is_default = |class: &IngressClass| {
         let mark = class.metadata.annotations.as_ref().and_then(|marks| marks.get(DEFAULT_CLASS_ANNOTATION));
         mark.is_some_and(|mark| mark == "true") && is_ours(class, options)
     };
-    if options.watch_without_class || view.classes().any(|class| is_default(class)) {
-        Owner::Us
-    } else {
-        Owner::Other(None)
+    match view.classes().find(|class| is_default(class)) {
+        Some(class) => Owner::Us(Some(class)),
+        None if options.watch_without_class => Owner::Us(None),
+        None => Owner::Other(None),
     }
+}
+
+/// The TlsPolicy that the parameters of a class name, or what is wrong with them.
+pub(super) fn policy(class: &IngressClass) -> Option<Result<ObjectKey, String>> {
+    let parameters = class.spec.as_ref()?.parameters.as_ref()?;
+    let group = parameters.api_group.as_deref().unwrap_or_default();
+    let namespace = parameters.namespace.as_deref().unwrap_or_default();
+    Some(if (group, parameters.kind.as_str()) != ("handfast.dev", "TlsPolicy") {
+        Err(format!("they name {group:?} {:?}: only TlsPolicy of handfast.dev can stand there", parameters.kind))
+    } else if namespace.is_empty() {
+        Err("they name no namespace: write scope: Namespace and the namespace of the TlsPolicy".to_owned())
+    } else {
+        Ok(ObjectKey::new(Kind::TlsPolicy, namespace, &parameters.name))
+    })
 }
 
 fn is_ours(class: &IngressClass, options: &Options) -> bool {

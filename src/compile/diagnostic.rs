@@ -5,6 +5,7 @@ use std::fmt;
 use crate::snapshot::{BadHostName, BadPath, HostName};
 use crate::tls::about::About;
 use crate::tls::chain::Finding;
+use crate::tls::policy::parse::Unavailable;
 
 use super::about;
 use super::objects::ObjectKey;
@@ -37,7 +38,7 @@ pub enum Effect {
     LastGood,
     /// Traffic is served as configured.
     None,
-    /// The previous policy stays in force.
+    /// Another policy is in force: the previous one, or without one a general one.
     PolicyHeld,
     /// Handfast serves a repaired form (for example, the chain in the right order).
     Repaired,
@@ -79,6 +80,12 @@ pub enum Problem {
         /// What is wrong with it.
         error: BadBackend,
     },
+    /// Parameters of an IngressClass that name no policy.
+    #[error("the parameters of the class cannot be used: {error}")]
+    BadClassParameters {
+        /// What is wrong with them.
+        error: String,
+    },
     /// An endpoint that traffic is never sent to.
     #[error("endpoint {endpoint} is left out: {error}")]
     BadEndpoint {
@@ -117,6 +124,12 @@ pub enum Problem {
         /// As written.
         path_type: String,
     },
+    /// A field of a TlsPolicy that cannot be put in force.
+    #[error("the policy is not accepted: {error}")]
+    BadTlsPolicy {
+        /// What is wrong with the field.
+        error: String,
+    },
     /// A canary: it stands beside another Ingress, so it must not take that one's paths.
     #[error("{annotation}: canaries are not built, the Ingress claims nothing")]
     Canary {
@@ -136,6 +149,14 @@ pub enum Problem {
         /// What that Ingress names.
         chosen: String,
     },
+    /// An older Ingress sets the same for the host.
+    #[error("{annotation} is not used for the host: {winner} is older and says something else")]
+    ConflictingTlsSettings {
+        /// With its prefix.
+        annotation: String,
+        /// The Ingress that counts.
+        winner: ObjectKey,
+    },
     /// Ingresses of several namespaces share the host.
     #[error("the host is shared with {oldest} of another namespace")]
     CrossNamespace {
@@ -149,12 +170,6 @@ pub enum Problem {
         first: String,
         /// Scope whose definition is ignored.
         again: String,
-    },
-    /// Two `tls` entries of one Ingress name the same host with different Secrets.
-    #[error("spec.tls[{first}] names another Secret for the same host and counts")]
-    DuplicateTlsHost {
-        /// Index of the entry that counts.
-        first: usize,
     },
     /// ExternalName Services are used only if the operator allows it.
     #[error("Services of type ExternalName are not allowed")]
@@ -193,11 +208,20 @@ pub enum Problem {
         /// The port as the Ingress names it.
         port: String,
     },
+    /// Chains are to be completed from a bundle that does not exist.
+    #[error("chains are to be completed from a bundle, and none is given with --intermediates")]
+    NoIntermediates,
     /// A directory without a single manifest.
     #[error("no manifests (*.yaml, *.yml or *.json) in the directory{}", not_read(folders))]
     NoManifests {
         /// Its sub-directories, which are not read.
         folders: Vec<String>,
+    },
+    /// A policy under which no handshake with the host's certificate can work.
+    #[error("no handshake can work with this policy and the host's certificate: {why}")]
+    NoWorkableVersion {
+        /// Each version with its reason.
+        why: String,
     },
     /// A file that is taken over without its removals, since something in it is broken.
     #[error("a document is broken or cut off, so nothing is removed; kept from before: {}", shortened(objects))]
@@ -206,10 +230,18 @@ pub enum Problem {
         objects: Vec<String>,
     },
     /// An Ingress of another controller.
-    #[error("it belongs to {}, not to this controller, and is not served", describe_class(class))]
+    #[error("it belongs to {}, not to this controller, which does not serve it", describe_class(class))]
     OtherClass {
         /// The class that it names.
         class: Option<String>,
+    },
+    /// An annotation that the policy does not allow.
+    #[error("{annotation} has no effect: TlsPolicy {policy} says allowOverrides: false")]
+    OverrideNotAllowed {
+        /// With its prefix.
+        annotation: String,
+        /// Namespace and name.
+        policy: String,
     },
     /// Another rule claims the same path.
     #[error("{matches} path {path} is already claimed by {winner}")]
@@ -220,6 +252,24 @@ pub enum Problem {
         path: String,
         /// The Ingress whose rule counts.
         winner: ObjectKey,
+    },
+    /// A second certificate of a kind that the host has already.
+    #[error("Secret {secret} is not served: its key ({key}) is of the same kind as that of {first}")]
+    RedundantCertificate {
+        /// Namespace and name.
+        secret: String,
+        /// Namespace and name of the one that is served.
+        first: String,
+        /// The type of the key.
+        key: String,
+    },
+    /// A client that has to connect cannot.
+    #[error("the required client {client} cannot connect: {why}")]
+    RequiredClientLockedOut {
+        /// Its id.
+        client: &'static str,
+        /// What is in its way.
+        why: String,
     },
     /// A backend that is not a Service.
     #[error("backends of kind {kind} are not built, only Services")]
@@ -259,6 +309,26 @@ pub enum Problem {
         /// The host.
         host: HostName,
     },
+    /// The policy that is asked for is wrong in itself.
+    #[error("TlsPolicy {policy} is not accepted")]
+    TlsPolicyNotAccepted {
+        /// Namespace and name.
+        policy: String,
+    },
+    /// A policy that does not exist.
+    #[error("TlsPolicy {policy} does not exist")]
+    TlsPolicyNotFound {
+        /// Namespace and name.
+        policy: String,
+    },
+    /// TLS settings for rules that have no host: there is no name to choose them by.
+    #[error(
+        "{annotation} has no effect on rules without a host: the default certificate answers them, under its own policy"
+    )]
+    TlsSettingsWithoutHost {
+        /// With its prefix.
+        annotation: String,
+    },
     /// A Secret for rules that have no host: there is no name to choose it by.
     #[error("Secret {secret} is not used: rules without a host are served with the default certificate")]
     TlsWithoutHost {
@@ -266,12 +336,12 @@ pub enum Problem {
         secret: String,
     },
     /// An annotation with one of our prefixes and a name that does not exist.
-    #[error("{annotation} is not known{}", nearest.map(|name| format!(": is {name} meant?")).unwrap_or_default())]
+    #[error("{annotation} is not known{}", nearest.as_ref().map(|name| format!(": is {name} meant?")).unwrap_or_default())]
     UnknownAnnotation {
         /// With its prefix.
         annotation: String,
-        /// The known name that is written most alike.
-        nearest: Option<&'static str>,
+        /// The known name that is written most alike, with its prefix.
+        nearest: Option<String>,
     },
     /// A field that its kind does not have.
     #[error("unknown field {name:?}: the API server would refuse it")]
@@ -303,11 +373,41 @@ pub enum Problem {
         /// What is wrong.
         error: String,
     },
+    /// Suites behind an alias such as `HIGH` that are not served.
+    #[error("{} behind aliases cannot be served ({}); what is left: {left}", counted(names.len(), "cipher suite"), shortened(names))]
+    UnservedByAlias {
+        /// Their names.
+        names: Vec<String>,
+        /// What is served.
+        left: String,
+    },
+    /// Names of versions, suites, groups or protocols that are asked for and cannot be served.
+    #[error("not everything that is named can be served; {}; what is left: {left}", each(names))]
+    UnservedTlsNames {
+        /// Each name with its reason.
+        names: Vec<Unavailable>,
+        /// What is served.
+        left: String,
+    },
     /// A known annotation without effect.
     #[error("{annotation} has no effect")]
     UnsupportedAnnotation {
         /// With its prefix.
         annotation: String,
+    },
+    /// A Secret whose `ca.crt` cannot verify clients.
+    #[error("the policy is not accepted: certificates of clients cannot be verified with Secret {secret}: {error}")]
+    UnusableClientCa {
+        /// Its name.
+        secret: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// A version that is on and that cannot work with one of the host's certificates.
+    #[error("{why}")]
+    UnworkableVersion {
+        /// The version, the key, and the reason.
+        why: String,
     },
 }
 
@@ -319,6 +419,16 @@ fn shortened(names: &[String]) -> String {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
+}
+
+/// `1 suite`, `2 suites`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Every name with its reason.
+fn each(names: &[Unavailable]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn not_read(folders: &[String]) -> String {
@@ -374,17 +484,19 @@ impl Problem {
         match self {
             Problem::BadAnnotation { .. } => "bad-annotation",
             Problem::BadBackend { .. } => "bad-backend",
+            Problem::BadClassParameters { .. } => "bad-class-parameters",
             Problem::BadEndpoint { .. } => "bad-endpoint",
             Problem::BadExternalName { .. } => "bad-external-name",
             Problem::BadHost { .. } => "bad-host",
             Problem::BadPath { .. } => "bad-path",
             Problem::BadPathType { .. } => "bad-path-type",
+            Problem::BadTlsPolicy { .. } => "bad-tls-policy",
             Problem::Canary { .. } => "canary",
             Problem::Chain(finding) => finding.code(),
             Problem::ConflictingSecrets { .. } => "conflicting-secrets",
+            Problem::ConflictingTlsSettings { .. } => "conflicting-tls-settings",
             Problem::CrossNamespace { .. } => "cross-namespace",
             Problem::DuplicateObject { .. } => "duplicate-object",
-            Problem::DuplicateTlsHost { .. } => "duplicate-tls-host",
             Problem::ExternalNameNotAllowed => "external-name-not-allowed",
             Problem::HostOwnedElsewhere { .. } => "host-owned-elsewhere",
             Problem::InvalidDocument { .. } => "invalid-document",
@@ -392,16 +504,24 @@ impl Problem {
             Problem::MisspeltKind { .. } => "misspelt-kind",
             Problem::NoDefaultCertificate => "no-default-certificate",
             Problem::NoEndpoints { .. } => "no-endpoints",
+            Problem::NoIntermediates => "no-intermediates",
             Problem::NoManifests { .. } => "no-manifests",
+            Problem::NoWorkableVersion { .. } => "no-workable-version",
             Problem::ObjectsKept { .. } => "objects-kept",
             Problem::OtherClass { .. } => "other-class",
+            Problem::OverrideNotAllowed { .. } => "override-not-allowed",
             Problem::PathConflict { .. } => "path-conflict",
+            Problem::RedundantCertificate { .. } => "redundant-certificate",
+            Problem::RequiredClientLockedOut { .. } => "required-client-locked-out",
             Problem::ResourceBackend { .. } => "resource-backend",
             Problem::RestrictingAnnotation { .. } => "restricting-annotation",
             Problem::SecretNotFound { .. } => "secret-not-found",
             Problem::ServiceNotFound { .. } => "service-not-found",
             Problem::ServicePortNotFound { .. } => "service-port-not-found",
             Problem::TlsHostWithoutRule { .. } => "tls-host-without-rule",
+            Problem::TlsPolicyNotAccepted { .. } => "tls-policy-not-accepted",
+            Problem::TlsPolicyNotFound { .. } => "tls-policy-not-found",
+            Problem::TlsSettingsWithoutHost { .. } => "tls-settings-without-host",
             Problem::TlsWithoutHost { .. } => "tls-without-host",
             Problem::UnknownAnnotation { .. } => "unknown-annotation",
             Problem::UnknownField { .. } => "unknown-field",
@@ -409,7 +529,11 @@ impl Problem {
             Problem::UnknownKind { .. } => "unknown-kind",
             Problem::UnreadableDirectory { .. } => "unreadable-directory",
             Problem::UnreadableFile { .. } => "unreadable-file",
+            Problem::UnservedByAlias { .. } => "unserved-by-alias",
+            Problem::UnservedTlsNames { .. } => "unserved-tls-names",
             Problem::UnsupportedAnnotation { .. } => "unsupported-annotation",
+            Problem::UnusableClientCa { .. } => "unusable-client-ca",
+            Problem::UnworkableVersion { .. } => "unworkable-version",
         }
     }
 
@@ -476,6 +600,16 @@ pub(super) fn settle(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
         diagnostic.hosts.dedup();
     }
     settled
+}
+
+/// A code as the word that Events and conditions have as their reason: `key-mismatch` is `KeyMismatch`.
+pub fn event_reason(code: &str) -> String {
+    code.split('-')
+        .flat_map(|word| {
+            let (first, rest) = word.split_at(word.len().min(1));
+            [first.to_ascii_uppercase(), rest.to_owned()]
+        })
+        .collect()
 }
 
 fn describe_class(class: &Option<String>) -> String {

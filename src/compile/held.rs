@@ -6,8 +6,9 @@
 //! history is part of its input: what it holds can be taken out ([`Compiled::held`](super::Compiled::held)) and given
 //! to another compiler ([`Compiler::remember`](super::Compiler::remember)), which then serves the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
@@ -18,7 +19,7 @@ use crate::snapshot::HostName;
 /// What is served in place of something that cannot be.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Held {
-    /// The last usable version of Secrets that are unusable now.
+    /// The last usable version of Secrets that some host does not accept as they are now.
     pub secrets: BTreeMap<ObjectKey, HeldSecret>,
     /// The last policy that worked, of hosts whose policy does not work now.
     pub policies: BTreeMap<HostName, Arc<HeldPolicy>>,
@@ -34,10 +35,78 @@ pub struct HeldSecret {
 }
 
 /// The last policy that worked for a host, with everything that it refers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HeldPolicy {
     /// The policy, with annotations already in it.
     pub spec: TlsPolicySpec,
     /// The certificates of its `clientAuth.caSecret`, as PEM; empty without one.
     pub client_ca: Box<[u8]>,
+}
+
+/// What was usable last, of everything that is in use: what [`Held`] is taken from.
+#[derive(Default)]
+pub(super) struct History {
+    /// Secrets that every host that uses them accepts, or accepted before they changed.
+    secrets: HashMap<ObjectKey, HeldSecret>,
+    /// Policies in force.
+    policies: HashMap<HostName, Arc<HeldPolicy>>,
+}
+
+impl History {
+    pub(super) fn remember(&mut self, held: &Held) {
+        self.secrets.extend(held.secrets.iter().map(|(key, secret)| (key.clone(), secret.clone())));
+        self.policies.extend(held.policies.iter().map(|(host, policy)| (host.clone(), policy.clone())));
+    }
+
+    /// The last usable version of a Secret. One that was deleted longer ago than `ttl` is forgotten; for the others
+    /// the second value says when that will be.
+    pub(super) fn secret(
+        &mut self,
+        key: &ObjectKey,
+        exists: bool,
+        now: UnixTime,
+        ttl: Duration,
+    ) -> Option<(HeldSecret, Option<UnixTime>)> {
+        let held = self.secrets.get_mut(key)?;
+        if exists {
+            held.deleted_at = None;
+            return Some((held.clone(), None));
+        }
+        // A clock that was set back must not make it immortal.
+        let deleted_at = held.deleted_at.map_or(now, |at| at.min(now));
+        held.deleted_at = Some(deleted_at);
+        let until = UnixTime::since_unix_epoch(Duration::from_secs(deleted_at.as_secs()) + ttl);
+        if now >= until {
+            self.secrets.remove(key);
+            return None;
+        }
+        Some((held.clone(), Some(until)))
+    }
+
+    /// Every host that uses the Secret accepts this version.
+    pub(super) fn accept_secret(&mut self, key: &ObjectKey, secret: &SecretObject) {
+        self.secrets.insert(key.clone(), HeldSecret { secret: secret.clone(), deleted_at: None });
+    }
+
+    /// Nobody uses the Secret any more.
+    pub(super) fn forget_secret(&mut self, key: &ObjectKey) {
+        self.secrets.remove(key);
+    }
+
+    /// As it stands, for [`Held`].
+    pub(super) fn held_secret(&self, key: &ObjectKey) -> Option<&HeldSecret> {
+        self.secrets.get(key)
+    }
+
+    pub(super) fn policy(&self, host: &HostName) -> Option<&Arc<HeldPolicy>> {
+        self.policies.get(host)
+    }
+
+    /// The host is served with this policy, or is gone.
+    pub(super) fn set_policy(&mut self, host: &HostName, policy: Option<Arc<HeldPolicy>>) {
+        match policy {
+            Some(policy) => drop(self.policies.insert(host.clone(), policy)),
+            None => drop(self.policies.remove(host)),
+        }
+    }
 }

@@ -7,20 +7,25 @@
 
 use std::sync::Arc;
 
+use rustls::pki_types::UnixTime;
+
 use super::claims::{Claims, RouteClaim};
-use super::tls::Certificate;
+use super::policy::{self, Asked, Wish};
+use super::terminate::{DefaultCertificate, PolicyUse, SecretUse, Terminated, Wanted, default_certificate, terminate};
 use super::view::View;
 use super::{Diagnostic, Effect, HostOwnership, Kind, ObjectKey, Options, Problem};
-use crate::snapshot::{BackendKey, HostName, HostTls, PathMatch, Route, RouteTable, Target, VirtualHost};
-use crate::tls::ServerTls;
+use crate::snapshot::{BackendKey, HostName, HostTls, PathMatch, Route, RouteTable, Serving, Target, VirtualHost};
 
 /// One host, and what it uses.
 pub(super) struct Built {
     pub(super) host: VirtualHost,
     pub(super) diagnostics: Vec<Diagnostic>,
     /// Secrets that the host asks for or is served with.
-    pub(super) secrets: Vec<ObjectKey>,
+    pub(super) secrets: Vec<SecretUse>,
+    pub(super) policy: PolicyUse,
     pub(super) backends: Vec<BackendUse>,
+    /// Until when this holds, if time alone changes it.
+    pub(super) changes_at: Option<UnixTime>,
 }
 
 /// A place that names a backend.
@@ -49,19 +54,21 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
         report.add(&other.ingress, &other.hosts[name].field, problem, effect);
     }
 
-    let mut secrets = Vec::new();
-    let wish = claims.iter().find_map(|claims| Some((claims, wish(view, claims, name)?)));
+    let asked = policy::choose(view, options, &claims);
+    let wish = claims.iter().find_map(|claims| Some((*claims, wish(view, options, claims, name)?)));
     // Whether plain HTTP is redirected by default: the default certificate alone is no reason, as in ingress-nginx.
-    let (tls, has_tls) = match &wish {
-        Some((winner, index)) => {
-            report_conflicts(&claims, winner, *index, name, &mut report);
-            (asked(view, options, winner, *index, name, &mut secrets, &mut report), true)
+    let (answer, has_tls) = match &wish {
+        Some((winner, indices)) => {
+            report_conflicts(&claims, winner, indices, name, &mut report);
+            (wished(view, options, winner, indices, name, &claims, &asked, &mut report), true)
         }
-        None => match covering_wildcard(view, options, name, &mut secrets) {
-            Some(tls) => (HostTls::Terminate(tls), true),
-            None => (unasked(view, options, &mut secrets), false),
+        None => match covering_wildcard(view, options, name) {
+            Some(wanted) => (answered(view, options, name, &claims, &asked, &wanted, &mut report), true),
+            None => (unasked(view, options, name, &claims, &asked, &mut report), false),
         },
     };
+    // The default certificate answers without a name, so a policy of rules without a host cannot be enforced.
+    let closed = name.is_catch_all() && closes_catch_all(view, options, &claims, &asked, &mut report);
 
     let mut routes = RouteTable::default();
     let mut backends = Vec::new();
@@ -74,7 +81,7 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
                     path: claim.path.clone(),
                     matches: claim.matches,
                     ingress: (claims.ingress.namespace.clone(), claims.ingress.name.clone()),
-                    target: claim.target.clone(),
+                    target: if closed { Target::Dropped } else { claim.target.clone() },
                     options: claims.options(has_tls).clone(),
                 });
                 match routes.insert(route.clone()) {
@@ -91,8 +98,9 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
             }
         }
     }
-    let host = VirtualHost::new(name.clone(), tls, routes);
-    Some(Built { host, diagnostics: report.diagnostics, secrets, backends })
+    let Terminated { tls, serving, hsts, https_only, uses, policy, changes_at } = answer;
+    let host = VirtualHost { name: name.clone(), tls, serving, hsts, https_only, routes };
+    Some(Built { host, diagnostics: report.diagnostics, secrets: uses, policy, backends, changes_at })
 }
 
 /// The claims that count on a host, oldest first.
@@ -106,145 +114,214 @@ fn owned<'a>(view: &mut View<'a>, options: &Options, host: &HostName) -> Vec<&'a
     claims.iter().filter(counts).collect()
 }
 
-/// The `tls` entry of one Ingress that a host is to be served with: one that names it, or else the first whose
+/// The `tls` entries of one Ingress that a host is to be served with: those that name it, or else the first whose
 /// certificate covers it, as ingress-nginx chooses.
-fn wish(view: &mut View<'_>, claims: &Claims, host: &HostName) -> Option<usize> {
+fn wish(view: &mut View<'_>, options: &Options, claims: &Claims, host: &HostName) -> Option<Vec<usize>> {
     // Enough for every Ingress that people write; without a limit one object could cost its square in time.
     const SEARCHED: usize = 16;
-    if let Some(index) = claims.hosts.get(host)?.tls {
-        return Some(index);
+    let named = &claims.hosts.get(host)?.tls;
+    if !named.is_empty() {
+        return Some(named.clone());
     }
     if host.is_catch_all() {
         return None;
     }
-    claims.tls.iter().take(SEARCHED).position(|entry| {
+    let covering = claims.tls.iter().take(SEARCHED).position(|entry| {
         let secret = entry.secret.as_deref();
-        let certificate = secret.and_then(|secret| view.certificate(&claims.ingress.namespace, secret));
-        certificate.is_some_and(|certificate| serves(&certificate, host).is_some())
-    })
+        secret.is_some_and(|secret| covers(view, options, &secret_key(claims, secret), host))
+    });
+    covering.map(|index| vec![index])
+}
+
+fn secret_key(claims: &Claims, secret: &str) -> ObjectKey {
+    ObjectKey::new(Kind::Secret, &claims.ingress.namespace, secret)
+}
+
+/// Whether what a Secret holds, or held when it was last usable, covers a host.
+fn covers(view: &mut View<'_>, options: &Options, key: &ObjectKey, host: &HostName) -> bool {
+    let current = view.certificate(key);
+    if let Some(credential) = current.as_ref().and_then(|certificate| certificate.credential.as_ref()) {
+        return credential.covers(host).is_ok();
+    }
+    let now = view.now;
+    let Some((held, _)) = view.history().secret(key, current.is_some(), now, options.last_good_ttl) else {
+        return false;
+    };
+    let certificate = view.certificate_of(&held.secret);
+    certificate.credential.as_ref().is_some_and(|credential| credential.covers(host).is_ok())
+}
+
+/// The Secrets that `tls` entries and annotations of one Ingress name.
+fn wanted(claims: &Claims, indices: &[usize]) -> Vec<Wanted> {
+    let entries = indices.iter().filter_map(|index| {
+        let secret = claims.tls[*index].secret.as_deref()?;
+        Some((secret, format!("spec.tls[{index}].secretName")))
+    });
+    let additional = claims.settings.additional_secrets.iter().flat_map(|written| {
+        let field = format!("metadata.annotations[{}]", written.annotation);
+        written.value.iter().map(move |secret| (secret.as_str(), field.clone()))
+    });
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for (secret, field) in entries.chain(additional) {
+        let secret = secret_key(claims, secret);
+        if !wanted.iter().any(|other| other.secret == secret) {
+            wanted.push(Wanted { secret, ingress: claims.ingress.clone(), field });
+        }
+    }
+    wanted
 }
 
 /// The TLS of a host that asks for it.
-fn asked(
+#[expect(clippy::too_many_arguments, reason = "they are what one host is made of")]
+fn wished(
     view: &mut View<'_>,
     options: &Options,
-    claims: &Claims,
-    index: usize,
+    winner: &Claims,
+    indices: &[usize],
     host: &HostName,
-    secrets: &mut Vec<ObjectKey>,
+    claims: &[&Arc<Claims>],
+    asked: &Asked,
     report: &mut Report<'_>,
-) -> HostTls {
-    let field = format!("spec.tls[{index}]");
-    let namespace = &claims.ingress.namespace;
-    let default = default_certificate(view, options);
-    let fallback = |secrets: &mut Vec<ObjectKey>| match &default {
-        Some((key, _, tls)) => {
-            secrets.push(key.clone());
-            (HostTls::Terminate(tls.clone()), Effect::Default)
+) -> Terminated {
+    let wanted = wanted(winner, indices);
+    let (Some(first), Some(index)) = (wanted.first(), indices.first()) else {
+        let answer = answered(view, options, host, claims, asked, &[], report);
+        if answer.uses.iter().all(|used| used.served.is_none()) && answer.policy.in_force.is_some() {
+            let field = format!("spec.tls[{}]", indices.first().copied().unwrap_or_default());
+            report.add(&winner.ingress, &field, Problem::NoDefaultCertificate, Effect::HostRefused);
         }
-        None => (HostTls::Refuse, Effect::HostRefused),
+        return answer;
     };
-    let Some(secret) = &claims.tls[index].secret else {
-        let (tls, effect) = fallback(secrets);
-        match &default {
-            Some((key, certificate, _)) => report_names(certificate, key, host, report),
-            None => report.add(&claims.ingress, &field, Problem::NoDefaultCertificate, effect),
-        }
-        return tls;
-    };
-    let secret_name = format!("{namespace}/{secret}");
     if host.is_catch_all() {
         // Without a name nothing selects this certificate: the default one answers.
-        let problem = Problem::TlsWithoutHost { secret: secret_name };
-        report.add(&claims.ingress, &format!("{field}.secretName"), problem, Effect::None);
-        return unasked(view, options, secrets);
+        let secret = format!("{}/{}", first.secret.namespace, first.secret.name);
+        let field = format!("spec.tls[{index}].secretName");
+        report.add(&winner.ingress, &field, Problem::TlsWithoutHost { secret }, Effect::None);
+        return unasked(view, options, host, claims, asked, report);
     }
-    let Some(certificate) = view.certificate(namespace, secret) else {
-        let (tls, effect) = fallback(secrets);
-        let problem = Problem::SecretNotFound { secret: secret_name };
-        report.add(&claims.ingress, &format!("{field}.secretName"), problem, effect);
-        return tls;
-    };
-    let key = ObjectKey::new(Kind::Secret, namespace, secret);
-    let tls = match &certificate.tls {
-        Some(tls) => {
-            report_names(&certificate, &key, host, report);
-            HostTls::Terminate(tls.clone())
-        }
-        // Why it cannot be served is said once, about the Secret.
-        None => fallback(secrets).0,
-    };
-    secrets.push(key);
-    tls
+    answered(view, options, host, claims, asked, &wanted, report)
 }
 
-/// The certificate of the wildcard host above a host, if it covers the host.
-fn covering_wildcard(
-    view: &mut View<'_>,
-    options: &Options,
-    host: &HostName,
-    secrets: &mut Vec<ObjectKey>,
-) -> Option<Arc<ServerTls>> {
+/// The Secrets of the wildcard host above a host, if they cover the host.
+fn covering_wildcard(view: &mut View<'_>, options: &Options, host: &HostName) -> Option<Vec<Wanted>> {
     let wildcard = host.wildcard()?;
     let claims = owned(view, options, &wildcard);
-    let (claims, index) = claims.iter().find_map(|claims| Some((claims, wish(view, claims, &wildcard)?)))?;
-    let secret = claims.tls[index].secret.as_ref()?;
-    let certificate = view.certificate(&claims.ingress.namespace, secret)?;
-    let tls = serves(&certificate, host)?;
-    secrets.push(ObjectKey::new(Kind::Secret, &claims.ingress.namespace, secret));
-    Some(tls)
+    let (claims, indices) =
+        claims.iter().find_map(|claims| Some((*claims, wish(view, options, claims, &wildcard)?)))?;
+    let mut wanted = wanted(claims, &indices);
+    wanted.retain(|wanted| covers(view, options, &wanted.secret, host));
+    if wanted.is_empty() { None } else { Some(wanted) }
 }
 
 /// The TLS of a host that no `tls` entry asks for and no wildcard covers: the default certificate, if there is one.
-fn unasked(view: &mut View<'_>, options: &Options, secrets: &mut Vec<ObjectKey>) -> HostTls {
-    match default_certificate(view, options) {
-        Some((key, _, tls)) => {
-            secrets.push(key);
-            HostTls::Terminate(tls)
-        }
-        None => HostTls::Absent,
-    }
-}
-
-/// The default certificate if it can be served.
-pub(super) fn default_certificate(
+fn unasked(
     view: &mut View<'_>,
     options: &Options,
-) -> Option<(ObjectKey, Arc<Certificate>, Arc<ServerTls>)> {
-    let (namespace, name) = options.default_tls_secret.as_ref()?;
-    let certificate = view.certificate(namespace, name)?;
-    let tls = certificate.tls.clone()?;
-    Some((ObjectKey::new(Kind::Secret, namespace, name), certificate, tls))
-}
-
-/// What is served if the certificate is usable and covers the host.
-fn serves(certificate: &Certificate, host: &HostName) -> Option<Arc<ServerTls>> {
-    let covers = certificate.credential.as_ref().is_some_and(|credential| credential.covers(host).is_ok());
-    certificate.tls.clone().filter(|_| covers)
-}
-
-/// A certificate that does not cover its host is served all the same, loudly.
-fn report_names(certificate: &Certificate, key: &ObjectKey, host: &HostName, report: &mut Report<'_>) {
-    if let Some(Err(finding)) = certificate.credential.as_ref().map(|credential| credential.covers(host)) {
-        report.add(key, finding.field(), Problem::Chain(finding.clone()), Effect::None);
+    host: &HostName,
+    claims: &[&Arc<Claims>],
+    asked: &Asked,
+    report: &mut Report<'_>,
+) -> Terminated {
+    if host.is_catch_all() {
+        let DefaultCertificate { server, uses, changes_at } = default_certificate(view, options);
+        let (tls, policy) = match server {
+            Some((server, policy)) => (HostTls::Terminate(server), Some(policy)),
+            None => (HostTls::Absent, None),
+        };
+        return Terminated {
+            serving: if policy.is_some() { Serving::Default } else { Serving::None },
+            tls,
+            hsts: policy.as_ref().and_then(|policy| policy.hsts.clone()),
+            https_only: policy.as_ref().is_some_and(|policy| policy.requires_client_certificates()),
+            uses,
+            policy: PolicyUse::default(),
+            changes_at,
+        };
     }
+    let mut answer = answered(view, options, host, claims, asked, &[], report);
+    if let HostTls::Refuse = answer.tls {
+        (answer.tls, answer.serving) = (HostTls::Absent, Serving::None);
+        // Nobody has asked for the default certificate, so what is wrong with it costs this host nothing.
+        answer.uses.clear();
+    }
+    answer
+}
+
+/// The TLS of a host with these Secrets, or with the default certificate.
+fn answered(
+    view: &mut View<'_>,
+    options: &Options,
+    host: &HostName,
+    claims: &[&Arc<Claims>],
+    asked: &Asked,
+    wanted: &[Wanted],
+    report: &mut Report<'_>,
+) -> Terminated {
+    let answer = terminate(view, options, host, claims[0], asked, wanted, &mut report.diagnostics);
+    // What is asked for is to cover the host; the default certificate rarely does, and need not.
+    for used in answer.uses.iter().filter(|used| wanted.iter().any(|wanted| wanted.secret == used.secret)) {
+        let credential = used.certificate.as_ref().and_then(|certificate| certificate.credential.as_ref());
+        if let Some(Err(finding)) = credential.map(|credential| credential.covers(host)) {
+            let effect = used.effect_of(finding.code());
+            report.add(&used.secret, finding.field(), Problem::Chain(finding.clone()), effect);
+        }
+    }
+    answer
+}
+
+/// True if rules without a host demand certificates of clients that the default certificate's policy does not: then
+/// nothing enforces them, and the rules are closed. Other settings of theirs have no effect.
+fn closes_catch_all(
+    view: &mut View<'_>,
+    options: &Options,
+    claims: &[&Arc<Claims>],
+    asked: &Asked,
+    report: &mut Report<'_>,
+) -> bool {
+    let general = policy::general(view, options);
+    let by_default = general.as_ref().is_ok_and(|policy| policy.requires_client_certificates());
+    let demands = match &asked.wish {
+        Wish::Accepted(policy) | Wish::Overridden { base: policy, .. } => policy.requires_client_certificates(),
+        Wish::Missing => true,
+        Wish::Refused { requires_client_certificates } => *requires_client_certificates,
+    };
+    let is_closed = demands && !by_default;
+    let effect = if is_closed { Effect::RouteDropped } else { Effect::None };
+    let named = asked.by.iter().cloned();
+    let overridden = asked.overrides.iter().map(|one| (one.ingress.clone(), one.annotation.clone()));
+    for (ingress, annotation) in named.chain(overridden) {
+        let field = format!("metadata.annotations[{annotation}]");
+        report.add(&ingress, &field, Problem::TlsSettingsWithoutHost { annotation }, effect);
+    }
+    if is_closed && asked.by.is_none() {
+        let problem = Problem::TlsSettingsWithoutHost { annotation: "the policy of the IngressClass".to_owned() };
+        report.add(&claims[0].ingress, "spec.ingressClassName", problem, effect);
+    }
+    is_closed
 }
 
 /// Younger Ingresses that name another Secret for the host.
-fn report_conflicts(claims: &[&Arc<Claims>], winner: &Claims, index: usize, host: &HostName, report: &mut Report<'_>) {
+fn report_conflicts(
+    claims: &[&Arc<Claims>],
+    winner: &Claims,
+    indices: &[usize],
+    host: &HostName,
+    report: &mut Report<'_>,
+) {
     let describe = |claims: &Claims, index: usize| match &claims.tls[index].secret {
         Some(secret) => format!("{}/{secret}", claims.ingress.namespace),
         None => "the default certificate".to_owned(),
     };
-    let chosen = describe(winner, index);
+    let chosen: Vec<String> = indices.iter().map(|index| describe(winner, *index)).collect();
     for other in claims.iter().filter(|other| other.ingress != winner.ingress) {
-        let Some(index) = other.hosts[host].tls else { continue };
-        let secret = describe(other, index);
-        if secret != chosen {
-            let field = format!("spec.tls[{index}].secretName");
-            let winner = winner.ingress.clone();
-            let problem = Problem::ConflictingSecrets { secret, winner, chosen: chosen.clone() };
-            report.add(&other.ingress, &field, problem, Effect::None);
+        for index in &other.hosts[host].tls {
+            let secret = describe(other, *index);
+            if !chosen.contains(&secret) {
+                let field = format!("spec.tls[{index}].secretName");
+                let winner = winner.ingress.clone();
+                let problem = Problem::ConflictingSecrets { secret, winner, chosen: chosen.join(", ") };
+                report.add(&other.ingress, &field, problem, Effect::None);
+            }
         }
     }
 }

@@ -20,26 +20,37 @@ mod diagnostic;
 mod held;
 mod ingress;
 mod objects;
+mod policy;
+mod report;
 mod store;
+mod terminate;
 mod tls;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
 use self::backend::BackendProblem;
+use self::held::History;
 use self::ingress::BackendUse;
+use self::policy::Policies;
+use self::report::backend_diagnostics;
 use self::store::Store;
+use self::terminate::{DefaultCertificate, PolicyUse, SecretUse, default_key};
 use self::tls::Certificates;
-use self::view::{Graph, Read, Unit, View};
+use self::view::{Graph, Read, Unit, World};
 use crate::snapshot::{BackendKey, HostName, HostTls, Snapshot, VirtualHost};
-use crate::tls::chain::TrustAnchors;
+use crate::tls::ServerTls;
+use crate::tls::chain::{Candidates, TrustAnchors};
+use crate::tls::policy::Policy;
 
-pub use diagnostic::{BadAddress, BadBackend, Diagnostic, Effect, Problem, Severity};
+pub use diagnostic::{BadAddress, BadBackend, Diagnostic, Effect, Problem, Severity, event_reason};
 pub use held::{Held, HeldPolicy, HeldSecret};
 pub use objects::{Change, Kind, Object, ObjectKey, Scope, SecretObject};
+pub use report::{PolicyCondition, PolicyStatus};
 
 /// What the operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,14 +64,22 @@ pub struct Options {
     pub watch_without_class: bool,
     /// Say of each Ingress of another class that it is not served. In a cluster this is nobody's business.
     pub report_other_classes: bool,
+    /// Treat Ingresses of all classes as ours: for judging what another controller serves today.
+    pub every_class: bool,
     /// Use Services of type ExternalName.
     pub allow_external_name: bool,
     /// Send traffic to endpoints on this machine.
     pub allow_loopback_endpoints: bool,
     /// Namespace and name of the Secret with the default certificate.
     pub default_tls_secret: Option<(String, String)>,
+    /// Namespace and name of the TlsPolicy of hosts for which neither an Ingress nor its class names one.
+    pub default_tls_policy: Option<(String, String)>,
     /// Who may claim paths on a host.
     pub host_ownership: HostOwnership,
+    /// Certificates that may complete chains, where a policy says `fromBundle`.
+    pub intermediates: Arc<Candidates>,
+    /// How long the last usable version of a Secret is served after the Secret was deleted.
+    pub last_good_ttl: Duration,
     /// Whom clients are taken to trust, beside the `ca.crt` of each Secret.
     pub trust_anchors: Arc<TrustAnchors>,
 }
@@ -82,10 +101,14 @@ impl Default for Options {
             ingress_class: "handfast".to_owned(),
             watch_without_class: false,
             report_other_classes: false,
+            every_class: false,
             allow_external_name: false,
             allow_loopback_endpoints: false,
             default_tls_secret: None,
+            default_tls_policy: None,
             host_ownership: HostOwnership::default(),
+            intermediates: Arc::default(),
+            last_good_ttl: Duration::from_secs(24 * 60 * 60),
             trust_anchors: Arc::new(TrustAnchors::public()),
         }
     }
@@ -100,8 +123,11 @@ pub struct Compiled {
     pub diagnostics: Arc<[Diagnostic]>,
     /// When time alone changes the result: a certificate begins to be valid, or expires.
     pub recompile_at: Option<UnixTime>,
-    /// End of validity of the leaf in each Secret that is served. The same `Arc` as before if nothing changed.
-    pub certificates: Arc<BTreeMap<ObjectKey, UnixTime>>,
+    /// End of validity of each certificate of the chain in each Secret that is served, leaf first. The same `Arc` as
+    /// before if nothing changed.
+    pub certificates: Arc<BTreeMap<ObjectKey, Vec<UnixTime>>>,
+    /// What is to be said about each TlsPolicy. The same `Arc` as before if nothing changed.
+    pub policies: Arc<BTreeMap<ObjectKey, PolicyStatus>>,
     /// What is served in place of what cannot be. The same `Arc` as before if nothing changed.
     pub held: Arc<Held>,
     /// How much work it was.
@@ -146,18 +172,21 @@ pub fn compile(options: &Options, objects: impl IntoIterator<Item = Object>, now
 /// Objects, and everything that was made of them.
 pub struct Compiler {
     options: Options,
-    store: Store,
+    world: World,
     graph: Graph,
-    index: claims::Index,
-    certificates: Certificates,
     hosts: HashMap<HostName, HostUses>,
     backends: HashMap<BackendKey, BackendUsers>,
     secrets: HashMap<ObjectKey, SecretUsers>,
-    /// End of validity of the leaf in each Secret that is served.
-    ends: Arc<BTreeMap<ObjectKey, UnixTime>>,
+    policies: HashMap<ObjectKey, BTreeMap<HostName, Effect>>,
+    /// What the default certificate for unknown names uses.
+    default_uses: Vec<SecretUse>,
+    /// End of validity of the chain in each Secret that is served.
+    ends: Arc<BTreeMap<ObjectKey, Vec<UnixTime>>>,
+    statuses: Arc<BTreeMap<ObjectKey, PolicyStatus>>,
     held: Arc<Held>,
-    /// When time alone changes what is to be said about a Secret.
-    schedule: BTreeSet<(UnixTime, ObjectKey)>,
+    /// When time alone changes a unit.
+    schedule: BTreeSet<(UnixTime, Unit)>,
+    scheduled: HashMap<Unit, UnixTime>,
     /// What units report. No list is empty, so that healthy units cost nothing when reports are put together.
     reports: HashMap<Unit, Vec<Diagnostic>>,
     reports_changed: bool,
@@ -170,7 +199,8 @@ pub struct Compiler {
 /// What a host uses.
 #[derive(Default, PartialEq)]
 struct HostUses {
-    secrets: Vec<ObjectKey>,
+    secrets: Vec<SecretUse>,
+    policy: PolicyUse,
     backends: Vec<BackendUse>,
 }
 
@@ -181,11 +211,10 @@ struct BackendUsers {
     problems: Vec<BackendProblem>,
 }
 
-/// Who uses a Secret, and when time changes what is to be said about it.
+/// What hosts make of a Secret.
 #[derive(Default)]
 struct SecretUsers {
-    hosts: BTreeSet<HostName>,
-    changes_at: Option<UnixTime>,
+    hosts: BTreeMap<HostName, SecretUse>,
 }
 
 /// What has to be built again.
@@ -197,6 +226,7 @@ struct Dirty {
     default: bool,
     hosts: BTreeSet<HostName>,
     ingresses: BTreeSet<ObjectKey>,
+    policies: BTreeSet<ObjectKey>,
     secrets: BTreeSet<ObjectKey>,
 }
 
@@ -207,6 +237,7 @@ impl Dirty {
             Unit::Default => self.default = true,
             Unit::Host(host) => drop(self.hosts.insert(host.clone())),
             Unit::Ingress(key) => drop(self.ingresses.insert(key.clone())),
+            Unit::Policy(key) => drop(self.policies.insert(key.clone())),
             Unit::Secret(key) => drop(self.secrets.insert(key.clone())),
         }
     }
@@ -215,18 +246,27 @@ impl Dirty {
 impl Compiler {
     /// Without any object.
     pub fn new(options: Options) -> Self {
-        Self {
-            certificates: Certificates::new(options.trust_anchors.clone()),
-            options,
+        let world = World {
             store: Store::default(),
-            graph: Graph::default(),
             index: claims::Index::default(),
+            certificates: Certificates::new(options.trust_anchors.clone()),
+            policies: Policies::default(),
+            history: History::default(),
+        };
+        Self {
+            options,
+            world,
+            graph: Graph::default(),
             hosts: HashMap::new(),
             backends: HashMap::new(),
             secrets: HashMap::new(),
+            policies: HashMap::new(),
+            default_uses: Vec::new(),
             ends: Arc::default(),
+            statuses: Arc::default(),
             held: Arc::default(),
             schedule: BTreeSet::new(),
+            scheduled: HashMap::new(),
             reports: HashMap::new(),
             reports_changed: false,
             snapshot: Arc::default(),
@@ -236,25 +276,27 @@ impl Compiler {
     }
 
     /// Takes over what another compiler held. To be called before the first compilation.
-    pub fn remember(&mut self, held: Held) {
-        self.held = Arc::new(held);
+    pub fn remember(&mut self, held: &Held) {
+        self.world.history.remember(held);
     }
 
     /// Takes a change in. Cheap: nothing is built before [`Compiler::compile`].
     pub fn apply(&mut self, change: Change) {
-        self.store.apply(change);
+        self.world.store.apply(change);
     }
 
     /// Builds what the changes since the last compilation touch, and what time has changed.
     pub fn compile(&mut self, now: UnixTime) -> Compiled {
         let mut dirty = Dirty { default: self.compiled_at.is_none(), ..Dirty::default() };
-        for read in self.store.take_changed() {
+        for read in self.world.store.take_changed() {
             match &read {
                 Read::Object(key) if key.kind == Kind::Ingress => drop(dirty.ingresses.insert(key.clone())),
+                Read::Object(key) if key.kind == Kind::TlsPolicy => drop(dirty.policies.insert(key.clone())),
                 Read::Object(key) if key.kind == Kind::Secret => {
-                    self.certificates.retire(key);
+                    self.world.certificates.retire(key);
                     dirty.secrets.insert(key.clone());
                 }
+                Read::Secrets(namespace) => self.world.certificates.forget_pool(namespace),
                 Read::Classes | Read::Host(_) | Read::Object(_) | Read::Slices(..) => {}
             }
             self.graph.readers(&read).for_each(|unit| dirty.unit(unit));
@@ -262,25 +304,28 @@ impl Compiler {
         if self.compiled_at.is_some_and(|before| now < before) {
             // A clock that was set back makes what was said about any certificate doubtful.
             dirty.secrets.extend(self.secrets.keys().cloned());
+            self.scheduled.keys().for_each(|unit| dirty.unit(unit));
         } else {
-            let due = self.schedule.iter().take_while(|(at, _)| *at <= now);
-            dirty.secrets.extend(due.map(|(_, key)| key.clone()));
+            self.schedule.iter().take_while(|(at, _)| *at <= now).for_each(|(_, unit)| dirty.unit(unit));
         }
         self.compiled_at = Some(now);
 
         // Each step may make later ones dirty, and no earlier one.
-        let ingresses = self.build_ingresses(&mut dirty);
-        self.prepare_certificates(&dirty);
-        self.build_default(&mut dirty);
-        let hosts = self.build_hosts(&mut dirty);
-        let backends = self.build_backends(&mut dirty);
+        let ingresses = self.build_ingresses(&mut dirty, now);
+        self.prepare_certificates(&dirty, now);
+        self.build_default(&mut dirty, now);
+        let hosts = self.build_hosts(&mut dirty, now);
+        let backends = self.build_backends(&mut dirty, now);
+        for key in std::mem::take(&mut dirty.policies) {
+            self.report_policy(key, now);
+        }
         for key in std::mem::take(&mut dirty.secrets) {
             self.report_secret(key, now);
         }
-        let (tls_built, tls_total) = self.certificates.finish();
-        if self.reports_changed || self.store.reports_changed {
+        let (tls_built, tls_total) = self.world.certificates.finish();
+        if self.reports_changed || self.world.store.reports_changed {
             self.reports_changed = false;
-            let mut diagnostics = self.store.diagnostics();
+            let mut diagnostics = self.world.store.diagnostics();
             diagnostics.extend(self.reports.values().flatten().cloned());
             self.diagnostics = diagnostic::settle(diagnostics).into();
         }
@@ -289,28 +334,30 @@ impl Compiler {
             diagnostics: self.diagnostics.clone(),
             recompile_at: self.schedule.first().map(|(at, _)| *at),
             certificates: self.ends.clone(),
+            policies: self.statuses.clone(),
             held: self.held.clone(),
             stats: Stats {
                 backends: Units::new(backends, self.backends.len()),
                 hosts: Units::new(hosts, self.hosts.len()),
-                ingresses: Units::new(ingresses, self.index.len()),
+                ingresses: Units::new(ingresses, self.world.index.len()),
                 tls: Units::new(tls_built, tls_total),
             },
         }
     }
 
-    fn build_ingresses(&mut self, dirty: &mut Dirty) -> usize {
+    fn build_ingresses(&mut self, dirty: &mut Dirty, now: UnixTime) -> usize {
         let keys = std::mem::take(&mut dirty.ingresses);
         let built = keys.len();
         for key in keys {
-            let mut view = View::new(&self.store, &self.index, &mut self.certificates);
+            let mut view = self.world.view(now);
             let (claims, diagnostics) = match view.object(&key) {
                 Some(Object::Ingress(ingress)) => claims::claims(&mut view, &self.options, &key, ingress),
                 Some(_) | None => (None, Vec::new()),
             };
             // An Ingress that is gone asks for nothing; it is found again by its own key when it comes back.
-            let reads = if self.store.object(&key).is_some() { view.into_reads() } else { Default::default() };
-            for host in self.index.replace(&key, claims) {
+            let reads = view.into_reads();
+            let reads = if self.world.store.object(&key).is_some() { reads } else { HashSet::new() };
+            for host in self.world.index.replace(&key, claims) {
                 self.graph.readers(&Read::Host(host.clone())).for_each(|unit| dirty.unit(unit));
                 dirty.hosts.insert(host);
             }
@@ -320,92 +367,116 @@ impl Compiler {
     }
 
     /// Builds certificates in parallel before hosts ask for them one by one, if they are many.
-    fn prepare_certificates(&mut self, dirty: &Dirty) {
+    fn prepare_certificates(&mut self, dirty: &Dirty, now: UnixTime) {
+        let policy = policy::general(&mut self.world.view(now), &self.options);
+        let policy = policy.map_or_else(|_| Policy::default(), |policy| policy.tls.clone());
+        let World { store, index, certificates, .. } = &mut self.world;
         let mut wanted: BTreeSet<ObjectKey> = BTreeSet::new();
         for host in &dirty.hosts {
             // The oldest claim wins, so its Secret will be asked for.
-            let claims = self.index.on_host(host);
-            let entry = claims.iter().find_map(|claims| Some((claims, &claims.tls[claims.hosts.get(host)?.tls?])));
-            if let Some((claims, entry)) = entry
-                && let Some(secret) = &entry.secret
-            {
-                wanted.insert(ObjectKey::new(Kind::Secret, &claims.ingress.namespace, secret));
-            }
+            let claims = index.on_host(host);
+            let entries = claims.iter().find_map(|claims| {
+                let indices = &claims.hosts.get(host)?.tls;
+                if indices.is_empty() { None } else { Some((claims, indices)) }
+            });
+            let Some((claims, indices)) = entries else { continue };
+            let secrets = indices.iter().filter_map(|index| claims.tls[*index].secret.as_deref());
+            wanted.extend(secrets.map(|secret| ObjectKey::new(Kind::Secret, &claims.ingress.namespace, secret)));
         }
-        let secrets = wanted.iter().filter_map(|key| match self.store.object(key) {
+        let secrets = wanted.iter().filter_map(|key| match store.object(key) {
             Some(Object::Secret(secret)) => Some((key, secret)),
             Some(_) | None => None,
         });
-        self.certificates.prepare(secrets);
+        certificates.prepare(secrets, &policy);
     }
 
-    fn build_default(&mut self, dirty: &mut Dirty) {
+    fn build_default(&mut self, dirty: &mut Dirty, now: UnixTime) {
         if !std::mem::take(&mut dirty.default) {
             return;
         }
-        let Some((namespace, name)) = &self.options.default_tls_secret else { return };
-        let key = ObjectKey::new(Kind::Secret, namespace, name);
-        let mut view = View::new(&self.store, &self.index, &mut self.certificates);
-        let found = ingress::default_certificate(&mut view, &self.options).map(|(_, _, tls)| tls);
-        let reads = view.into_reads();
+        let mut view = self.world.view(now);
         let mut diagnostics = Vec::new();
-        if self.store.object(&key).is_none() {
+        if let Some(policy) = policy::missing_default(&mut view, &self.options) {
+            diagnostics.push(policy);
+        }
+        let Some(key) = default_key(&self.options) else {
+            let reads = view.into_reads();
+            self.record(Unit::Default, reads, diagnostics);
+            return;
+        };
+        let DefaultCertificate { server, uses, changes_at } = terminate::default_certificate(&mut view, &self.options);
+        let found = server.map(|(server, _)| server);
+        let is_missing = view.secret(&key).is_none();
+        let reads = view.into_reads();
+        if is_missing {
             diagnostics.push(Diagnostic {
                 subject: key.clone(),
                 field: "".into(),
-                problem: Problem::SecretNotFound { secret: format!("{namespace}/{name}") },
-                effect: Effect::HostRefused,
+                problem: Problem::SecretNotFound { secret: format!("{}/{}", key.namespace, key.name) },
+                effect: uses.first().map_or(Effect::HostRefused, |used| used.outcome.effect()),
                 hosts: Vec::new(),
             });
         }
         if found.as_ref().map(Arc::as_ptr) != self.snapshot.default_tls.as_ref().map(Arc::as_ptr) {
-            Arc::make_mut(&mut self.snapshot).default_tls = found;
+            found.iter().for_each(|after| self.world.certificates.use_server(after));
+            let before = std::mem::replace(&mut Arc::make_mut(&mut self.snapshot).default_tls, found);
+            before.iter().for_each(|before| self.world.certificates.release_server(before));
         }
+        self.default_uses = uses;
         self.secrets.entry(key.clone()).or_default();
         dirty.secrets.insert(key);
+        self.schedule(&Unit::Default, changes_at);
         self.record(Unit::Default, reads, diagnostics);
     }
 
-    fn build_hosts(&mut self, dirty: &mut Dirty) -> usize {
+    fn build_hosts(&mut self, dirty: &mut Dirty, now: UnixTime) -> usize {
         let names = std::mem::take(&mut dirty.hosts);
         let built = names.len();
         for name in names {
-            let mut view = View::new(&self.store, &self.index, &mut self.certificates);
+            let mut view = self.world.view(now);
             let host = ingress::virtual_host(&mut view, &self.options, &name);
-            let (reads, diagnostics, uses) = match host {
+            let reads = view.into_reads();
+            let (reads, diagnostics, uses, changes_at) = match host {
                 Some(built) => {
                     let before = self.snapshot.hosts.get(&name);
                     if !before.is_some_and(|before| is_same(before, &built.host)) {
-                        Arc::make_mut(&mut self.snapshot).hosts.insert(name.clone(), Arc::new(built.host));
+                        let host = Arc::new(built.host);
+                        server(&host).for_each(|after| self.world.certificates.use_server(after));
+                        let before = Arc::make_mut(&mut self.snapshot).hosts.insert(name.clone(), host);
+                        let before = before.iter().flat_map(|before| server(before));
+                        before.for_each(|before| self.world.certificates.release_server(before));
                     }
-                    let uses = HostUses { secrets: built.secrets, backends: built.backends };
-                    (view.into_reads(), built.diagnostics, Some(uses))
+                    let uses = HostUses { secrets: built.secrets, policy: built.policy, backends: built.backends };
+                    (reads, built.diagnostics, Some(uses), built.changes_at)
                 }
                 None => {
                     if self.snapshot.hosts.contains_key(&name) {
-                        Arc::make_mut(&mut self.snapshot).hosts.remove(&name);
+                        let before = Arc::make_mut(&mut self.snapshot).hosts.remove(&name);
+                        let before = before.iter().flat_map(|before| server(before));
+                        before.for_each(|before| self.world.certificates.release_server(before));
                     }
                     // Nobody claims it; the next claim finds it by its name.
                     Default::default()
                 }
             };
             self.note_uses(&name, uses, dirty);
+            self.schedule(&Unit::Host(name.clone()), changes_at);
             self.record(Unit::Host(name), reads, diagnostics);
         }
         built
     }
 
-    /// Keeps the users of backends and Secrets.
+    /// Keeps the users of backends, Secrets and policies.
     fn note_uses(&mut self, host: &HostName, uses: Option<HostUses>, dirty: &mut Dirty) {
         if self.hosts.get(host) == uses.as_ref() {
             return;
         }
         let before = self.hosts.remove(host).unwrap_or_default();
-        for key in before.secrets {
-            if let Some(users) = self.secrets.get_mut(&key) {
+        for used in before.secrets {
+            if let Some(users) = self.secrets.get_mut(&used.secret) {
                 users.hosts.remove(host);
             }
-            dirty.secrets.insert(key);
+            dirty.secrets.insert(used.secret);
         }
         for used in before.backends {
             if let Some(users) = self.backends.get_mut(&used.backend) {
@@ -413,10 +484,38 @@ impl Compiler {
             }
             dirty.backend_users.insert(used.backend);
         }
-        let Some(uses) = uses else { return };
-        for key in &uses.secrets {
-            self.secrets.entry(key.clone()).or_default().hosts.insert(host.clone());
-            dirty.secrets.insert(key.clone());
+        if let Some(key) = before.policy.asked {
+            if let Some(users) = self.policies.get_mut(&key) {
+                users.remove(host);
+            }
+            dirty.policies.insert(key);
+        }
+        let held = uses.as_ref().filter(|uses| uses.policy.held).and_then(|uses| uses.policy.in_force.clone());
+        if self.held.policies.get(host) != held.as_ref() {
+            let policies = &mut Arc::make_mut(&mut self.held).policies;
+            match held {
+                Some(policy) => drop(policies.insert(host.clone(), policy)),
+                None => drop(policies.remove(host)),
+            }
+        }
+        let Some(uses) = uses else {
+            self.world.history.set_policy(host, None);
+            return;
+        };
+        if let Some(policy) = &uses.policy.in_force {
+            self.world.history.set_policy(host, Some(policy.clone()));
+        }
+        if let Some(key) = &uses.policy.asked {
+            self.policies
+                .entry(key.clone())
+                .or_default()
+                .insert(host.clone(), uses.policy.effect.unwrap_or(Effect::None));
+            dirty.policies.insert(key.clone());
+        }
+        for used in &uses.secrets {
+            let users = self.secrets.entry(used.secret.clone()).or_default();
+            users.hosts.insert(host.clone(), used.clone());
+            dirty.secrets.insert(used.secret.clone());
         }
         for used in &uses.backends {
             let users = self.backends.entry(used.backend.clone()).or_insert_with(|| {
@@ -429,7 +528,7 @@ impl Compiler {
         self.hosts.insert(host.clone(), uses);
     }
 
-    fn build_backends(&mut self, dirty: &mut Dirty) -> usize {
+    fn build_backends(&mut self, dirty: &mut Dirty, now: UnixTime) -> usize {
         let keys = std::mem::take(&mut dirty.backends);
         let mut users_changed = std::mem::take(&mut dirty.backend_users);
         let mut built = 0;
@@ -440,7 +539,7 @@ impl Compiler {
                 self.forget_backend(&key);
                 continue;
             };
-            let mut view = View::new(&self.store, &self.index, &mut self.certificates);
+            let mut view = self.world.view(now);
             let result = backend::backend(&mut view, &self.options, &key);
             let reads = view.into_reads();
             users.problems = result.problems;
@@ -473,71 +572,26 @@ impl Compiler {
         self.record(Unit::Backend(key.clone()), Default::default(), Vec::new());
     }
 
-    /// Says what is wrong with a Secret that hosts use, at this time.
-    fn report_secret(&mut self, key: ObjectKey, now: UnixTime) {
-        let default = self.options.default_tls_secret.as_ref();
-        let is_default = default.is_some_and(|(namespace, name)| {
-            (namespace.as_str(), name.as_str()) == (key.namespace.as_ref(), key.name.as_ref())
-        });
-        let Some(users) = self.secrets.get_mut(&key) else { return };
-        if let Some(at) = users.changes_at.take() {
-            self.schedule.remove(&(at, key.clone()));
+    /// Notes when time alone changes a unit.
+    fn schedule(&mut self, unit: &Unit, at: Option<UnixTime>) {
+        let before = match at {
+            Some(at) => self.scheduled.insert(unit.clone(), at),
+            None => self.scheduled.remove(unit),
+        };
+        if let Some(before) = before {
+            self.schedule.remove(&(before, unit.clone()));
         }
-        let mut diagnostics = Vec::new();
-        let mut end = None;
-        let is_used = is_default || !users.hosts.is_empty();
-        if let Some(certificate) = self.certificates.known(&key).filter(|_| is_used) {
-            let hosts: Vec<HostName> = users.hosts.iter().cloned().collect();
-            let unusable = match (&certificate.tls, &self.snapshot.default_tls) {
-                (Some(_), _) => Effect::None,
-                (None, Some(_)) => Effect::Default,
-                (None, None) => Effect::HostRefused,
-            };
-            let mut add = |finding: &crate::tls::chain::Finding| {
-                let effect = match (finding.is_repaired(), finding.severity()) {
-                    (true, _) if certificate.tls.is_some() => Effect::Repaired,
-                    (true, _) => Effect::None,
-                    (false, Severity::Error) => unusable,
-                    (false, Severity::Info | Severity::Warning) => Effect::None,
-                };
-                diagnostics.push(Diagnostic {
-                    subject: key.clone(),
-                    field: finding.field().into(),
-                    problem: Problem::Chain(finding.clone()),
-                    effect,
-                    hosts: hosts.clone(),
-                });
-            };
-            certificate.findings.iter().for_each(&mut add);
-            if let Some(credential) = certificate.credential.as_ref().filter(|_| certificate.tls.is_some()) {
-                end = Some(credential.summary().not_after);
-                let dated = credential.dated(now);
-                dated.findings.iter().for_each(&mut add);
-                users.changes_at = dated.changes_at;
-            }
+        if let Some(at) = at {
+            self.schedule.insert((at, unit.clone()));
         }
-        if let Some(at) = users.changes_at {
-            self.schedule.insert((at, key.clone()));
-        }
-        if !is_used {
-            self.secrets.remove(&key);
-        }
-        if self.ends.get(&key) != end.as_ref() {
-            let ends = Arc::make_mut(&mut self.ends);
-            match end {
-                Some(end) => drop(ends.insert(key.clone(), end)),
-                None => drop(ends.remove(&key)),
-            }
-        }
-        self.report(Unit::Secret(key), diagnostics);
     }
 
-    fn record(&mut self, unit: Unit, reads: std::collections::HashSet<Read>, diagnostics: Vec<Diagnostic>) {
+    fn record(&mut self, unit: Unit, reads: HashSet<Read>, diagnostics: Vec<Diagnostic>) {
         for read in self.graph.record(unit.clone(), reads) {
-            if let Read::Object(key) = read
-                && key.kind == Kind::Secret
-            {
-                self.certificates.retire(&key);
+            match read {
+                Read::Object(key) if key.kind == Kind::Secret => self.world.certificates.retire(&key),
+                Read::Secrets(namespace) => self.world.certificates.forget_pool(&namespace),
+                Read::Classes | Read::Host(_) | Read::Object(_) | Read::Slices(..) => {}
             }
         }
         self.report(unit, diagnostics);
@@ -557,6 +611,15 @@ impl Compiler {
     }
 }
 
+/// What a host is served with.
+fn server(host: &VirtualHost) -> impl Iterator<Item = &Arc<ServerTls>> {
+    let server = match &host.tls {
+        HostTls::Terminate(server) => Some(server),
+        HostTls::Absent | HostTls::Refuse => None,
+    };
+    server.into_iter()
+}
+
 /// Equal in all that is served. The one that is there then stays, and with it everything that hangs on its identity.
 fn is_same(before: &VirtualHost, after: &VirtualHost) -> bool {
     let tls = match (&before.tls, &after.tls) {
@@ -564,42 +627,7 @@ fn is_same(before: &VirtualHost, after: &VirtualHost) -> bool {
         (HostTls::Terminate(before), HostTls::Terminate(after)) => Arc::ptr_eq(before, after),
         (HostTls::Absent | HostTls::Refuse | HostTls::Terminate(_), _) => false,
     };
-    tls && before.name == after.name && before.routes.routes() == after.routes.routes()
-}
-
-fn backend_diagnostics(users: &BackendUsers) -> Vec<Diagnostic> {
-    if users.problems.is_empty() {
-        return Vec::new();
-    }
-    let reached: Vec<(&HostName, &BackendUse)> = users
-        .places
-        .iter()
-        .flat_map(|(host, uses)| uses.iter().map(move |used| (host, used)))
-        .filter(|(_, used)| used.reached)
-        .collect();
-    if reached.is_empty() {
-        return Vec::new();
-    }
-    let mut diagnostics = Vec::new();
-    for problem in &users.problems {
-        match problem {
-            BackendProblem::Object(subject, field, problem, effect) => diagnostics.push(Diagnostic {
-                subject: subject.clone(),
-                field: field.clone(),
-                problem: problem.clone(),
-                effect: *effect,
-                hosts: reached.iter().map(|(host, _)| (*host).clone()).collect(),
-            }),
-            BackendProblem::Reference(problem) => {
-                diagnostics.extend(reached.iter().map(|(host, used)| Diagnostic {
-                    subject: used.ingress.clone(),
-                    field: used.field.clone(),
-                    problem: problem.clone(),
-                    effect: Effect::RouteDropped,
-                    hosts: vec![(*host).clone()],
-                }));
-            }
-        }
-    }
-    diagnostics
+    tls && (&before.name, before.serving, &before.hsts, before.https_only)
+        == (&after.name, after.serving, &after.hsts, after.https_only)
+        && before.routes.routes() == after.routes.routes()
 }

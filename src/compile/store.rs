@@ -35,6 +35,8 @@ pub(super) struct Store {
     classes: BTreeSet<ObjectKey>,
     /// EndpointSlices by namespace and Service.
     slices: HashMap<(Arc<str>, Arc<str>), BTreeSet<ObjectKey>>,
+    /// Secrets by namespace.
+    secrets: HashMap<Arc<str>, BTreeSet<ObjectKey>>,
     changed: HashSet<Read>,
     /// What scopes report differs from what it was when [`Store::diagnostics`] was last asked.
     pub(super) reports_changed: bool,
@@ -120,6 +122,14 @@ impl Store {
             Some(_) | None => None,
         };
         keys.into_iter().flatten().filter_map(slice).collect()
+    }
+
+    /// The Secrets of a namespace, sorted by name.
+    pub(super) fn secrets(&self, namespace: &str) -> impl Iterator<Item = (&ObjectKey, &SecretObject)> {
+        self.secrets.get(namespace).into_iter().flatten().filter_map(|key| match self.object(key) {
+            Some(Object::Secret(secret)) => Some((key, secret)),
+            Some(_) | None => None,
+        })
     }
 
     /// The reads that would be answered otherwise than when this was last called.
@@ -212,7 +222,19 @@ impl Store {
                 }
                 self.changed.insert(Read::Classes);
             }
-            Kind::File | Kind::Ingress | Kind::Other | Kind::Secret | Kind::Service | Kind::TlsPolicy => {}
+            Kind::Secret => {
+                let secrets = self.secrets.entry(key.namespace.clone()).or_default();
+                if after.is_some() {
+                    secrets.insert(key.clone());
+                } else {
+                    secrets.remove(&key);
+                }
+                if secrets.is_empty() {
+                    self.secrets.remove(&key.namespace);
+                }
+                self.changed.insert(Read::Secrets(key.namespace.clone()));
+            }
+            Kind::File | Kind::Ingress | Kind::Other | Kind::Service | Kind::TlsPolicy => {}
         }
         self.changed.insert(Read::Object(key));
     }

@@ -11,11 +11,19 @@ use std::sync::Arc;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::IngressClass;
 
+use rustls::pki_types::UnixTime;
+
 use super::claims::{Claims, Index};
+use super::held::History;
+use super::policy::{Policies, Resolved};
 use super::store::Store;
 use super::tls::{Certificate, Certificates};
-use super::{Kind, Object, ObjectKey};
+use super::{HeldPolicy, Object, ObjectKey, SecretObject};
+use crate::api::tls_policy::{ChainCompletion, TlsPolicy};
 use crate::snapshot::{BackendKey, HostName};
+use crate::tls::ServerTls;
+use crate::tls::chain::Candidates;
+use crate::tls::policy::Policy;
 
 /// A question that a unit asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +34,8 @@ pub(super) enum Read {
     Host(HostName),
     /// What is this object?
     Object(ObjectKey),
+    /// Which Secrets are there in this namespace?
+    Secrets(Arc<str>),
     /// Which EndpointSlices does this Service (namespace, name) have?
     Slices(Arc<str>, Arc<str>),
 }
@@ -41,8 +51,27 @@ pub(super) enum Unit {
     Host(HostName),
     /// What one Ingress claims.
     Ingress(ObjectKey),
+    /// What is to be said about a TlsPolicy.
+    Policy(ObjectKey),
     /// What is to be said about a Secret that hosts use. Reads nothing.
     Secret(ObjectKey),
+}
+
+/// Everything that units see.
+pub(super) struct World {
+    pub(super) store: Store,
+    pub(super) index: Index,
+    pub(super) certificates: Certificates,
+    pub(super) policies: Policies,
+    pub(super) history: History,
+}
+
+impl World {
+    /// For one unit, at the time of the compilation.
+    pub(super) fn view(&mut self, now: UnixTime) -> View<'_> {
+        let Self { store, index, certificates, policies, history } = self;
+        View { store, index, certificates, policies, history, now, reads: HashSet::new() }
+    }
 }
 
 /// What a unit may ask, and what it has asked.
@@ -50,14 +79,14 @@ pub(super) struct View<'a> {
     store: &'a Store,
     index: &'a Index,
     certificates: &'a mut Certificates,
+    policies: &'a mut Policies,
+    history: &'a mut History,
+    /// The time of the compilation. A unit whose result depends on it says until when the result holds.
+    pub(super) now: UnixTime,
     reads: HashSet<Read>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(store: &'a Store, index: &'a Index, certificates: &'a mut Certificates) -> Self {
-        Self { store, index, certificates, reads: HashSet::new() }
-    }
-
     pub(super) fn object(&mut self, key: &ObjectKey) -> Option<&'a Object> {
         self.reads.insert(Read::Object(key.clone()));
         self.store.object(key)
@@ -83,13 +112,70 @@ impl<'a> View<'a> {
         self.index.on_host(host)
     }
 
-    /// What a Secret holds for TLS; `None` if it does not exist.
-    pub(super) fn certificate(&mut self, namespace: &str, name: &str) -> Option<Arc<Certificate>> {
-        let key = ObjectKey::new(Kind::Secret, namespace, name);
-        match self.object(&key) {
-            Some(Object::Secret(secret)) => Some(self.certificates.of_secret(&key, secret)),
+    pub(super) fn secret(&mut self, key: &ObjectKey) -> Option<&'a SecretObject> {
+        match self.object(key) {
+            Some(Object::Secret(secret)) => Some(secret),
             Some(_) | None => None,
         }
+    }
+
+    pub(super) fn policy(&mut self, key: &ObjectKey) -> Option<&'a Arc<TlsPolicy>> {
+        match self.object(key) {
+            Some(Object::TlsPolicy(policy)) => Some(policy),
+            Some(_) | None => None,
+        }
+    }
+
+    /// What a Secret holds for TLS; `None` if it does not exist.
+    pub(super) fn certificate(&mut self, key: &ObjectKey) -> Option<Arc<Certificate>> {
+        let secret = self.secret(key)?;
+        Some(self.certificates.of_secret(key, secret))
+    }
+
+    /// What a version of a Secret holds that need not be the one that is there now.
+    pub(super) fn certificate_of(&mut self, secret: &SecretObject) -> Arc<Certificate> {
+        self.certificates.of_content(secret)
+    }
+
+    /// The certificate with its chain completed, as far as the certificates at hand allow.
+    pub(super) fn completed(
+        &mut self,
+        key: &ObjectKey,
+        secret: &SecretObject,
+        certificate: Arc<Certificate>,
+        from: ChainCompletion,
+        bundle: &Candidates,
+    ) -> Arc<Certificate> {
+        match from {
+            ChainCompletion::FromBundle => self.certificates.completed(secret, certificate, bundle),
+            ChainCompletion::FromCluster => {
+                if certificate.credential.as_ref().is_none_or(|credential| !credential.has_gap()) {
+                    return certificate;
+                }
+                self.reads.insert(Read::Secrets(key.namespace.clone()));
+                let pool = self.certificates.pool(&key.namespace, self.store.secrets(&key.namespace));
+                self.certificates.completed(secret, certificate, &pool)
+            }
+        }
+    }
+
+    /// How these certificates are served under the policy.
+    pub(super) fn server(
+        &mut self,
+        certificates: &[Arc<Certificate>],
+        policy: &Policy,
+    ) -> Result<Arc<ServerTls>, String> {
+        self.certificates.server(certificates, policy)
+    }
+
+    /// What a policy with everything that it refers to comes to.
+    pub(super) fn resolve(&mut self, policy: HeldPolicy) -> Arc<Resolved> {
+        self.policies.resolve(policy)
+    }
+
+    /// What was usable before. Not a question that is noted: it changes only with the unit that asks.
+    pub(super) fn history(&mut self) -> &mut History {
+        self.history
     }
 
     pub(super) fn into_reads(self) -> HashSet<Read> {

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{BackendState, HostTls, PathMatch, Snapshot, Target};
+use super::{BackendState, HostTls, PathMatch, Serving, Snapshot, Target};
+use crate::tls::ServerTls;
+use crate::tls::policy::Policy;
 
 /// Hosts sorted by name, each with its TLS and its routes, then backends. No key material, no ticket keys.
 pub(super) fn render(snapshot: &Snapshot) -> String {
@@ -10,6 +12,18 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
     // Writing to a String cannot fail.
     let _ = write_snapshot(snapshot, &mut text);
     text
+}
+
+fn write_tls(tls: &ServerTls, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "  tls: {}", tls.summary)?;
+    for summary in &tls.additional {
+        writeln!(out, "  tls: {summary}")?;
+    }
+    // What holds everywhere needs no word.
+    if *tls.policy() != Policy::default() {
+        writeln!(out, "  policy: {}", tls.policy())?;
+    }
+    Ok(())
 }
 
 fn write_snapshot(snapshot: &Snapshot, out: &mut String) -> std::fmt::Result {
@@ -23,7 +37,17 @@ fn write_snapshot(snapshot: &Snapshot, out: &mut String) -> std::fmt::Result {
         match &host.tls {
             HostTls::Absent => writeln!(out, "  tls: absent")?,
             HostTls::Refuse => writeln!(out, "  tls: refuse")?,
-            HostTls::Terminate(tls) => writeln!(out, "  tls: {}", tls.summary)?,
+            HostTls::Terminate(tls) => write_tls(tls, out)?,
+        }
+        match host.serving {
+            Serving::Current | Serving::None | Serving::Refused => {}
+            serving @ (Serving::Default | Serving::LastGood) => writeln!(out, "  serving: {}", serving.code())?,
+        }
+        if let Some(hsts) = &host.hsts {
+            writeln!(out, "  hsts: {hsts}")?;
+        }
+        if host.https_only {
+            writeln!(out, "  https only")?;
         }
         for route in host.routes.routes() {
             let kind = match route.matches {

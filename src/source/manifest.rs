@@ -24,9 +24,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::api::annotations::edit_distance;
+use crate::api::tls_policy::{self, TlsPolicy, TlsPolicySpec};
 use crate::compile::{Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope, SecretObject};
 
 use document::Document;
@@ -186,6 +187,11 @@ impl ManifestReader<'_> {
         if form.kind == Kind::Secret {
             fold_string_data(&mut fields);
         }
+        if form.kind == Kind::TlsPolicy
+            && let Err(error) = check_policy(&mut fields)
+        {
+            return self.invalid(key, effect, format!("{subject}: {error}"));
+        }
         let value = Value::Object(fields);
         let object = match (form.object)(&value) {
             Ok(object) => object,
@@ -198,7 +204,9 @@ impl ManifestReader<'_> {
             return self.invalid(key, effect, format!("{subject}: {error}"));
         }
         for path in unknown_fields(&value, &(form.text)(&object)) {
-            self.report(Problem::UnknownField { name: format!("{subject} {path}") }, Effect::None);
+            let near = (form.kind == Kind::TlsPolicy).then(|| tls_policy::nearest_field(&path)).flatten();
+            let advice = near.map(|near| format!(" (is {near} meant?)")).unwrap_or_default();
+            self.report(Problem::UnknownField { name: format!("{subject} {path}{advice}") }, Effect::None);
         }
         if let Some(error) = complete::missing(&object) {
             let incomplete = Incomplete { place: self.place.clone(), error: format!("{subject}: {error}") };
@@ -305,13 +313,13 @@ impl Form {
     fn effect_of_loss(&self) -> Effect {
         match self.kind {
             Kind::EndpointSlice | Kind::Ingress | Kind::Service => Effect::RouteDropped,
-            // The hosts that need a Secret have a diagnostic of their own.
+            // The hosts that need a Secret or a policy have a diagnostic of their own.
             Kind::File | Kind::IngressClass | Kind::Other | Kind::Secret | Kind::TlsPolicy => Effect::None,
         }
     }
 }
 
-static FORMS: [Form; 5] = [
+static FORMS: [Form; 6] = [
     form::<EndpointSlice>(Kind::EndpointSlice, true, |value| {
         Ok(Object::EndpointSlice(read::<EndpointSlice>(value)?.into()))
     }),
@@ -321,6 +329,21 @@ static FORMS: [Form; 5] = [
     }),
     form::<Secret>(Kind::Secret, true, |value| Ok(Object::Secret(SecretObject(read::<Secret>(value)?.into())))),
     form::<Service>(Kind::Service, true, |value| Ok(Object::Service(read::<Service>(value)?.into()))),
+    Form {
+        kind: Kind::TlsPolicy,
+        api_version: "handfast.dev/v1alpha1",
+        namespaced: true,
+        object: |value| {
+            // The other types take documents with anything left out, as the search for a fault expects. What may not
+            // be left out of this one has been checked by then.
+            let mut document = json!({"apiVersion": "", "kind": "", "metadata": {}, "spec": {}});
+            if let (Value::Object(document), Value::Object(fields)) = (&mut document, value) {
+                document.extend(fields.clone());
+            }
+            Ok(Object::TlsPolicy(read::<TlsPolicy>(&document)?.into()))
+        },
+        text: document_of,
+    },
 ];
 
 const fn form<K: Resource>(
@@ -351,10 +374,25 @@ fn document_of(object: &Object) -> Value {
 }
 
 /// True for the API groups of other programs, which may have kinds of the same name (a Knative Service, say). Core
-/// groups, old groups and misspelt groups without a dot are not foreign: there an error is more use than silence.
+/// groups, our own, old groups and misspelt groups without a dot are not foreign: there an error is more use than
+/// silence.
 fn is_foreign(api_version: &str) -> bool {
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    group.contains('.') && !group.ends_with("k8s.io")
+    group.contains('.') && !group.ends_with("k8s.io") && group != "handfast.dev"
+}
+
+/// Whether an API server with our definition of the resource would take the policy. Fields without a value go, as they
+/// do there, and so does the status, which is written by a controller and read by nobody here.
+fn check_policy(fields: &mut Map<String, Value>) -> Result<(), String> {
+    fields.remove("status");
+    let Some(spec) = fields.get_mut("spec").filter(|spec| !spec.is_null()) else {
+        return Err("spec: it is missing: write `spec: {}` for the default policy".to_owned());
+    };
+    tls_policy::prune_nulls(spec);
+    match TlsPolicySpec::read(spec) {
+        Ok(_) => Ok(()),
+        Err(faults) => Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    }
 }
 
 /// Puts `stringData` into `data`, where it wins, and takes the line breaks out of `data`: both as the API server does.

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! tls.crt ──pem──▶ blocks ──certificate──▶ certificates ──walk──▶ path ──judge──▶ findings
-//! tls.key ──key──▶ key ───────which is the leaf───────────▲
-//! ca.crt, roots ──anchors──▶ whom clients trust ──────────┘
+//! tls.key ──key──▶ key ───────which is the leaf───────────▲  ▲
+//! ca.crt, roots ──anchors──▶ whom clients trust ──────────┘  │
+//! other Secrets, a bundle ──complete──▶ what is missing ─────┘
 //! ```
 //!
 //! The leaf is the certificate whose public key is the private key's, wherever it stands. From there the walk goes to
@@ -14,6 +15,7 @@
 
 mod anchors;
 mod certificate;
+mod complete;
 mod der;
 mod finding;
 mod judge;
@@ -38,6 +40,8 @@ use super::{TlsSummary, rfc3339, sha256_hex};
 use crate::snapshot::HostName;
 
 pub use anchors::{AnchorSource, BadAnchors, TrustAnchors};
+pub use certificate::Place;
+pub use complete::Candidates;
 pub use finding::Finding;
 pub use names::Name;
 pub use outline::{Link, Note, Outline, OutlineEnd, Role};
@@ -80,6 +84,18 @@ impl Credential {
     ///
     /// `ca_crt` is a trust anchor beside `anchors`, and nothing else; empty if there is none.
     pub fn load(tls_crt: &[u8], tls_key: &[u8], ca_crt: &[u8], anchors: &TrustAnchors) -> Loaded {
+        Self::load_completed(tls_crt, tls_key, ca_crt, anchors, &Candidates::new())
+    }
+
+    /// The same, but certificates that are missing from `tls.crt` are taken from the candidates. Where nothing is
+    /// missing (see [`Credential::has_gap`]) or they do not help, nothing differs.
+    pub fn load_completed(
+        tls_crt: &[u8],
+        tls_key: &[u8],
+        ca_crt: &[u8],
+        anchors: &TrustAnchors,
+        candidates: &Candidates,
+    ) -> Loaded {
         let mut findings = Vec::new();
         let certificates = parse(tls_crt, &mut findings);
         let key = key::parse(tls_key).map_err(|finding| findings.push(finding)).ok();
@@ -92,7 +108,7 @@ impl Credential {
             findings.push(Finding::KeyMismatch { certificate: the_certificate(&certificates) });
             return Loaded { credential: None, findings };
         };
-        let chain = Chain::of(&certificates, leaf, ca_crt, anchors, &mut findings);
+        let chain = Chain::of(certificates, leaf, ca_crt, anchors, candidates, &mut findings);
         let credential = Arc::new(Credential::new(chain, key));
         Loaded { credential: Some(credential), findings }
     }
@@ -117,6 +133,16 @@ impl Credential {
     /// The chain without its key.
     pub fn into_chain(self) -> Chain {
         Chain { certificates: self.certified.cert.clone(), ..self.chain }
+    }
+
+    /// True if a certificate is missing: the chain ends at a name that is neither in it nor trusted.
+    pub fn has_gap(&self) -> bool {
+        self.chain.outline.has_gap()
+    }
+
+    /// True if other candidates could make another chain of it: one is missing, or was added.
+    pub fn depends_on_candidates(&self) -> bool {
+        self.has_gap() || self.chain.outline.path.iter().any(|link| link.added_from.is_some())
     }
 
     /// The served chain, leaf first.
@@ -148,6 +174,16 @@ impl Chain {
     /// Judges certificates without a key. The leaf is then the first one that is no CA and issued none of the others,
     /// or the first of all.
     pub fn load(tls_crt: &[u8], ca_crt: &[u8], anchors: &TrustAnchors) -> (Option<Chain>, Vec<Finding>) {
+        Self::load_completed(tls_crt, ca_crt, anchors, &Candidates::new())
+    }
+
+    /// The same, but certificates that are missing are taken from the candidates.
+    pub fn load_completed(
+        tls_crt: &[u8],
+        ca_crt: &[u8],
+        anchors: &TrustAnchors,
+        candidates: &Candidates,
+    ) -> (Option<Chain>, Vec<Finding>) {
         let mut findings = Vec::new();
         let certificates = parse(tls_crt, &mut findings);
         if certificates.is_empty() {
@@ -157,26 +193,33 @@ impl Chain {
             certificates.iter().any(|other| other.place != one.place && other.issuer_der == one.subject_der)
         };
         let leaf = certificates.iter().position(|one| !one.is_ca && !issued(one)).unwrap_or(0);
-        let chain = Chain::of(&certificates, leaf, ca_crt, anchors, &mut findings);
+        let chain = Chain::of(certificates, leaf, ca_crt, anchors, candidates, &mut findings);
         (Some(chain), findings)
     }
 
     fn of(
-        certificates: &[Certificate],
+        mut certificates: Vec<Certificate>,
         leaf: usize,
         ca_crt: &[u8],
         anchors: &TrustAnchors,
+        candidates: &Candidates,
         findings: &mut Vec<Finding>,
     ) -> Self {
         let (anchors, errors) = anchors.with_secret(ca_crt);
         findings.extend(errors.into_iter().map(|error| Finding::UnusableCa { error: error.to_string() }));
-        let walk = walk::walk(certificates, leaf, &anchors);
-        findings.extend(judge::judge(certificates, &walk));
+        let mut walk = walk::walk(&certificates, leaf, &anchors);
+        if let End::Gap = walk.end
+            && let Some((additions, longer)) = complete::fill(&certificates, leaf, &anchors, candidates)
+        {
+            certificates.extend(additions);
+            walk = longer;
+        }
+        findings.extend(judge::judge(&certificates, &walk));
         let served = walk.path.iter().chain(&walk.surplus).map(|index| certificates[*index].der.clone());
         Self {
             certificates: served.collect(),
             names: certificates[leaf].names.clone(),
-            outline: Arc::new(outline(certificates, &walk)),
+            outline: Arc::new(outline(&certificates, &walk)),
         }
     }
 
@@ -186,8 +229,9 @@ impl Chain {
         let mut changes_at: Option<UnixTime> = None;
         let cross_signs = self.outline.beside.iter().filter(|link| link.role == Role::CrossSign);
         for link in self.outline.path.iter().chain(cross_signs) {
-            let Link { place, not_before, not_after, role, .. } = link;
-            let (place, subject, is_needed) = (*place, link.subject.to_string(), *role != Role::CrossSign);
+            let Link { not_before, not_after, role, .. } = link;
+            let place = Place { number: link.place, added: link.added_from.is_some() };
+            let (subject, is_needed) = (link.subject.to_string(), *role != Role::CrossSign);
             let soon = two_thirds(*not_before, *not_after);
             let not_after_words = rfc3339(*not_after);
             let next = if now < *not_before {
@@ -265,7 +309,7 @@ fn parse(text: &[u8], findings: &mut Vec<Finding>) -> Vec<Certificate> {
             findings.push(Finding::DuplicateCertificate { place });
             continue;
         }
-        match block.der.map_err(str::to_owned).and_then(|der| Certificate::parse(place, der)) {
+        match block.der.map_err(str::to_owned).and_then(|der| Certificate::parse(Place::block(place), der)) {
             Ok(certificate) => certificates.push(certificate),
             Err(error) => findings.push(Finding::UnparsableCertificate { place, offset, error }),
         }
@@ -286,7 +330,8 @@ fn outline(certificates: &[Certificate], walk: &Walk) -> Outline {
     let link = |index: usize, role: Role| {
         let certificate = &certificates[index];
         Link {
-            place: certificate.place,
+            place: certificate.place.number,
+            added_from: certificate.added_from.clone(),
             subject: certificate.subject.as_str().into(),
             issuer: certificate.issuer.as_str().into(),
             not_before: certificate.not_before,
@@ -314,7 +359,9 @@ fn outline(certificates: &[Certificate], walk: &Walk) -> Outline {
     let top = &certificates[walk.path[walk.path.len() - 1]];
     let end = match &walk.end {
         End::Anchor(anchor) => OutlineEnd::Anchor { subject: anchor.subject.as_str().into(), source: anchor.source },
-        End::Gap => OutlineEnd::Missing { issuer: top.issuer.as_str().into() },
+        End::Gap => {
+            OutlineEnd::Missing { issuer: top.issuer.as_str().into(), is_public: certificates[walk.path[0]].is_public }
+        }
         End::Root(root) => OutlineEnd::UnknownRoot { subject: certificates[*root].subject.as_str().into() },
         End::SelfSigned => OutlineEnd::SelfSigned,
     };

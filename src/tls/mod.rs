@@ -7,6 +7,7 @@ pub mod about;
 pub mod chain;
 pub mod ciphers;
 pub mod clients;
+pub mod compat;
 pub mod negotiate;
 pub mod offer;
 pub mod policy;
@@ -62,6 +63,14 @@ impl Version {
         match self {
             Version::Tls12 => "1.2",
             Version::Tls13 => "1.3",
+        }
+    }
+
+    /// The name that nginx and OpenSSL have for it.
+    pub fn nginx(self) -> &'static str {
+        match self {
+            Version::Tls12 => "TLSv1.2",
+            Version::Tls13 => "TLSv1.3",
         }
     }
 }

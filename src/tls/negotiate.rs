@@ -7,7 +7,8 @@
 //! of that version, signatures, groups, certificate, application protocol. A client with no ECDHE suite, for one, also
 //! names no groups; what it lacks is the suite.
 //!
-//! It is about full handshakes. Of resumption it says only what a malformed attempt does.
+//! It is about hellos of full handshakes. Of resumption it says only what a malformed attempt does; and the client's own
+//! certificate comes later, so a policy's client authentication does not matter to it.
 
 use rustls::{CipherSuite, SignatureScheme};
 
@@ -77,6 +78,20 @@ impl CredentialKind {
         };
         // Keys are loaded by aws-lc-rs, whose types these are.
         CredentialKind::ALL.into_iter().find(signs).unwrap_or(CredentialKind::Rsa)
+    }
+
+    /// The word for people, such as `ecdsa-p256`.
+    pub fn label(self) -> &'static str {
+        match self {
+            CredentialKind::EcdsaP256 => "ecdsa-p256",
+            CredentialKind::EcdsaP384 => "ecdsa-p384",
+            CredentialKind::EcdsaP521 => "ecdsa-p521",
+            CredentialKind::Ed25519 => "ed25519",
+            CredentialKind::Rsa => "rsa",
+            CredentialKind::MlDsa44 => "ml-dsa-44",
+            CredentialKind::MlDsa65 => "ml-dsa-65",
+            CredentialKind::MlDsa87 => "ml-dsa-87",
+        }
     }
 
     /// The signature schemes of the key, as codes of the IANA registry. ECDSA keys sign with the hash of their curve

@@ -47,7 +47,8 @@ pub struct Settings {
     /// Application protocols, best first (RFC 7301 section 3.2: the server chooses). Without any, none is negotiated,
     /// and clients speak HTTP/1.1.
     pub alpn: Vec<Alpn>,
-    /// Whether clients get tickets to resume sessions with (RFC 8446 section 4.6.1, RFC 5077).
+    /// Whether clients get tickets to resume sessions with (RFC 8446 section 4.6.1, RFC 5077). With [`ClientAuth`] they
+    /// never do: each client shows its certificate in each handshake.
     pub tickets: bool,
     /// Certificates of clients; `None` if they are not asked for.
     pub client_auth: Option<ClientAuth>,
@@ -225,6 +226,42 @@ impl Policy {
 impl Default for Policy {
     fn default() -> Self {
         Policy(Arc::new(Settings::default()))
+    }
+}
+
+impl fmt::Display for Policy {
+    /// One line: versions, suites, groups, and what differs from the default.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings { suites, groups, suite_order, group_order, alpn, tickets, client_auth, min: _, max: _ } =
+            self.settings();
+        let join = |names: Vec<&str>, by: &str| names.join(by);
+        let versions = join(self.versions().map(Version::label).collect(), ",");
+        let suites = join(suites.iter().map(|suite| suite.openssl()).collect(), ":");
+        let groups = join(groups.iter().map(|group| group.name()).collect(), ":");
+        write!(f, "versions={versions} suites={suites}")?;
+        match suite_order {
+            SuiteOrder::Client => write!(f, " suite-order=client")?,
+            SuiteOrder::Server => write!(f, " suite-order=server")?,
+            SuiteOrder::ServerUnlessChaCha20First => {}
+        }
+        write!(f, " groups={groups}")?;
+        match group_order {
+            GroupOrder::Client => {}
+            GroupOrder::Server => write!(f, " group-order=server")?,
+        }
+        if *alpn != Alpn::ALL {
+            write!(f, " alpn={}", join(alpn.iter().map(|alpn| alpn.id()).collect(), ","))?;
+        }
+        if !tickets {
+            write!(f, " no-tickets")?;
+        }
+        match client_auth {
+            Some(auth) => {
+                let mode = if auth.required { "required" } else { "optional" };
+                write!(f, " client-certificates={mode} ({} authorities)", auth.authorities.len())
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use rustls::{AlertDescription, Error, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 /// Why a connection to the TLS port did not become a working TLS connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +16,20 @@ pub enum Reason {
     ClientAlert,
     /// The client closed the handshake in good order (`close_notify` or `user_canceled`).
     ClientCancelled,
+    /// The client's certificate, or one above it, has expired (RFC 5280 section 6.1.3).
+    ClientCertificateExpired,
+    /// The client's certificate cannot be used for another cause than those that have a reason of their own: it is malformed,
+    /// a signature does not verify or is of a kind that we do not verify, or a constraint of its issuer is violated.
+    ClientCertificateInvalid,
+    /// The host asks for a certificate, and the client sent none (RFC 8446 section 4.4.2.4).
+    ClientCertificateMissing,
+    /// The client's certificate, or one above it, is not valid yet (RFC 5280 section 6.1.3).
+    ClientCertificateNotYetValid,
+    /// No chain leads from the client's certificate to the host's client CAs: another issuer, or the client left its
+    /// intermediates out.
+    ClientCertificateUnknownCa,
+    /// The client's certificate may not be used for clients (RFC 5280 section 4.2.1.12).
+    ClientCertificateWrongPurpose,
     /// The client closed or reset the connection after it had seen our certificate, without an alert. Node and some
     /// BoringSSL clients reject certificates in this way.
     ClosedAfterCertificate,
@@ -120,6 +134,12 @@ impl Reason {
     pub const ALL: &[Reason] = &[
         Reason::ClientAlert,
         Reason::ClientCancelled,
+        Reason::ClientCertificateExpired,
+        Reason::ClientCertificateInvalid,
+        Reason::ClientCertificateMissing,
+        Reason::ClientCertificateNotYetValid,
+        Reason::ClientCertificateUnknownCa,
+        Reason::ClientCertificateWrongPurpose,
         Reason::ClosedAfterCertificate,
         Reason::ClosedInHello,
         Reason::CryptoMismatch,
@@ -160,6 +180,12 @@ impl Reason {
         match self {
             Reason::ClientAlert => "client-alert",
             Reason::ClientCancelled => "client-cancelled",
+            Reason::ClientCertificateExpired => "client-certificate-expired",
+            Reason::ClientCertificateInvalid => "client-certificate-invalid",
+            Reason::ClientCertificateMissing => "client-certificate-missing",
+            Reason::ClientCertificateNotYetValid => "client-certificate-not-yet-valid",
+            Reason::ClientCertificateUnknownCa => "client-certificate-unknown-ca",
+            Reason::ClientCertificateWrongPurpose => "client-certificate-wrong-purpose",
             Reason::ClosedAfterCertificate => "closed-after-certificate",
             Reason::ClosedInHello => "closed-in-hello",
             Reason::CryptoMismatch => "crypto-mismatch",
@@ -211,6 +237,12 @@ impl Reason {
             | Reason::RejectedUnsupported => Blame::Certificate,
             Reason::ClientAlert
             | Reason::ClientCancelled
+            | Reason::ClientCertificateExpired
+            | Reason::ClientCertificateInvalid
+            | Reason::ClientCertificateMissing
+            | Reason::ClientCertificateNotYetValid
+            | Reason::ClientCertificateUnknownCa
+            | Reason::ClientCertificateWrongPurpose
             | Reason::MalformedHello
             | Reason::NoServerName
             | Reason::NoSharedAlpn
@@ -240,6 +272,11 @@ impl Reason {
     /// client ended it, or where it does not speak TLS.
     pub fn alert(self) -> Option<AlertDescription> {
         match self {
+            Reason::ClientCertificateInvalid => Some(AlertDescription::BadCertificate),
+            Reason::ClientCertificateExpired | Reason::ClientCertificateNotYetValid => {
+                Some(AlertDescription::CertificateExpired)
+            }
+            Reason::ClientCertificateMissing => Some(AlertDescription::CertificateRequired),
             Reason::MalformedHello => Some(AlertDescription::DecodeError),
             Reason::CryptoMismatch => Some(AlertDescription::DecryptError),
             Reason::NoSharedGroup | Reason::NoSharedSignatureScheme | Reason::NoSharedSuite | Reason::Sha1Only => {
@@ -249,9 +286,11 @@ impl Reason {
             Reason::NoSharedAlpn => Some(AlertDescription::NoApplicationProtocol),
             Reason::NoSharedVersion | Reason::Sslv2 => Some(AlertDescription::ProtocolVersion),
             Reason::ProtocolViolation => Some(AlertDescription::UnexpectedMessage),
+            Reason::ClientCertificateUnknownCa => Some(AlertDescription::UnknownCA),
             Reason::HostRefused | Reason::HostWithoutTls | Reason::NoServerName | Reason::UnknownHost => {
                 Some(AlertDescription::UnrecognisedName)
             }
+            Reason::ClientCertificateWrongPurpose => Some(AlertDescription::UnsupportedCertificate),
             Reason::ClientAlert
             | Reason::ClientCancelled
             | Reason::ClosedAfterCertificate
@@ -282,6 +321,24 @@ impl Reason {
                 "The client ended the handshake with an alert that does not speak of our certificate."
             }
             Reason::ClientCancelled => "The client closed the handshake in good order (close_notify or user_canceled).",
+            Reason::ClientCertificateExpired => {
+                "The client's certificate, or one above it, has expired (RFC 5280 section 6.1.3)."
+            }
+            Reason::ClientCertificateInvalid => {
+                "The client's certificate cannot be used: it is malformed, a signature does not verify (also because a CA of the same name has another key now) or is of a kind that is not verified, or a constraint of its issuer is violated."
+            }
+            Reason::ClientCertificateMissing => {
+                "The host asks for a certificate, and the client sent none (RFC 8446 section 4.4.2.4)."
+            }
+            Reason::ClientCertificateNotYetValid => {
+                "The client's certificate, or one above it, is not valid yet (RFC 5280 section 6.1.3)."
+            }
+            Reason::ClientCertificateUnknownCa => {
+                "No chain leads from the client's certificate to the host's client CAs: another issuer, or the client left its intermediates out."
+            }
+            Reason::ClientCertificateWrongPurpose => {
+                "The client's certificate may not be used for clients (extended key usage without clientAuth, RFC 5280 section 4.2.1.12)."
+            }
             Reason::ClosedAfterCertificate => {
                 "The client closed or reset the connection after it had seen our certificate, without an alert. Node and some BoringSSL clients reject certificates in this way."
             }
@@ -365,6 +422,22 @@ impl Reason {
             Reason::ClientCancelled => {
                 "nothing, unless it happens often: then the client gives up early, for example on a slow path"
             }
+            Reason::ClientCertificateExpired => {
+                "renew the client's certificate; if it is in date, correct this machine's clock"
+            }
+            Reason::ClientCertificateInvalid => {
+                "compare it with the host's client CAs: `openssl verify -CAfile ca.crt -purpose sslclient -untrusted intermediates.pem client.pem`"
+            }
+            Reason::ClientCertificateMissing => {
+                "give the client a certificate and its key; if it has one, let it be issued by one of the host's client CAs, because clients send none that these did not issue"
+            }
+            Reason::ClientCertificateNotYetValid => "wait, or correct the clock of the CA or of this machine",
+            Reason::ClientCertificateUnknownCa => {
+                "let the client send its intermediates, or add its CA to the Secret with the host's client CAs"
+            }
+            Reason::ClientCertificateWrongPurpose => {
+                "have the client's certificate issued for client authentication (extended key usage clientAuth)"
+            }
             Reason::ClosedAfterCertificate => {
                 "treat it like a rejected certificate: check chain, names and dates of the host's certificate"
             }
@@ -429,6 +502,8 @@ impl Reason {
             | Error::InvalidEncryptedClientHello(_)
             | Error::BadMaxFragmentSize => Reason::ProtocolViolation,
             Error::NoApplicationProtocol => Reason::NoSharedAlpn,
+            Error::NoCertificatesPresented => Reason::ClientCertificateMissing,
+            Error::InvalidCertificate(error) => Self::of_client_certificate(error),
             Error::PeerIncompatible(incompatible) => match incompatible {
                 PeerIncompatible::NoCipherSuitesInCommon => Reason::NoSharedSuite,
                 PeerIncompatible::NoKxGroupsInCommon
@@ -449,6 +524,22 @@ impl Reason {
             Error::General(text) if text == "incompatible signing key" => Reason::NoSharedSignatureScheme,
             // Everything else does not depend on the peer; rustls keeps this enum open.
             _ => Reason::Internal,
+        }
+    }
+
+    /// What is wrong with a client's certificate. Here at the server, rustls judges no other.
+    fn of_client_certificate(error: &CertificateError) -> Self {
+        match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Reason::ClientCertificateExpired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Reason::ClientCertificateNotYetValid
+            }
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                Reason::ClientCertificateWrongPurpose
+            }
+            CertificateError::UnknownIssuer => Reason::ClientCertificateUnknownCa,
+            // Encoding, signatures, constraints; the enum is open.
+            _ => Reason::ClientCertificateInvalid,
         }
     }
 

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use handfast::api::annotations::{State, TABLE};
+use handfast::api::annotations::{Annotation, HANDFAST, NGINX, OWN, State, TABLE};
 use handfast::compile::{Change, Compiled, Compiler, HostOwnership, Options, Problem, Scope};
 
 use crate::manifests::{NOW, at, objects, trust_anchors};
@@ -59,10 +59,11 @@ fn each_problem_appears_in_a_case() {
 #[test]
 fn each_working_annotation_appears_in_a_case() {
     let texts: String = folders().iter().flat_map(|folder| files(folder)).map(|(_, text)| text).collect();
-    let used = |name: &str| texts.contains(&format!("nginx.ingress.kubernetes.io/{name}:"));
+    let unused = |prefix: &str, name: &str| !texts.contains(&format!("{prefix}{name}:"));
     let is_working = |state: State| matches!(state, State::Working(..));
-    let missing: Vec<_> =
-        TABLE.iter().filter(|row| is_working(row.state) && !used(row.name)).map(|row| row.name).collect();
+    let working = |table: &'static [Annotation]| table.iter().filter(|row| is_working(row.state)).map(|row| row.name);
+    let mut missing: Vec<&str> = working(TABLE).filter(|name| unused(NGINX, name)).collect();
+    missing.extend(working(OWN).filter(|name| unused(HANDFAST, name)));
     assert!(missing.is_empty(), "without a case: {missing:?}");
 }
 
@@ -108,6 +109,10 @@ fn compile(folder: &Path) -> Compiled {
                 let (namespace, name) = secret.split_once('/').unwrap();
                 options.default_tls_secret = Some((namespace.to_owned(), name.to_owned()));
             }
+            ("default-tls-policy", policy) => {
+                let (namespace, name) = policy.split_once('/').unwrap();
+                options.default_tls_policy = Some((namespace.to_owned(), name.to_owned()));
+            }
             ("host-ownership", "namespace") => options.host_ownership = HostOwnership::Namespace,
             ("only-with-class", "") => {
                 options.watch_without_class = false;
@@ -117,6 +122,11 @@ fn compile(folder: &Path) -> Compiled {
         }
     }
     let mut compiler = Compiler::new(options);
+    // What was there before, where that matters: an earlier state of the same file.
+    if let Ok(before) = fs::read_to_string(folder.join("before.txt")) {
+        compiler.apply(Change::Replace(Scope("manifests.yaml".into()), objects(&before)));
+        compiler.compile(at(NOW));
+    }
     for (name, text) in files {
         compiler.apply(Change::Replace(Scope(name.into()), objects(&text)));
     }

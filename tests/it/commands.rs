@@ -232,6 +232,102 @@ fn sarif_has_a_rule_for_each_result_and_the_file_of_each_object() {
 }
 
 #[test]
+fn chain_is_completed_from_a_bundle() {
+    let files = Files::new();
+    let (_, trusted, _) = complete(&files);
+    let chain = std::fs::read_to_string(files.0.path().join("chain.pem")).unwrap();
+    let (leaf, intermediate) = chain.split_at(chain.rfind("-----BEGIN").unwrap());
+    let (leaf, bundle) = (files.write("leaf.pem", leaf), files.write("bundle.pem", intermediate));
+    let with =
+        |bundle: &str| run(&["chain", &leaf, "--trust-anchors", &trusted, "--at", AT, "--intermediates", bundle]);
+    let (status, table, _) = with(&bundle);
+    assert_eq!(status, 0, "{table}");
+    assert!(table.contains("added: CN=Intermediate") && table.contains("from the bundle given with --intermediates"));
+    assert!(table.contains("warning chain-completed"), "{table}");
+    let (status, _, stderr) = with(&trusted);
+    assert!(status == 2 && stderr.contains("holds no intermediate certificate"), "{stderr}");
+    let (status, _, stderr) = with(&files.write("x", "hello"));
+    assert!(status == 2 && stderr.contains("--intermediates") && stderr.contains("no PEM certificate"), "{stderr}");
+}
+
+#[test]
+fn check_says_which_clients_connect_only_if_asked() {
+    let files = Files::new();
+    one_host(&files);
+    let path = files.path();
+    let (status, report) = json(&["check", path, "--output", "json", "--fail-on", "warning"], "");
+    assert_eq!((status, report["hosts"][0].get("clients")), (0, None));
+    let args = ["check", path, "--clients", "--output", "json", "--fail-on", "warning"];
+    let (status, report) = json(&args, "");
+    assert_eq!(status, 1, "{report}");
+    let host = &report["hosts"][0];
+    let clients = host["clients"].as_array().unwrap();
+    let of = |id: &str| clients.iter().find(|client| client["client"] == id).unwrap();
+    assert_eq!(
+        *of("chrome-150"),
+        serde_json::json!({
+            "client": "chrome-150", "name": "Chrome 150", "connects": true, "version": "1.3",
+            "suite": "TLS_AES_128_GCM_SHA256", "group": "X25519MLKEM768", "certificate": "ecdsa-p256", "obstacle": null,
+        })
+    );
+    let xp = of("chrome-49-xp");
+    assert_eq!((&xp["connects"], &xp["version"]), (&false.into(), &Value::Null));
+    assert_eq!(xp["obstacle"]["code"], "no-shared-suite");
+    assert!(explain::explain(xp["obstacle"]["code"].as_str().unwrap()).is_some());
+    // Java 7 could not be served by any policy, so only the other one counts.
+    let finding = &host["findings"][0];
+    assert_eq!((&finding["code"], &finding["effect"]), (&"clients-locked-out".into(), &"none".into()));
+    assert_eq!((&finding["subject"], &host["verdict"]), (&"Ingress default/good".into(), &"warning".into()));
+    let message = finding["message"].as_str().unwrap();
+    assert!(message.starts_with("good.test: 1 of 49 known clients cannot connect (Chrome 49 (XP): "), "{message}");
+    let ingress = report["objects"].as_array().unwrap().iter().find(|one| one["subject"] == "Ingress default/good");
+    assert_eq!(ingress.unwrap()["findings"][0], *finding);
+
+    let (_, table, _) = run(&["check", path, "--clients"]);
+    assert!(table.contains("    clients: 47 of 49 known ones connect\n      TLS 1.3 "), "{table}");
+    assert!(table.contains("      TLS 1.3 X25519MLKEM768 TLS_AES_128_GCM_SHA256 ecdsa-p256: "), "{table}");
+    assert!(table.contains("      ✗ Chrome 49 (XP): has no cipher suite"), "{table}");
+    assert!(table.contains("        remedy: add a certificate with an RSA key to the host"), "{table}");
+    assert!(table.contains("warning: 1 host, 0 errors, 1 warning"), "{table}");
+    let (_, log) = json(&["check", path, "--clients", "--output", "sarif"], "");
+    let run = &log["runs"][0];
+    assert_eq!(run["results"][0]["ruleId"], "clients-locked-out");
+    assert_eq!(run["tool"]["driver"]["rules"][0]["name"], "ClientsLockedOut");
+}
+
+#[test]
+fn hosts_that_are_served_alike_are_told_once() {
+    let files = Files::new();
+    let authority = one_host(&files);
+    let shared = issue(&authority, &["a.test", "b.test"], KeyType::Rsa2048);
+    let own = issue(&authority, &["c.test"], KeyType::Rsa2048);
+    for (name, issued) in [("a", &shared), ("b", &shared), ("c", &own)] {
+        let (file, text) = host(name, &format!("{name}.test"), Some(issued), "echo", "");
+        files.write(&file, &text);
+    }
+    let (_, table, _) = run(&["check", files.path(), "--clients"]);
+    assert_eq!(table.matches(" known ones connect").count(), 2, "{table}");
+    // Another certificate of the same kind, with its chain to the same root, is no other way of serving.
+    assert_eq!(table.matches("    clients: as for a.test").count(), 2, "{table}");
+    assert!(table.contains("a.test: 2 of 49 known clients cannot connect (IE 11 "), "{table}");
+}
+
+#[test]
+fn clients_are_listed_with_the_ids_that_policies_take() {
+    let (status, table, stderr) = run(&["clients"]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    let row = table.lines().find(|line| line.starts_with("java-8u31 ")).unwrap();
+    assert!(row.ends_with("TLS 1.0 to TLS 1.2; lacks ISRG Root X1 and ISRG Root X2"), "{row}");
+    let (status, list) = json(&["clients", "--output", "json"], "");
+    let list = list.as_array().unwrap();
+    assert_eq!((status, list.len()), (0, 49));
+    for client in list {
+        let id = client["client"].as_str().unwrap();
+        assert!(handfast::tls::clients::client(id).is_some() && table.contains(&format!("\n{id} ")), "{id}");
+    }
+}
+
+#[test]
 fn explain_knows_every_code_and_helps_with_the_others() {
     let (status, list, _) = run(&["explain"]);
     assert_eq!(status, 0);

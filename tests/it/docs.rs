@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use handfast::api::annotations;
+use handfast::api::{annotations, tls_policy};
+use handfast::compile::Change;
 use handfast::explain::{self, Kind, Topic};
+use handfast::source;
 use handfast::tls::reason::Reason;
 
-fn holds(path: &str, text: &str) {
+pub(crate) fn holds(path: &str, text: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("HANDFAST_UPDATE_DOCS").is_some() {
         std::fs::write(&file, text).unwrap();
@@ -28,12 +30,18 @@ fn the_page_of_annotations_is_made_from_their_table() {
         <!-- Made from src/api/annotations/table.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
         Each name works as `handfast.dev/NAME` and as `nginx.ingress.kubernetes.io/NAME`; the first wins. What is not\n\
         built yet is never silent: `ignored` ones are reported as a warning; `restricting` ones close access or change\n\
-        which requests reach a backend, so their routes answer 503 instead of opening what was closed.\n\n\
+        which requests reach a backend, so their routes answer 503 instead of opening what was closed. The first four are\n\
+        Handfast's own and work as `handfast.dev/NAME` only.\n\n\
         | name | value | default | state | what it does |\n| --- | --- | --- | --- | --- |\n",
     );
-    for [name, value, default, state, doc] in annotations::rows() {
-        let _ = writeln!(text, "| `{name}` | {} | {} | {} | {} |", cell(value), cell(default), cell(state), cell(doc));
-    }
+    let mut write = |table| {
+        for [name, value, default, state, doc] in annotations::rows(table) {
+            let cells = [value, default, state, doc].map(cell).join(" | ");
+            let _ = writeln!(text, "| `{name}` | {cells} |");
+        }
+    };
+    write(annotations::OWN);
+    write(annotations::TABLE);
     holds("docs/annotations.md", &text);
 }
 
@@ -60,11 +68,11 @@ fn the_page_of_handshake_failures_is_made_from_the_reasons() {
 fn the_page_of_findings_is_made_from_their_tables() {
     let mut text = String::from(
         "# Findings\n\n\
-        <!-- Made from src/tls/chain/table.rs and src/compile/about.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
+        <!-- Made from src/tls/chain/table.rs, src/compile/about.rs and src/check/clients.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
         What `handfast check`, `handfast chain`, the log and `handfast_diagnostics{severity,reason}` report. Codes are\n\
         stable. Severity never decides what is served. `handfast explain CODE` prints a row of these tables.\n",
     );
-    for kind in [Kind::Chain, Kind::Object] {
+    for kind in [Kind::Chain, Kind::Object, Kind::Client] {
         let _ = write!(
             text,
             "\n## {}\n\n| code | severity | what it is | whose fault | what to do |\n| --- | --- | --- | --- | --- |\n",
@@ -77,4 +85,35 @@ fn the_page_of_findings_is_made_from_their_tables() {
     }
     text.push_str("\n## Handshakes that failed\n\nThey have a [page of their own](handshake-failures.md).\n");
     holds("docs/findings.md", &text);
+}
+
+#[test]
+fn the_fields_on_the_page_of_policies_are_those_of_the_definition() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tls-policy.md");
+    let written = std::fs::read_to_string(path).unwrap();
+    let mark = "<!-- Made from src/api/tls_policy.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n";
+    let (prose, _) = written.split_once(mark).unwrap();
+    let mut text = format!("{prose}{mark}\n| field | value | what it means |\n| --- | --- | --- |\n");
+    for tls_policy::Field { path, value, required, description } in tls_policy::fields() {
+        let required = if required { ", required" } else { "" };
+        let _ = writeln!(text, "| `{path}` | {}{required} | {} |", cell(&value), cell(&description));
+    }
+    holds("docs/tls-policy.md", &text);
+}
+
+#[test]
+fn the_examples_on_the_page_of_policies_are_taken_without_a_word() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tls-policy.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).map(|block| block.split_once("```").unwrap().0).collect();
+    assert!(blocks.len() >= 8);
+    for block in blocks {
+        for change in source::directory::read_one("example.yaml", block.as_bytes()) {
+            match change {
+                Change::Replace(_, objects) => assert!(!objects.is_empty(), "{block}"),
+                Change::Rejected(_, diagnostics) if diagnostics.is_empty() => {}
+                Change::Delete(..) | Change::Rejected(..) | Change::Upsert(..) => panic!("{change:?}\n{block}"),
+            }
+        }
+    }
 }

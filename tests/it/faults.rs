@@ -11,9 +11,9 @@ use rcgen::{
 };
 
 use crate::pki::{
-    Ca, Leaf, OpenSsl, ca, ca_with, cross_signed, issuer_url, leaf_params, leaf_with, must_staple, root, sct_list,
-    valid,
+    Ca, Leaf, OpenSsl, ca, ca_with, cross_signed, issuer_url, leaf_of, leaf_params, must_staple, root, sct_list, valid,
 };
+use handfast::demo::pki::KeyType;
 
 /// What a Secret holds.
 #[derive(Clone, Default)]
@@ -87,6 +87,10 @@ fn make(name: &str) -> Fault {
         "issuer-expires-first" => with_issuer(|params| valid(params, -20, 40)),
         "issuer-not-ca" => with_issuer(|params| params.is_ca = IsCa::ExplicitNoCa),
         "key-encrypted" => with_key("genpkey -algorithm ED25519 -aes128 -pass pass:secret -out k"),
+        "key-ed25519" => {
+            let leaf = issued_for(KeyType::Ed25519, &intermediate, |_| {});
+            chain(&[&leaf.pem, &intermediate.pem()], &leaf)
+        }
         "key-in-crt" => chain(&[&leaf.key, &leaf.pem, &intermediate.pem()], &leaf),
         "key-rsa-1024" => with_key("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out k"),
         "key-secp256k1" => with_key("ecparam -genkey -noout -name secp256k1 -out k"),
@@ -166,7 +170,11 @@ fn make(name: &str) -> Fault {
 }
 
 fn issued(issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
-    leaf_with(issuer, |params| {
+    issued_for(KeyType::EcdsaP256, issuer, change)
+}
+
+fn issued_for(key: KeyType, issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+    leaf_of(key, issuer, |params| {
         params.subject_alt_names = vec![SanType::DnsName(HOST.try_into().unwrap())];
         params.distinguished_name = crate::pki::named(HOST);
         change(params);

@@ -14,7 +14,7 @@ use handfast::tls::{ServerTls, Version};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, NamedGroup,
@@ -23,14 +23,14 @@ use rustls::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::TlsConnector;
 
-fn now() -> UnixTime {
+pub fn now() -> UnixTime {
     UnixTime::now()
 }
 
-struct World {
-    authority: Authority,
-    reader: Reader,
-    publisher: handfast::snapshot::Publisher,
+pub struct World {
+    pub authority: Authority,
+    pub reader: Reader,
+    pub publisher: handfast::snapshot::Publisher,
 }
 
 fn tls(authority: &Authority, names: &[&str], key: KeyType, days: std::ops::Range<i64>) -> Arc<ServerTls> {
@@ -39,7 +39,7 @@ fn tls(authority: &Authority, names: &[&str], key: KeyType, days: std::ops::Rang
     Arc::new(server_tls(&loaded.credential.unwrap(), &Policy::default()).unwrap())
 }
 
-fn host(name: &str, tls: HostTls) -> (HostName, Arc<VirtualHost>) {
+pub fn host(name: &str, tls: HostTls) -> (HostName, Arc<VirtualHost>) {
     let name: HostName = name.parse().unwrap();
     (name.clone(), Arc::new(VirtualHost::new(name, tls, RouteTable::default())))
 }
@@ -66,25 +66,35 @@ fn world() -> World {
     World { authority, reader, publisher }
 }
 
-struct Client {
-    provider: CryptoProvider,
-    versions: Vec<&'static SupportedProtocolVersion>,
-    alpn: Vec<&'static str>,
-    schemes: Option<Vec<SignatureScheme>>,
-    trusts: bool,
+pub struct Client {
+    pub provider: CryptoProvider,
+    pub versions: Vec<&'static SupportedProtocolVersion>,
+    pub alpn: Vec<&'static str>,
+    pub schemes: Option<Vec<SignatureScheme>>,
+    pub trusts: bool,
     /// What the client finds wrong with any certificate.
-    rejects: Option<CertificateError>,
+    pub rejects: Option<CertificateError>,
+    /// The client's own chain and key.
+    pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
 impl Default for Client {
     fn default() -> Self {
         let provider = aws_lc_rs::default_provider();
-        Self { provider, versions: vec![&TLS13, &TLS12], alpn: Vec::new(), schemes: None, trusts: true, rejects: None }
+        Self {
+            provider,
+            versions: vec![&TLS13, &TLS12],
+            alpn: Vec::new(),
+            schemes: None,
+            trusts: true,
+            rejects: None,
+            identity: None,
+        }
     }
 }
 
 impl Client {
-    fn config(self, authority: &Authority) -> Arc<ClientConfig> {
+    pub fn config(self, authority: &Authority) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         let trusted = if self.trusts { authority.root() } else { Authority::new("Other", now()).unwrap().root() };
         roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
@@ -93,12 +103,16 @@ impl Client {
             .unwrap();
         let everything = || aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes();
         let schemes = self.schemes.or_else(|| self.rejects.as_ref().map(|_| everything()));
-        let mut config = match schemes {
+        let builder = match schemes {
             Some(schemes) => {
                 let verifier = Unanimous { schemes, rejects: self.rejects };
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
-            None => builder.with_root_certificates(roots).with_no_client_auth(),
+            None => builder.with_root_certificates(roots),
+        };
+        let mut config = match self.identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+            None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = self.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         Arc::new(config)
@@ -109,7 +123,7 @@ impl Client {
 #[derive(Debug)]
 struct Unanimous {
     schemes: Vec<SignatureScheme>,
-    rejects: Option<CertificateError>,
+    pub rejects: Option<CertificateError>,
 }
 
 impl ServerCertVerifier for Unanimous {
@@ -150,10 +164,10 @@ impl ServerCertVerifier for Unanimous {
     }
 }
 
-type Failure = Box<HandshakeFailure<DuplexStream>>;
+pub type Failure = Box<HandshakeFailure<DuplexStream>>;
 
 /// The server's side against `client`; what the server says, and what the client returns.
-async fn serve<T>(
+pub async fn serve<T>(
     world: &World,
     client: impl AsyncFnOnce(DuplexStream) -> T,
 ) -> (Result<handfast::proxy::handshake::Handshake<DuplexStream>, NotEstablished<()>>, Option<Failure>, T) {
@@ -625,6 +639,7 @@ async fn every_failure_has_its_reason_and_its_alert() {
     .await;
     assert_eq!(failure.unwrap().reason, Reason::ClosedInHello);
     seen.insert(too_many(&world, &whole).await);
+    seen.extend(crate::client_auth::every_failure().await);
 
     // Silence. The clock runs ahead as soon as everybody waits.
     tokio::time::pause();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use handfast::compile::{
-    Change, Compiled, Compiler, Diagnostic, Effect, HostOwnership, Kind, Object, ObjectKey, Options, Problem, Scope,
-    SecretObject, Units, compile,
+    Change, Compiled, Compiler, Diagnostic, Effect, Held, HostOwnership, Kind, Object, ObjectKey, Options, Problem,
+    Scope, SecretObject, Units, compile,
 };
 use handfast::snapshot::{HostName, HostTls};
 use handfast::tls::ServerTls;
@@ -235,7 +235,12 @@ fn what_a_broken_secret_costs_follows_the_default_certificate() {
     assert_eq!(effect(&rescued), Some(Effect::Default));
     assert_eq!(&*tls_of(&rescued, "shop.example").summary.names[0], "default.example");
     delete(&mut compiler, Kind::Secret, "default");
-    let refused = compiler.compile(at(NOW));
+    // Deleted is not gone at once.
+    let held = compiler.compile(at(NOW));
+    assert_eq!(effect(&held), Some(Effect::Default));
+    let until = held.recompile_at.unwrap();
+    assert_eq!(until, at(NOW + 24 * 60 * 60));
+    let refused = compiler.compile(until);
     assert_eq!(effect(&refused), Some(Effect::HostRefused));
     assert!(matches!(refused.snapshot.hosts["shop.example"].tls, HostTls::Refuse));
 }
@@ -343,8 +348,9 @@ impl Model {
         }
     }
 
-    fn compile_again(&self, options: &Options, now: u64) -> Compiled {
+    fn compile_again(&self, options: &Options, held: &Held, now: u64) -> Compiled {
         let mut compiler = Compiler::new(options.clone());
+        compiler.remember(held);
         for (scope, objects) in self.objects.iter().rev() {
             compiler.apply(Change::Replace(scope.clone(), objects.clone()));
         }
@@ -366,7 +372,8 @@ fn check(options: &Options, steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Compile(now) => {
                 let incremental = compiler.compile(at(now));
-                let scratch = model.compile_again(options, now);
+                let scratch = model.compile_again(options, &incremental.held, now);
+                prop_assert_eq!(&incremental.held, &scratch.held);
                 prop_assert_eq!(incremental.snapshot.render(), scratch.snapshot.render());
                 prop_assert_eq!(&incremental.diagnostics, &scratch.diagnostics);
                 prop_assert_eq!(incremental.recompile_at, scratch.recompile_at);
@@ -390,7 +397,7 @@ fn check(options: &Options, steps: Vec<Step>) -> Result<(), TestCaseError> {
 const NAMESPACES: [&str; 4] = ["x", "x", "x", "z"];
 const HOSTS: [&str; 5] = ["a.example", "b.example", "*.example", "c.other.test", "bad_host"];
 const SECRETS: [&str; 3] = ["s1", "s2", "s3"];
-const CONTENTS: [&str; 7] = [
+const CONTENTS: [&str; 9] = [
     "tls.crt: '$CERT(a.example b.example)', tls.key: '$KEY(a.example b.example)'",
     "tls.crt: '$CERT(*.example)', tls.key: '$KEY(*.example)'",
     "tls.crt: '$CERT(*.example)', tls.key: '$KEY(a.example b.example)'",
@@ -398,13 +405,21 @@ const CONTENTS: [&str; 7] = [
     "tls.crt: '$CERT(a.example ending)', tls.key: '$KEY(a.example ending)'",
     "tls.crt: '$REVERSED(a.example future)', tls.key: '$KEY(a.example future)'",
     "tls.crt: 'garbage'",
+    "tls.crt: '$LEAF(a.example)', tls.key: '$KEY(a.example)', ca.crt: '$ROOT()'",
+    "tls.crt: '$CERT(a.example rsa)', tls.key: '$KEY(a.example rsa)', ca.crt: '$ROOT()'",
 ];
-const ANNOTATIONS: [&str; 8] = [
+const ANNOTATIONS: [&str; 14] = [
     "nginx.ingress.kubernetes.io/auth-type: basic",
     "nginx.ingress.kubernetes.io/canary: 'true'",
     "nginx.ingress.kubernetes.io/ssl-redirect: 'false'",
     "nginx.ingress.kubernetes.io/rewrite-target: /",
     "nginx.ingress.kubernetes.io/whitelist-source-range: nonsense",
+    "handfast.dev/tls-policy: p1",
+    "handfast.dev/tls-policy: p2",
+    "handfast.dev/tls-policy: p2, handfast.dev/ssl-protocols: TLSv1.2",
+    "handfast.dev/ssl-ciphers: AES128-SHA",
+    "handfast.dev/ssl-ciphers: ECDHE-RSA-AES128-GCM-SHA256, handfast.dev/ssl-protocols: TLSv1.2",
+    "handfast.dev/additional-tls-secrets: s3",
     "nginx.ingress.kubernetes.io/permanent-redirect: /new",
     "kubernetes.io/ingress.class: handfast",
     "kubernetes.io/ingress.class: other",
@@ -527,7 +542,22 @@ fn any_object() -> impl Strategy<Value = Object> {
                metadata: {{name: {name}, annotations: {{ingressclass.kubernetes.io/is-default-class: '{default}'}}}}}}"
         ))
     });
-    prop_oneof![4 => any_ingress(), 3 => secret, 2 => service, 2 => slice, 1 => class]
+    let policy = select(vec![
+        "preset: modern",
+        "minVersion: TLSv1.3, hsts: {maxAge: 60}",
+        "cipherSuites: [DHE-RSA-AES128-GCM-SHA256]",
+        "cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256], maxVersion: TLSv1.2",
+        "allowOverrides: false, findingActions: {expired: reject, name-not-covered: holdLastGood}",
+        "findingActions: {expired: holdLastGood, expires-soon: reject}",
+        "clientAuth: {mode: required, caSecret: s3}",
+        "clientAuth: {mode: optional, caSecret: s1}, requiredClients: [java-8u31]",
+        "preset: modern, requiredClients: [java-8u31]",
+        "chain: {complete: fromCluster}",
+    ]);
+    let policy = (select(vec!["p1", "p2"]), namespace(), policy).prop_map(|(name, namespace, spec)| {
+        one(&format!("{{kind: TlsPolicy, metadata: {{name: {name}, namespace: {namespace}}}, spec: {{{spec}}}}}"))
+    });
+    prop_oneof![4 => any_ingress(), 3 => secret, 2 => policy, 2 => service, 2 => slice, 1 => class]
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -556,9 +586,10 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 fn any_options() -> impl Strategy<Value = Options> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.8)).prop_map(
-        |(default, owned, external, classless)| Options {
+    (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.8), prop::bool::weighted(0.3)).prop_map(
+        |(default, owned, external, classless, policy)| Options {
             default_tls_secret: default.then(|| ("x".to_owned(), "s1".to_owned())),
+            default_tls_policy: policy.then(|| ("x".to_owned(), "p1".to_owned())),
             host_ownership: if owned { HostOwnership::Namespace } else { HostOwnership::Merge },
             allow_external_name: external,
             watch_without_class: classless,

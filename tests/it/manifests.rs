@@ -42,6 +42,7 @@ fn object(mut document: Value) -> Object {
         "IngressClass" => Object::IngressClass(parse(document)),
         "Secret" => Object::Secret(SecretObject(parse(document))),
         "Service" => Object::Service(parse(document)),
+        "TlsPolicy" => Object::TlsPolicy(parse(document)),
         other => panic!("no case has objects of kind {other:?}"),
     }
 }
@@ -76,20 +77,23 @@ fn certificate(what: &str, names: &str) -> String {
         "CRT" => return faults::fault(names).tls_crt,
         "KEYOF" => return faults::fault(names).tls_key,
         "CA" => return faults::fault(names).ca_crt,
+        "ROOT" => return AUTHORITY.root().to_owned(),
         _ => {}
     }
     static ISSUED: LazyLock<Mutex<HashMap<String, Issued>>> = LazyLock::new(Mutex::default);
     let mut cache = ISSUED.lock().unwrap();
     let issued = cache.entry(names.to_owned()).or_insert_with(|| {
         let (words, dns): (Vec<&str>, Vec<&str>) =
-            names.split_whitespace().partition(|name| ["expired", "future", "ending", "other"].contains(name));
-        let days = match words.first() {
-            Some(&"expired") => -90..-1,
-            Some(&"future") => 1..90,
-            Some(&"ending") => -89..1,
-            Some(_) | None => -10..80,
+            names.split_whitespace().partition(|name| ["expired", "future", "ending", "other", "rsa"].contains(name));
+        let has = |word| words.contains(&word);
+        let days = match () {
+            () if has("expired") => -90..-1,
+            () if has("future") => 1..90,
+            () if has("ending") => -89..1,
+            () => -10..80,
         };
-        AUTHORITY.issue(&dns, KeyType::EcdsaP256, at(NOW), days).unwrap()
+        let key = if has("rsa") { KeyType::Rsa2048 } else { KeyType::EcdsaP256 };
+        AUTHORITY.issue(&dns, key, at(NOW), days).unwrap()
     });
     match what {
         "CERT" => issued.chain(),

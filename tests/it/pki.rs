@@ -1,5 +1,6 @@
 //! Certificates with anything wrong that a test asks for, made at run time.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use handfast::demo::pki::{KeyType, generate};
@@ -29,8 +30,13 @@ pub struct Leaf {
 
 /// Validity in days around [`NOW`].
 pub fn valid(params: &mut CertificateParams, from: i64, to: i64) {
+    valid_around(params, at(NOW), from, to);
+}
+
+/// Validity in days around a moment.
+pub fn valid_around(params: &mut CertificateParams, now: UnixTime, from: i64, to: i64) {
     let day = |day: i64| {
-        let time = jiff::Timestamp::from_second(i64::try_from(NOW).unwrap() + day * DAY).unwrap();
+        let time = jiff::Timestamp::from_second(i64::try_from(now.as_secs()).unwrap() + day * DAY).unwrap();
         let date = time.to_zoned(jiff::tz::TimeZone::UTC).date();
         rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
     };
@@ -89,9 +95,13 @@ pub fn leaf(issuer: &Ca) -> Leaf {
 }
 
 pub fn leaf_with(issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+    leaf_of(KeyType::EcdsaP256, issuer, change)
+}
+
+pub fn leaf_of(key: KeyType, issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
     let mut params = leaf_params();
     change(&mut params);
-    let key = generate(KeyType::EcdsaP256).unwrap();
+    let key = generate(key).unwrap();
     let pem = params.signed_by(&key, issuer).unwrap().pem();
     Leaf { pem, key: key.serialize_pem() }
 }
@@ -181,8 +191,12 @@ impl OpenSsl {
         command
     }
 
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     pub fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.directory.path().join(name)).unwrap()
+        std::fs::read_to_string(self.path(name)).unwrap()
     }
 
     /// `ca.pem` and `ca.key`.

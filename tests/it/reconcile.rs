@@ -123,7 +123,7 @@ fn the_clock_alone_makes_a_certificate_expire() {
     let reconciler = start(vec![ingress("a.example", "a.example"), Event::Synced]);
     let first = reconciler.wait_for(1);
     assert!(!first.compiled.diagnostics.iter().any(|diagnostic| diagnostic.problem.code() == "expired"));
-    let end = first.compiled.certificates.values().next().unwrap().as_secs();
+    let end = first.compiled.certificates.values().next().unwrap()[0].as_secs();
     let soon = first.compiled.recompile_at.unwrap().as_secs();
     assert!(soon < end, "the last third of its life begins before its end");
     // A second before; this change makes the reconciler look at the clock and wait for the second that is left.

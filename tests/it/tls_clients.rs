@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use handfast::check;
-use handfast::tls::chain::Chain;
+use handfast::tls::chain::{Candidates, Chain};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair,
     KeyUsagePurpose, NameConstraints, SanType,
@@ -67,6 +67,19 @@ fn cases() -> Vec<Case> {
     cases.push(case("out-of-order", chain(&[&deep.pem, &upper.pem(), &lower.pem()]), &root, &[]));
     cases.push(case("gap-in-the-middle", chain(&[&deep.pem, &upper.pem()]), &root, &[]));
     cases.push(case("gap-at-the-top", chain(&[&deep.pem, &lower.pem()]), &root, &[]));
+
+    // What is served after it was completed.
+    let mut candidates = Candidates::new();
+    candidates.add_pem(chain(&[&upper.pem(), &middle, &lower.pem()]).as_bytes(), "Secret shop/other");
+    let served = |leaf: &str, anchors: &Ca, length: usize| {
+        let anchors = crate::pki::anchors(&anchors.pem());
+        let chain = Chain::load_completed(leaf.as_bytes(), b"", &anchors, &candidates).0.unwrap();
+        assert_eq!(chain.certificates().len(), length);
+        chain.certificates().iter().map(|der| pem(der)).collect::<String>()
+    };
+    cases.push(case("completed-by-one", served(leaf_pem, &root, 2), &root, &[]));
+    cases.push(case("completed-by-two", served(&deep.pem, &root, 3), &root, &[]));
+    cases.push(case("not-completed", served(&deep.pem, &stranger, 1), &root, &[]));
 
     let crossed = cross_signed("Root", root.key(), &stranger, |_| {});
     cases.push(case("cross-sign-for-the-new-root", chain(&[leaf_pem, &middle, &crossed.pem()]), &root, &[]));

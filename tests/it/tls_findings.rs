@@ -357,6 +357,22 @@ fn a_key_that_cannot_be_used_is_named() {
 }
 
 #[test]
+fn a_key_that_browsers_cannot_verify_is_found_and_names_them() {
+    let openssl = OpenSsl::new();
+    for (key, label) in
+        [("-algorithm ED25519", "ed25519"), ("-algorithm EC -pkeyopt ec_paramgen_curve:P-521", "ecdsa-p521")]
+    {
+        openssl.run(&format!("genpkey {key} -out k"));
+        openssl.run("req -x509 -new -key k -subj /CN=shop -days 5 -addext subjectAltName=DNS:shop.example -addext basicConstraints=critical,CA:FALSE -out c");
+        let certificate = openssl.read("c");
+        let findings = Chain::load(certificate.as_bytes(), b"", &anchors(&certificate)).1;
+        let found = findings.iter().find(|finding| finding.code() == "rarely-supported-key").unwrap().to_string();
+        assert!(found.contains(&format!("the certificate's {label} key (CN=shop): ")), "{found}");
+        assert!(found.contains("Chrome 150") && found.contains(" more"), "{found}");
+    }
+}
+
+#[test]
 fn names_may_be_addresses_and_international() {
     let root = root("Root");
     let leaf = leaf_with(&root, |params| {
@@ -399,7 +415,8 @@ fn hostile_files_cost_bounded_work_and_print_nothing_odd() {
 
 #[test]
 fn every_finding_is_brought_about_by_a_test() {
-    let tests = [include_str!("tls_chain.rs"), include_str!("tls_findings.rs")].concat();
+    let tests =
+        [include_str!("tls_chain.rs"), include_str!("tls_complete.rs"), include_str!("tls_findings.rs")].concat();
     let missing: BTreeSet<&str> =
         Finding::all().map(|about| about.code).filter(|code| !tests.contains(&format!("\"{code}\""))).collect();
     assert_eq!(missing, BTreeSet::new());

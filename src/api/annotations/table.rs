@@ -128,9 +128,9 @@ pub const TABLE: &[Annotation] = &[
     ignored("session-cookie-path", "path", "", OFF, "Path of the session cookie."),
     ignored("session-cookie-samesite", "None | Lax | Strict", "", OFF, "SameSite attribute of the session cookie."),
     ignored("session-cookie-secure", "true | false", "", OFF, "Secure attribute of the session cookie."),
-    ignored("ssl-ciphers", "OpenSSL cipher list", "", OFF, "Cipher suites of TLS 1.2 for the host."),
+    working("ssl-ciphers", "OpenSSL cipher list", "", Wrong::Default, super::ssl_ciphers, "Cipher suites of the host, best first, in the language of openssl-ciphers(1); TLS 1.3 suites change only when named. The oldest Ingress of the host that sets it counts."),
     restricting("ssl-passthrough", "true | false", "false", super::unless_off, "Hand TLS to the endpoint without terminating it."),
-    ignored("ssl-prefer-server-ciphers", "true | false", "true", &["true"], "Whether the server's order of cipher suites counts."),
+    working("ssl-prefer-server-ciphers", "true | false", "", Wrong::Default, super::ssl_prefer_server_ciphers, "Whether the server's order of cipher suites decides, or the client's. Without it the server's does, except for clients that put ChaCha20 first."),
     working("ssl-redirect", "true | false", "true", Wrong::Default, super::ssl_redirect, "Redirect plain HTTP to HTTPS (308) when the host has TLS."),
     restricting("stream-snippet", "nginx configuration", "", super::snippet_restricts, "Raw lines for the stream server."),
     working("temporal-redirect", "URL or path", "", Wrong::Drops, super::temporal_redirect, "Answer every request with a temporary redirect; wins over permanent-redirect."),
@@ -143,6 +143,15 @@ pub const TABLE: &[Annotation] = &[
     patterns("use-regex", "true | false", "false", super::unless_off, "Paths are regular expressions."),
     alias(working("whitelist-source-range", "addresses and networks", "", Wrong::Drops, super::allow, "Old name of allowlist-source-range."), "allowlist-source-range"),
     ignored("x-forwarded-prefix", "text", "", OFF, "Send X-Forwarded-Prefix when the path is rewritten."),
+];
+
+/// What only Handfast knows, with the prefix `handfast.dev/`.
+#[rustfmt::skip]
+pub const OWN: &[Annotation] = &[
+    working("additional-tls-secrets", "names of Secrets", "", Wrong::Default, super::additional_tls_secrets, "Further certificates for the hosts of the Ingress, with keys of other types: each client gets the best that it can use, ECDSA before RSA."),
+    working("ssl-ecdh-curve", "list of groups", "X25519MLKEM768:X25519:prime256v1:secp384r1", Wrong::Default, super::ssl_ecdh_curve, "Key exchange groups of the host, best first, as in nginx' ssl_ecdh_curve."),
+    working("ssl-protocols", "TLSv1.2 TLSv1.3", "TLSv1.2 TLSv1.3", Wrong::Default, super::ssl_protocols, "Protocol versions of the host, as in nginx' ssl_protocols."),
+    working("tls-policy", "name of a TlsPolicy", "", Wrong::Default, super::tls_policy, "How the hosts of the Ingress terminate TLS: a TlsPolicy of the same namespace. The oldest Ingress of a host that names one counts."),
 ];
 
 /// Values that ask for what happens anyway.

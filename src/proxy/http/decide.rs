@@ -3,6 +3,8 @@
 //! `head ──host──▶ VirtualHost ──421?──▶ path ──▶ Route ──redirects, address lists──▶ Backend`
 //!
 //! The order is that of ingress-nginx: redirects come before address lists, and neither applies to ACME challenges.
+//! A host whose clients have to show a certificate ([`VirtualHost::https_only`]) is reached over TLS that ends here, or
+//! not at all: over plain HTTP nobody has verified anything, whatever a proxy in front says about the scheme.
 //! Everything here is computed from one snapshot, without waiting, and what is returned owns what it needs.
 
 use std::borrow::Cow;
@@ -21,6 +23,8 @@ use crate::proxy::upstream::UpstreamFailure;
 use crate::snapshot::{
     Ambiguous, Backend, BackendState, HostTls, NormalPath, Route, Snapshot, Target, TlsChoice, VirtualHost,
 };
+use crate::tls::ServerTls;
+use crate::tls::policy::ClientAuth;
 
 /// What is done with a request.
 pub(super) enum Decision {
@@ -114,13 +118,23 @@ fn route(
     record.identify(origin.client, &authority);
     let host = snapshot.virtual_host(&name);
     record.host = host.cloned();
-    if let Security::Tls(tls) = &connection.security
-        && is_misdirected(snapshot, tls, &name, host)
-    {
-        return Err(Answer::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "this connection is for another host: connect again with its server name",
-        ));
+    if let Security::Tls(tls) = &connection.security {
+        if is_misdirected(snapshot, tls, &name, host) {
+            return Err(Answer::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this connection is for another host: connect again with its server name",
+            ));
+        }
+        if asks_otherwise(snapshot, tls, Some(&name)) {
+            record.client.outdated();
+            let answer =
+                "this host asks for other client certificates than when this connection was made: connect again";
+            return Err(Answer::new(StatusCode::MISDIRECTED_REQUEST, answer).closing());
+        }
+    }
+    // RFC 6797 section 7.2: never where the client used plain HTTP. A refusal above does not speak for the host.
+    if let Some(host) = host {
+        record.hsts = host.hsts.as_ref().map(|_| origin.scheme == "https");
     }
     if request.uri.path() == "*" && request.method == Method::OPTIONS {
         // RFC 9110 section 9.3.7: about the server as a whole, so we answer for ourselves.
@@ -143,16 +157,27 @@ fn route(
     record.route = Some(route.clone());
 
     let options = &route.options;
-    if !path.is_acme_challenge() {
+    // On a host whose clients have to show a certificate, only a route of a challenge's own is open to a certificate
+    // authority: one for all paths would let everybody reach the application there.
+    let is_open = path.is_acme_challenge() && (!host.https_only || is_for_challenges(route));
+    if !is_open {
         if let Some(redirect) = &options.redirect {
             let status = StatusCode::from_u16(redirect.status).ok().filter(StatusCode::is_redirection);
             return Err(redirect_to(status.unwrap_or(StatusCode::FOUND), &redirect.location));
         }
-        if origin.scheme == "http" && (options.ssl_redirect || options.force_ssl_redirect) {
+        let verifies = !host.https_only || matches!(connection.security, Security::Tls(_));
+        if origin.scheme == "http" && (options.ssl_redirect || options.force_ssl_redirect || !verifies) {
             let port = settings.https_public_port.filter(|port| *port != 443);
             let port = port.map(|port| format!(":{port}")).unwrap_or_default();
             let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
             return Err(redirect_to(StatusCode::PERMANENT_REDIRECT, &format!("https://{name}{port}{target}")));
+        }
+        if !verifies {
+            // A proxy in front has terminated TLS: a redirect would come back to it, and to here, for ever.
+            return Err(Answer::new(
+                StatusCode::FORBIDDEN,
+                "this host asks for client certificates, which only a TLS connection to this server can show",
+            ));
         }
         if !options.admits(origin.client) {
             return Err(Answer::new(StatusCode::FORBIDDEN, "your address may not use this path"));
@@ -192,7 +217,7 @@ fn redirect_to(status: StatusCode, location: &str) -> Answer {
 /// Whether a request for `name` came over a connection that was made for another host (RFC 9110 section 15.5.20).
 ///
 /// The handshake's own host is always served, even if its certificate or policy has changed since: its clients have
-/// done nothing wrong. Another host is served if in the current snapshot both have the same certificate under the
+/// done nothing wrong. (But see [`asks_otherwise`].) Another host is served if in the current snapshot both have the same certificate under the
 /// same policy, which is what clients that coalesce connections (RFC 9113 section 9.1.1) rely on. Everything else
 /// would let a handshake for one host, under its policy, reach another.
 fn is_misdirected(snapshot: &Snapshot, tls: &TlsConnection, name: &str, host: Option<&Arc<VirtualHost>>) -> bool {
@@ -215,6 +240,50 @@ fn is_misdirected(snapshot: &Snapshot, tls: &TlsConnection, name: &str, host: Op
         (Some(current), TlsChoice::Serve { tls, .. }) => !Arc::ptr_eq(current, tls),
         (_, TlsChoice::Absent(_) | TlsChoice::Refused(_) | TlsChoice::Serve { .. } | TlsChoice::Unknown) => true,
     }
+}
+
+/// Whether the answer to a ClientHello with this server name asks for other certificates of clients than the one that a
+/// connection was made with: then nothing is known any more about who is at its other end.
+pub(super) fn asks_otherwise(snapshot: &Snapshot, connection: &TlsConnection, name: Option<&str>) -> bool {
+    match snapshot.tls(name) {
+        TlsChoice::Serve { tls, .. } => {
+            !Arc::ptr_eq(tls, &connection.tls) && client_auth(tls) != client_auth(&connection.tls)
+        }
+        // What they ask for is not known. A host that only asks for nothing goes on being served.
+        TlsChoice::Absent(host) | TlsChoice::Refused(host) => host.https_only,
+        TlsChoice::Unknown => false,
+    }
+}
+
+/// Whether, from one snapshot to the next, any name's answer may ask for other certificates of clients. Hosts that did
+/// not change are the same in both, so this costs a comparison of addresses each.
+pub(super) fn some_host_asks_otherwise(before: &Arc<Snapshot>, now: &Arc<Snapshot>) -> bool {
+    let of_host = |host: &VirtualHost| match &host.tls {
+        HostTls::Terminate(tls) => client_auth(tls).cloned(),
+        HostTls::Absent | HostTls::Refuse => None,
+    };
+    let asks = |host: &Arc<VirtualHost>| host.https_only || of_host(host).is_some();
+    let of_default = |snapshot: &Snapshot| snapshot.default_tls.as_deref().and_then(client_auth).cloned();
+    if Arc::ptr_eq(before, now) {
+        return false;
+    }
+    let changed = now.hosts.iter().any(|(name, host)| match before.hosts.get(name) {
+        Some(old) => !Arc::ptr_eq(old, host) && (of_host(old) != of_host(host) || old.https_only != host.https_only),
+        // A new name may have been answered by a wildcard or by the default certificate.
+        None => asks(host),
+    });
+    changed
+        || of_default(before) != of_default(now)
+        || before.hosts.iter().any(|(name, host)| asks(host) && !now.hosts.contains_key(name))
+}
+
+fn client_auth(tls: &ServerTls) -> Option<&ClientAuth> {
+    tls.policy().settings().client_auth.as_ref()
+}
+
+/// Whether a route is there for challenges and nothing else, as those of cert-manager's solvers are.
+fn is_for_challenges(route: &Route) -> bool {
+    route.path.is_acme_challenge() || route.path.is_acme_prefix()
 }
 
 /// The authority as received.

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -66,7 +66,7 @@ const CLIENT_BUFFER: usize = 64 * 1024;
 /// How long a new connection is waited for to send its first request when the drain has begun.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
-/// How often idle connections to endpoints are looked over.
+/// How often idle connections are looked over.
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// What is known about a client connection before its first request.
@@ -114,26 +114,36 @@ pub struct HttpService {
     metrics: Metrics,
     access_log: AccessLog,
     sweeping: AtomicBool,
+    /// Told when some host asks for other certificates of clients than before.
+    asks_changed: Notify,
 }
 
 impl HttpService {
     /// A service without connections.
     pub fn new(reader: Reader, settings: Arc<Settings>, metrics: Metrics, access_log: AccessLog) -> Self {
         let upstreams = Upstreams::new(settings.clone(), metrics.clone());
-        Self { reader, upstreams, settings, metrics, access_log, sweeping: AtomicBool::new(false) }
+        let (sweeping, asks_changed) = (AtomicBool::new(false), Notify::new());
+        Self { reader, upstreams, settings, metrics, access_log, sweeping, asks_changed }
     }
 
-    /// Starts the task that looks after idle connections to endpoints. It ends with the service.
+    /// Starts the task that looks after idle connections, to endpoints and of clients. It ends with the service.
     fn start_sweeping(self: &Arc<Self>) {
         if self.sweeping.swap(true, Ordering::Relaxed) {
             return;
         }
+        let mut before = self.reader.load_full();
         let service = Arc::downgrade(self);
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(SWEEP).await;
                 let Some(service) = service.upgrade() else { return };
-                service.upstreams.sweep(&service.reader.load());
+                let now = service.reader.load_full();
+                service.upstreams.sweep(&now);
+                // Idle connections are looked at only if there is a cause, because there can be many of them.
+                if decide::some_host_asks_otherwise(&before, &now) {
+                    service.asks_changed.notify_waiters();
+                }
+                before = now;
             }
         });
     }
@@ -157,6 +167,10 @@ struct Client {
     used: AtomicBool,
     /// Told when a request begins.
     began: Notify,
+    /// Told when the connection is to end because its host asks for other certificates of clients now.
+    end: Notify,
+    /// Whether that is so.
+    ended: AtomicBool,
     /// What the connection becomes when its last response has been sent.
     tunnel: Mutex<Option<Tunnel>>,
 }
@@ -177,6 +191,30 @@ impl Client {
         if !self.used.load(Ordering::Relaxed) || self.wire.in_head() {
             // Both outcomes end the wait.
             let _ = tokio::time::timeout(DRAIN_GRACE, began).await;
+        }
+    }
+
+    /// The host asks for other certificates of clients than when the connection was made: it ends, with what runs.
+    fn outdated(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.end.notify_one();
+    }
+
+    /// Ends when the connection is [outdated](Client::outdated), at the latest some seconds after the change. A request
+    /// that comes before that finds out by itself.
+    async fn until_outdated(&self) {
+        let Security::Tls(tls) = &self.connection.security else { return std::future::pending().await };
+        loop {
+            // Listens before it looks, so that no change falls in between.
+            let changed = self.service.asks_changed.notified();
+            if decide::asks_otherwise(&self.service.reader.load(), tls, tls.server_name.as_deref()) {
+                self.ended.store(true, Ordering::Relaxed);
+                return;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = self.end.notified() => return,
+            }
         }
     }
 
@@ -224,6 +262,8 @@ where
         drain: drain.clone(),
         used: AtomicBool::new(false),
         began: Notify::new(),
+        end: Notify::new(),
+        ended: AtomicBool::new(false),
         tunnel: Mutex::default(),
     });
     // One deadline for all that comes before the first request.
@@ -362,11 +402,13 @@ impl Drop for TunnelSlot {
     }
 }
 
-/// Ends when the client is to be told that the connection ends: at the drain, or after too long without a request.
+/// Ends when the client is to be told that the connection ends: at the drain, after a change of whom the host lets in, or
+/// after too long without a request.
 async fn time_to_end(client: &Client) {
     tokio::select! {
         biased;
         () = client.drained() => {}
+        () = client.until_outdated() => {}
         () = idle(client) => {}
     }
 }
@@ -407,7 +449,9 @@ async fn handle(client: Arc<Client>, request: Request<Incoming>) -> Result<Respo
     }
     let (number, refusal) = client.wire.next_request();
     let mut response = respond(&client, request, refusal).await;
-    let last = client.drain.is_cancelled() || client.service.settings.client_idle_timeout.is_zero();
+    let last = client.drain.is_cancelled()
+        || client.ended.load(Ordering::Relaxed)
+        || client.service.settings.client_idle_timeout.is_zero();
     if last && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
         // hyper says so as well, but only of responses that begin after it was told.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -424,9 +468,24 @@ async fn respond(client: &Arc<Client>, request: Request<Incoming>, refusal: Opti
     let (head, body) = request.into_parts();
     let service = &client.service;
     let decision = decide::decide(&service.reader.load(), &service.settings, &client.connection, &head, &mut record);
-    match decision {
+    let (host, hsts) = (record.hsts.and(record.host.clone()), record.hsts);
+    let mut response = match decision {
         Decision::Answer(decided) => answer(decided, head.method == Method::HEAD, record),
         Decision::Forward(to) => forward::forward(Request::from_parts(head, body), to, record).await,
+    };
+    if let Some(host) = host {
+        set_hsts(response.headers_mut(), host.hsts.as_deref().filter(|_| hsts == Some(true)));
+    }
+    response
+}
+
+/// Strict-Transport-Security is the host's to send, not its backends': of two lines, clients take the first (RFC 6797
+/// section 8.1), and over plain HTTP there must be none (section 7.2). ingress-nginx replaces it as well.
+fn set_hsts(headers: &mut HeaderMap, value: Option<&str>) {
+    // The compiler makes values that are valid headers.
+    match value.and_then(|value| HeaderValue::from_str(value).ok()) {
+        Some(value) => drop(headers.insert(header::STRICT_TRANSPORT_SECURITY, value)),
+        None => drop(headers.remove(header::STRICT_TRANSPORT_SECURITY)),
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Record {
     gone: bool,
     /// The virtual host that it is for.
     pub(super) host: Option<Arc<VirtualHost>>,
+    /// Whether the response carries the host's Strict-Transport-Security; `None` if the host has none of its own.
+    pub(super) hsts: Option<bool>,
     /// Why no endpoint answered.
     pub(super) failure: Option<UpstreamFailure>,
     /// The route that it takes.
@@ -83,6 +85,7 @@ impl Record {
             code: CLIENT_CLOSED_REQUEST,
             gone: false,
             host: None,
+            hsts: None,
             failure: None,
             route: None,
             transfer: None,

@@ -374,3 +374,119 @@ fn templates_are_recognised() {
         assert!(problem.ends_with("; it looks like a template: render it first (helm template …)"), "{problem}");
     }
 }
+
+fn policy(spec: &str) -> String {
+    format!("apiVersion: handfast.dev/v1alpha1\nkind: TlsPolicy\nmetadata: {{name: a}}\nspec: {spec}\n")
+}
+
+#[test]
+fn policies_are_read_as_they_are_written() {
+    let manifest = parsed(&policy(
+        "{preset: modern, minVersion: TLSv1.2, cipherSuites: ['HIGH:!aNULL:!MD5'], hsts: {maxAge: 300}, \
+         clientAuth: {mode: required, caSecret: our-ca}, findingActions: {expired: reject}, allowOverrides: false}",
+    ));
+    assert_eq!(manifest.diagnostics, []);
+    let [Object::TlsPolicy(policy)] = manifest.objects.as_slice() else { panic!("{manifest:?}") };
+    let spec = serde_json::to_value(&policy.spec).unwrap();
+    assert_eq!(spec["cipherSuites"], serde_json::json!(["HIGH:!aNULL:!MD5"]));
+    assert_eq!((&spec["preset"], &spec["minVersion"]), (&"modern".into(), &"TLSv1.2".into()));
+    assert_eq!(spec["hsts"]["includeSubDomains"], false);
+}
+
+#[test]
+fn a_policy_as_a_cluster_prints_it_is_taken_without_its_status() {
+    let manifest = parsed(
+        "
+apiVersion: v1
+kind: List
+items:
+- apiVersion: handfast.dev/v1alpha1
+  kind: TlsPolicy
+  metadata: {name: a, namespace: web, generation: 2, uid: 7c1f, resourceVersion: '7', creationTimestamp: null}
+  spec: {preset: null, requiredClients: [], findingActions: {}, alpn: [], chain: {}, hsts: null}
+  status:
+    conditions:
+    - {type: Accepted, status: 'True', reason: Accepted, message: '', lastTransitionTime: 2026-01-01T00:00:00Z}
+    - of another form
+---
+{apiVersion: handfast.dev/v1alpha1, kind: TlsPolicyList, items: [{metadata: {name: b}, spec: {}, status: {}}]}
+",
+    );
+    assert_eq!(manifest.diagnostics, []);
+    assert_eq!(manifest.incomplete, BTreeMap::new());
+    let keys: Vec<String> = manifest.objects.iter().map(|object| object.key().to_string()).collect();
+    assert_eq!(keys, ["TlsPolicy web/a", "TlsPolicy default/b"]);
+    for object in &manifest.objects {
+        let Object::TlsPolicy(policy) = object else { panic!("{object:?}") };
+        assert_eq!((policy.spec.preset, &policy.status), (None, &None));
+    }
+}
+
+#[test]
+fn a_policy_that_an_api_server_would_refuse_is_refused_with_field_and_remedy() {
+    let said = |text: &str| {
+        let manifest = parsed(text);
+        assert_eq!((manifest.objects.len(), manifest.diagnostics.len(), manifest.broken.len()), (0, 1, 1), "{text}");
+        assert_eq!(manifest.broken[0].1.to_string(), "TlsPolicy default/a");
+        let problem = manifest.diagnostics[0].problem.to_string();
+        problem.strip_prefix("the document is not valid: TlsPolicy default/a: ").unwrap().to_owned()
+    };
+    for (spec, expected) in [
+        ("{minVersion: TLSv1.1}", "spec.minVersion: it is \"TLSv1.1\", expected one of \"TLSv1.2\", \"TLSv1.3\""),
+        ("{cipherSuites: HIGH}", "spec.cipherSuites: it is text, expected a sequence: write [\"HIGH\"]"),
+        ("{hsts: {maxAge: a year}}", "spec.hsts.maxAge: it is text, expected a whole number"),
+        ("{clientAuth: {mode: required}}", "spec.clientAuth.caSecret: it is missing"),
+        (
+            "{minVersion: TLSv1.3, maxVersion: TLSv1.2}",
+            "spec.minVersion: minVersion is newer than maxVersion: swap them",
+        ),
+        (
+            "{requiredClients: [java-8u32], alpn: [h3]}",
+            "spec.alpn[0]: it is \"h3\", expected one of \"h2\", \"http/1.1\"; spec.requiredClients[0]: there is no \
+             \"java-8u32\": is java-8u31 meant?",
+        ),
+        (
+            "{findingActions: {keymismatch: reject}}",
+            "spec.findingActions: a code here is none of a finding about certificates: `handfast explain` lists them \
+             (\"keymismatch\", is key-mismatch meant?)",
+        ),
+        ("", "spec: it is missing: write `spec: {}` for the default policy"),
+        ("[]", "spec: it is a sequence, expected a mapping"),
+    ] {
+        assert_eq!(said(&policy(spec)), expected);
+    }
+    let labels = policy("{}").replace("{name: a}", "{name: a, labels: {b: 1}}");
+    assert_eq!(said(&labels), "metadata.labels.b: it is a number, expected a string: write \"1\", in quotes");
+    let version = policy("{}").replace("v1alpha1", "v1");
+    assert_eq!(said(&version), "apiVersion must be \"handfast.dev/v1alpha1\", it is \"handfast.dev/v1\"");
+}
+
+#[test]
+fn a_misspelt_field_of_a_policy_is_answered_with_the_nearest() {
+    check(
+        &policy("{minVerson: TLSv1.3, hsts: {maxAge: 1, includeSubdomains: true}, wholly: different}"),
+        &[
+            "TlsPolicy default/a",
+            "warning: File shop.yaml document 1 (line 1): unknown field \"TlsPolicy default/a \
+             spec.hsts.includeSubdomains (is includeSubDomains meant?)\": the API server would refuse it",
+            "warning: File shop.yaml document 1 (line 1): unknown field \"TlsPolicy default/a spec.minVerson (is \
+             minVersion meant?)\": the API server would refuse it",
+            "warning: File shop.yaml document 1 (line 1): unknown field \"TlsPolicy default/a spec.wholly\": the API \
+             server would refuse it",
+        ],
+    );
+}
+
+#[test]
+fn a_policy_of_another_program_is_none_of_ours() {
+    check(
+        "{apiVersion: traffic.example.com/v1, kind: TlsPolicy, metadata: {name: a}}\n---\n{apiVersion: \
+         handfast.dev/v1alpha1, kind: TLSPolicy, metadata: {name: a}}",
+        &[
+            "info: File shop.yaml document 1 (line 1): traffic.example.com/v1 TlsPolicy objects are not used: the \
+             document is ignored",
+            "warning: File shop.yaml document 2 (line 3): kind TLSPolicy is not known, so the document is ignored: is \
+             TlsPolicy meant?",
+        ],
+    );
+}

@@ -10,6 +10,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
+use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::asn1_rs::FromDer;
 use x509_parser::x509::X509Name;
@@ -109,6 +110,11 @@ impl TrustAnchors {
         Self { sets: vec![set.clone()] }
     }
 
+    /// Whether one of Mozilla's roots has this name, written as subjects are: `CN=ISRG Root X1`.
+    pub fn is_public_root(subject: &str) -> bool {
+        Self::public().sets.iter().flat_map(|set| &set.anchors).any(|anchor| anchor.subject == subject)
+    }
+
     /// These, and the certificates of a PEM file that the operator names.
     pub fn with_file(&self, text: &[u8]) -> Result<Self, BadAnchors> {
         let (added, errors) = self.with(text, AnchorSource::Operator);
@@ -160,6 +166,11 @@ impl TrustAnchors {
     /// True if nobody is trusted.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The same for rustls, which verifies certificates of clients by them.
+    pub(in crate::tls) fn root_store(&self) -> RootCertStore {
+        self.sets.iter().flat_map(|set| &set.anchors).map(|anchor| anchor.trusted.clone()).collect()
     }
 
     /// The anchor that issued a certificate: by name and signature. Those of the Secret first, since it knows best.

@@ -5,7 +5,9 @@
 //! Text out of a certificate is written by whoever asked for it, and ends up on terminals and in logs: control
 //! characters are replaced and long names are cut.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::asn1_rs::FromDer;
@@ -16,10 +18,37 @@ use x509_parser::x509::X509Name;
 use super::der;
 use super::signature::{self, Signature};
 
+/// Which certificate of a chain is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Among the blocks of `tls.crt`, from 1; certificates that were added come behind the last block.
+    pub number: usize,
+    /// It does not stand in `tls.crt`, but was added where one was missing.
+    pub added: bool,
+}
+
+impl Place {
+    /// A block of `tls.crt`, from 1.
+    pub(super) fn block(number: usize) -> Self {
+        Self { number, added: false }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.added {
+            true => write!(f, "the added certificate {}", self.number),
+            false => write!(f, "certificate {} in tls.crt", self.number),
+        }
+    }
+}
+
 /// What is read from one certificate.
+#[derive(Clone)]
 pub(super) struct Certificate {
-    /// Its place among the blocks of `tls.crt`, from 1.
-    pub(super) place: usize,
+    pub(super) place: Place,
+    /// Where it was found, if it was added to the chain.
+    pub(super) added_from: Option<Arc<str>>,
     pub(super) der: CertificateDer<'static>,
     /// For people: the common name, else the whole subject, else the first DNS name.
     pub(super) subject: String,
@@ -60,6 +89,7 @@ pub(super) struct KeyUsage {
 }
 
 /// The purposes in extendedKeyUsage (RFC 5280 section 4.2.1.12).
+#[derive(Clone)]
 pub(super) struct ExtendedUsage {
     pub(super) server_auth: bool,
     /// All of them, for people.
@@ -79,7 +109,7 @@ pub(super) struct Names {
 
 impl Certificate {
     /// Reads a certificate; the error is for people.
-    pub(super) fn parse(place: usize, der: Vec<u8>) -> Result<Self, String> {
+    pub(super) fn parse(place: Place, der: Vec<u8>) -> Result<Self, String> {
         let (rest, x509) =
             X509Certificate::from_der(&der).map_err(|error| format!("it is not a DER certificate ({error})"))?;
         if !rest.is_empty() {
@@ -93,6 +123,7 @@ impl Certificate {
         let names = Names { common_name: common_name.map(|name| clean(name).into()), ..Names::default() };
         let mut certificate = Certificate {
             place,
+            added_from: None,
             subject: String::new(),
             issuer: words(x509.issuer()),
             subject_der: x509.subject().as_raw().to_vec(),

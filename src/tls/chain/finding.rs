@@ -2,6 +2,7 @@
 //!
 //! `Finding ──code──▶ row of the table: severity, meaning, fault, remedy`
 
+use super::certificate::Place;
 use super::table::{self, Row};
 use crate::tls::Severity;
 use crate::tls::about::About;
@@ -9,6 +10,17 @@ use crate::tls::about::About;
 /// One finding about a chain or its key. Places count the blocks of `tls.crt`, from 1.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
+    /// A certificate was missing, and one from elsewhere is served in its place: its name, key identifier and signature
+    /// fit, and the chain then leads to a trusted root.
+    #[error("{issuer} is missing from tls.crt, and is added from {origin}")]
+    ChainCompleted {
+        /// Its place in the chain's tree, behind the blocks of `tls.crt`.
+        place: Place,
+        /// The certificate that was missing.
+        issuer: String,
+        /// Where it was found.
+        origin: String,
+    },
     /// The served certificates do not fit into the server's first flight (RFC 6928): each full handshake waits one round trip longer.
     #[error("the chain has {bytes} bytes, more than the {window} that fit into the first flight")]
     ChainOverWindow {
@@ -27,52 +39,50 @@ pub enum Finding {
     #[error("the private key in tls.key is encrypted")]
     EncryptedKey,
     /// The validity has ended (RFC 5280 section 4.1.2.5). Served all the same.
-    #[error("certificate {place} in tls.crt ({subject}) expired at {not_after}")]
+    #[error("{place} ({subject}) expired at {not_after}")]
     Expired {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
         /// End of validity.
         not_after: String,
     },
     /// A surplus cross-sign has expired. Modern clients find another way; OpenSSL 1.0 and GnuTLS before 3.6.14 do not.
-    #[error("certificate {place} in tls.crt ({subject}) is a cross-sign that expired at {not_after}")]
+    #[error("{place} ({subject}) is a cross-sign that expired at {not_after}")]
     ExpiredCrossSign {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
         /// End of validity.
         not_after: String,
     },
     /// Less than a third of its lifetime is left. Automatic renewal happens before that.
-    #[error(
-        "certificate {place} in tls.crt ({subject}) expires at {not_after}: less than a third of its lifetime is left"
-    )]
+    #[error("{place} ({subject}) expires at {not_after}: less than a third of its lifetime is left")]
     ExpiresSoon {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
         /// End of validity.
         not_after: String,
     },
     /// An issuer expires before the leaf does, so the chain breaks before the leaf's own date.
-    #[error("certificate {place} in tls.crt ({subject}) expires at {not_after}, before the certificate that it issued")]
+    #[error("{place} ({subject}) expires at {not_after}, before the certificate that it issued")]
     IntermediateExpiresFirst {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
         /// End of validity.
         not_after: String,
     },
     /// An issuer in the chain may not issue certificates (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
-    #[error("certificate {place} in tls.crt ({subject}) has issued the one below it and {fault}")]
+    #[error("{place} ({subject}) has issued the one below it and {fault}")]
     IssuerNotCa {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
         /// What is missing.
@@ -91,10 +101,10 @@ pub enum Finding {
         bytes: usize,
     },
     /// The leaf is a CA (RFC 5280 section 4.2.1.9). Firefox, rustls and others refuse it; OpenSSL and Java do not.
-    #[error("certificate {place} in tls.crt ({subject}) is a CA, not a server's certificate")]
+    #[error("{place} ({subject}) is a CA, not a server's certificate")]
     LeafIsCa {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
     },
@@ -116,13 +126,13 @@ pub enum Finding {
     },
     /// A public certificate's issuer is neither in `tls.crt` nor a root. Browsers fetch it, everybody else fails.
     #[error(
-        "the issuer of certificate {place} in tls.crt is missing: {issuer}{}{}",
+        "the issuer of {place} is missing: {issuer}{}{}",
         key_id.as_ref().map(|id| format!(", key identifier {id}")).unwrap_or_default(),
         url.as_ref().map(|url| format!(", published at {url}")).unwrap_or_default()
     )]
     MissingIntermediate {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// The issuer's name.
         issuer: String,
         /// The issuer's key identifier, in hexadecimal.
@@ -157,12 +167,10 @@ pub enum Finding {
     #[error("tls.key holds no private key")]
     NoKey,
     /// extendedKeyUsage is there and leaves serverAuth out (RFC 5280 section 4.2.1.12).
-    #[error(
-        "certificate {place} in tls.crt ({subject}) may not be used for servers: its extended key usage is {usage}"
-    )]
+    #[error("{place} ({subject}) may not be used for servers: its extended key usage is {usage}")]
     NoServerAuth {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
         /// The purposes that it has.
@@ -179,20 +187,18 @@ pub enum Finding {
         label: String,
     },
     /// It has the issuer's name, but its key did not sign the certificate below.
-    #[error(
-        "certificate {place} in tls.crt ({subject}) has the issuer's name but did not sign the certificate below it"
-    )]
+    #[error("{place} ({subject}) has the issuer's name but did not sign the certificate below it")]
     NotTheIssuer {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
     },
     /// The validity has not begun.
-    #[error("certificate {place} in tls.crt ({subject}) is not valid before {not_before}")]
+    #[error("{place} ({subject}) is not valid before {not_before}")]
     NotValidYet {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
         /// Start of validity.
@@ -218,11 +224,24 @@ pub enum Finding {
         /// Why.
         error: String,
     },
+    /// Well-known clients cannot verify signatures of the leaf's key (RFC 8446 section 4.2.3), though they connect to
+    /// hosts with a P-256 or RSA key.
+    #[error("{count} known clients cannot verify signatures of the certificate's {key} key ({subject}): {clients}")]
+    RarelySupportedKey {
+        /// Its subject.
+        subject: String,
+        /// Type of the key.
+        key: String,
+        /// How many clients.
+        count: usize,
+        /// Some of them.
+        clients: String,
+    },
     /// A self-signed root stands in `tls.crt`. Left out when served.
-    #[error("certificate {place} in tls.crt ({subject}) is the root itself")]
+    #[error("{place} ({subject}) is the root itself")]
     RootIncluded {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
     },
@@ -236,12 +255,10 @@ pub enum Finding {
     #[error("tls.key holds more than one private key")]
     SeveralKeys,
     /// A certificate above the first one that a trusted root has issued. Served, because clients without that root need it.
-    #[error(
-        "certificate {place} in tls.crt ({subject}) is a cross-sign that clients with the root {anchor} do not need"
-    )]
+    #[error("{place} ({subject}) is a cross-sign that clients with the root {anchor} do not need")]
     SurplusCrossSign {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
         /// The anchor below it.
@@ -278,10 +295,10 @@ pub enum Finding {
         error: String,
     },
     /// A certificate that no certificate of the path was issued by. Left out when served.
-    #[error("certificate {place} in tls.crt ({subject}) does not belong to the chain")]
+    #[error("{place} ({subject}) does not belong to the chain")]
     UnrelatedCertificate {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
     },
@@ -292,10 +309,10 @@ pub enum Finding {
         what: String,
     },
     /// Signed with an algorithm that TLS clients do not verify (RFC 8446 section 4.2.3).
-    #[error("certificate {place} in tls.crt ({subject}) is signed with {algorithm}, which clients do not know")]
+    #[error("{place} ({subject}) is signed with {algorithm}, which clients do not know")]
     UnsupportedSignature {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
         /// The algorithm.
@@ -326,10 +343,10 @@ pub enum Finding {
         bits: usize,
     },
     /// Signed with SHA-1, MD5 or a short RSA key (RFC 8446 section 4.4.2.4; RFC 9155).
-    #[error("certificate {place} in tls.crt ({subject}) is signed with {algorithm}")]
+    #[error("{place} ({subject}) is signed with {algorithm}")]
     WeakSignature {
         /// Its place in `tls.crt`, from 1.
-        place: usize,
+        place: Place,
         /// Its subject.
         subject: String,
         /// The algorithm, or the weak key.
@@ -347,6 +364,7 @@ impl Finding {
     /// The stable kebab-case word in metrics, JSON and docs.
     pub fn code(&self) -> &'static str {
         match self {
+            Finding::ChainCompleted { .. } => "chain-completed",
             Finding::ChainOverWindow { .. } => "chain-over-window",
             Finding::DuplicateCertificate { .. } => "duplicate-certificate",
             Finding::EncryptedKey => "encrypted-key",
@@ -373,6 +391,7 @@ impl Finding {
             Finding::OutOfOrder { .. } => "out-of-order",
             Finding::PathLengthExceeded { .. } => "path-length-exceeded",
             Finding::PathRefused { .. } => "path-refused",
+            Finding::RarelySupportedKey { .. } => "rarely-supported-key",
             Finding::RootIncluded { .. } => "root-included",
             Finding::SelfSigned { .. } => "self-signed",
             Finding::SeveralKeys => "several-keys",
@@ -396,24 +415,25 @@ impl Finding {
     pub fn place(&self) -> Option<usize> {
         match self {
             Finding::DuplicateCertificate { place, .. }
+            | Finding::LeafNotFirst { place, .. }
+            | Finding::NotACertificate { place, .. }
+            | Finding::UnparsableCertificate { place, .. } => Some(*place),
+            Finding::ChainCompleted { place, .. }
             | Finding::Expired { place, .. }
             | Finding::ExpiredCrossSign { place, .. }
             | Finding::ExpiresSoon { place, .. }
             | Finding::IntermediateExpiresFirst { place, .. }
             | Finding::IssuerNotCa { place, .. }
             | Finding::LeafIsCa { place, .. }
-            | Finding::LeafNotFirst { place, .. }
             | Finding::MissingIntermediate { place, .. }
             | Finding::NoServerAuth { place, .. }
-            | Finding::NotACertificate { place, .. }
             | Finding::NotTheIssuer { place, .. }
             | Finding::NotValidYet { place, .. }
             | Finding::RootIncluded { place, .. }
             | Finding::SurplusCrossSign { place, .. }
-            | Finding::UnparsableCertificate { place, .. }
             | Finding::UnrelatedCertificate { place, .. }
             | Finding::UnsupportedSignature { place, .. }
-            | Finding::WeakSignature { place, .. } => Some(*place),
+            | Finding::WeakSignature { place, .. } => Some(place.number),
             Finding::ChainOverWindow { .. }
             | Finding::EncryptedKey
             | Finding::KeyMismatch { .. }
@@ -427,6 +447,7 @@ impl Finding {
             | Finding::OutOfOrder { .. }
             | Finding::PathLengthExceeded { .. }
             | Finding::PathRefused { .. }
+            | Finding::RarelySupportedKey { .. }
             | Finding::SelfSigned { .. }
             | Finding::SeveralKeys
             | Finding::TrustedSelfSigned { .. }

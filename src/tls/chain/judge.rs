@@ -15,7 +15,8 @@ use super::certificate::Certificate;
 use super::finding::Finding;
 use super::signature::Signature;
 use super::walk::{End, Walk};
-use crate::tls::rfc3339;
+use crate::tls::negotiate::CredentialKind;
+use crate::tls::{clients, rfc3339};
 
 /// Bytes of certificates that fit into the first flight: ten segments (RFC 6928) of 1,460 bytes, less what else a
 /// TLS 1.3 server sends there.
@@ -29,6 +30,7 @@ const DAY: u64 = 86_400;
 /// Everything about the chain of a leaf.
 pub(super) fn judge(certificates: &[Certificate], walk: &Walk) -> Vec<Finding> {
     let mut findings = Vec::new();
+    added(certificates, walk, &mut findings);
     stray(certificates, walk, &mut findings);
     order(certificates, walk, &mut findings);
     end(certificates, walk, &mut findings);
@@ -38,6 +40,17 @@ pub(super) fn judge(certificates: &[Certificate], walk: &Walk) -> Vec<Finding> {
     constraints(certificates, walk, &mut findings);
     size(certificates, walk, &mut findings);
     findings
+}
+
+/// Certificates that were missing.
+fn added(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>) {
+    for index in &walk.path {
+        let Certificate { place, subject, added_from, .. } = &certificates[*index];
+        if let Some(origin) = added_from {
+            let (issuer, origin) = (subject.clone(), origin.to_string());
+            findings.push(Finding::ChainCompleted { place: *place, issuer, origin });
+        }
+    }
 }
 
 /// Certificates that clients do not need.
@@ -71,9 +84,11 @@ fn stray(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>)
 
 fn order(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>) {
     let leaf = &certificates[walk.path[0]];
-    let order: Vec<usize> = walk.path.iter().chain(&walk.roots).copied().collect();
+    // What was added stands nowhere, so it cannot stand in a wrong place.
+    let stands = |index: &usize| !certificates[*index].place.added;
+    let order: Vec<usize> = walk.path.iter().chain(&walk.roots).copied().filter(stands).collect();
     if walk.path[0] != 0 {
-        findings.push(Finding::LeafNotFirst { place: leaf.place, subject: leaf.subject.clone() });
+        findings.push(Finding::LeafNotFirst { place: leaf.place.number, subject: leaf.subject.clone() });
     } else if !order.is_sorted() {
         let expected = order.iter().map(|index| certificates[*index].subject.as_str()).collect::<Vec<_>>();
         findings.push(Finding::OutOfOrder { expected: expected.join(" <- ") });
@@ -186,6 +201,12 @@ fn leaf(leaf: &Certificate, findings: &mut Vec<Finding>) {
     }
     if leaf.key_usage.is_some_and(|usage| !usage.digital_signature) {
         findings.push(Finding::WrongKeyUsage { subject: subject.clone() });
+    }
+    if let Some(kind) = CredentialKind::ALL.into_iter().find(|kind| kind.label() == &*leaf.key)
+        && let found @ [_, ..] = clients::cannot_verify(kind)
+    {
+        let (key, count, clients) = (leaf.key.to_string(), found.len(), clients::names(found));
+        findings.push(Finding::RarelySupportedKey { subject: subject.clone(), key, count, clients });
     }
     if leaf.must_staple {
         findings.push(Finding::MustStaple { subject: subject.clone() });

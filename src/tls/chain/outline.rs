@@ -3,6 +3,7 @@
 //! `Outline + findings ──tree──▶ text with each finding at its certificate`
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use rustls::pki_types::UnixTime;
 
@@ -23,8 +24,10 @@ pub struct Outline {
 /// One certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its place among the blocks of `tls.crt`, from 1.
+    /// Its place among the blocks of `tls.crt`, from 1; what was added comes behind the last block.
     pub place: usize,
+    /// Where it was found, if it does not stand in `tls.crt` and was added to the chain.
+    pub added_from: Option<Arc<str>>,
     /// Its subject, for people.
     pub subject: Box<str>,
     /// The whole name of its issuer, for people.
@@ -68,7 +71,7 @@ impl Role {
 }
 
 /// What a path ends at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OutlineEnd {
     /// A trust anchor.
     Anchor {
@@ -81,6 +84,8 @@ pub enum OutlineEnd {
     Missing {
         /// The issuer that is missing.
         issuer: Box<str>,
+        /// The leaf has the marks of a public CA, so that the issuer can be got.
+        is_public: bool,
     },
     /// The topmost certificate, which signed itself.
     #[default]
@@ -107,13 +112,21 @@ pub struct Note<'a> {
 }
 
 impl Outline {
+    /// True if a certificate is missing: the path ends at a name that is neither in `tls.crt` nor trusted.
+    pub fn has_gap(&self) -> bool {
+        match self.end {
+            OutlineEnd::Missing { .. } => true,
+            OutlineEnd::Anchor { .. } | OutlineEnd::SelfSigned | OutlineEnd::UnknownRoot { .. } => false,
+        }
+    }
+
     /// The tree, each line indented by `indent`.
     pub fn tree(&self, notes: &[Note<'_>], indent: &str) -> String {
         let mut out = String::new();
         let leaf = self.path.first().map(|leaf| leaf.place);
         let end = match &self.end {
             OutlineEnd::Anchor { subject, source } => format!("{subject}, {}", source.words()),
-            OutlineEnd::Missing { issuer } => format!("? {issuer}, neither in tls.crt nor trusted"),
+            OutlineEnd::Missing { issuer, .. } => format!("? {issuer}, neither in tls.crt nor trusted"),
             OutlineEnd::SelfSigned => "itself".to_owned(),
             OutlineEnd::UnknownRoot { subject } => format!("? {subject}, which no known client trusts"),
         };
@@ -158,6 +171,11 @@ fn write_note(out: &mut String, note: &Note<'_>, indent: &str) {
 
 fn line(link: &Link) -> String {
     let day = |time: UnixTime| rfc3339(time).chars().take(10).collect::<String>();
-    let Link { place, subject, key, not_before, not_after, .. } = link;
-    format!("{place}: {subject}, {key}, {} to {}", day(*not_before), day(*not_after))
+    let Link { place, subject, key, not_before, not_after, added_from, .. } = link;
+    let place = match added_from {
+        Some(_) => "added".to_owned(),
+        None => place.to_string(),
+    };
+    let origin = added_from.as_ref().map(|origin| format!(", from {origin}")).unwrap_or_default();
+    format!("{place}: {subject}, {key}, {} to {}{origin}", day(*not_before), day(*not_after))
 }

@@ -30,6 +30,18 @@ pub(super) fn row(code: &str) -> &'static Row {
 pub(super) static ROWS: &[Row] = &[
     Row {
         about: About {
+            code: "chain-completed",
+            severity: Severity::Warning,
+            meaning: "An intermediate certificate is missing from tls.crt, and one found elsewhere is served in its place: its name, key identifier and signature fit, and with it the chain leads to a trusted root. Where it was found may change or vanish, and then the chain is incomplete again.",
+            fault: "whoever fills the Secret",
+            remedy: "put the intermediate into tls.crt, after the certificate that it issued",
+        },
+        field: CRT,
+        repaired: true,
+        refused: false,
+    },
+    Row {
+        about: About {
             code: "chain-over-window",
             severity: Severity::Warning,
             meaning: "The served certificates are larger than the initial congestion window (RFC 6928), so each full handshake waits one more round trip.",
@@ -339,6 +351,18 @@ pub(super) static ROWS: &[Row] = &[
         field: CRT,
         repaired: false,
         refused: true,
+    },
+    Row {
+        about: About {
+            code: "rarely-supported-key",
+            severity: Severity::Warning,
+            meaning: "Well-known clients cannot verify signatures of the certificate's key, so their handshakes fail: browsers know no P-521, Ed25519 or ML-DSA keys, and old clients know fewer still. Which ones is computed from what they offer.",
+            fault: "whoever asked for the certificate",
+            remedy: "use a certificate with an ECDSA P-256 or RSA key, or add one beside this one; `handfast check --clients` lists who is locked out",
+        },
+        field: CRT,
+        repaired: false,
+        refused: false,
     },
     Row {
         about: About {

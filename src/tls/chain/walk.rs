@@ -10,6 +10,7 @@
 //! A Secret may hold a thousand certificates with one name, so the number of signatures that are verified is bounded.
 
 use std::cell::Cell;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::anchors::{AnchorSource, TrustAnchors};
@@ -62,48 +63,41 @@ const STEPS: usize = 1_000;
 
 /// Walks up from a leaf.
 pub(super) fn walk(certificates: &[Certificate], leaf: usize, anchors: &TrustAnchors) -> Walk {
-    let graph = Graph {
-        certificates,
-        anchors,
-        known: HashMap::new().into(),
-        budget: Cell::new(BUDGET),
-        steps: Cell::new(STEPS),
-    };
+    let graph = Graph::new(certificates.iter().collect(), anchors);
     let (path, end) = graph.climb(vec![leaf]);
-    let mut walk = Walk { path, surplus: Vec::new(), roots: Vec::new(), end };
-    if let End::Root(root) = walk.end {
-        walk.roots.push(root);
+    graph.above(path, end)
+}
+
+/// The best way up for a chain with a gap, by certificates that may be added to it as well. Ways that live longer come
+/// first, then those with fewer additions. `None` if no way leads to an anchor or to a root that is there.
+pub(super) fn climb_with_additions(
+    certificates: Vec<&Certificate>,
+    leaf: usize,
+    anchors: &TrustAnchors,
+) -> Option<(Vec<usize>, End)> {
+    let (path, end) = Graph::new(certificates, anchors).climb(vec![leaf]);
+    match end {
+        End::Anchor(_) | End::Root(_) => Some((path, end)),
+        End::Gap | End::SelfSigned => None,
     }
-    // Above the path: issuer by issuer, then other forms of members and of the issuer's issuer.
-    let mut above = walk.path.clone();
-    while let Some(top) = above.last().copied() {
-        let taken = |candidate: &usize| above.contains(candidate) || walk.roots.contains(candidate);
-        let issuers: Vec<usize> = graph.issuers(top).filter(|candidate| !taken(candidate)).collect();
-        let (roots, others): (Vec<usize>, Vec<usize>) =
-            issuers.into_iter().partition(|candidate| graph.is_self_signed(*candidate));
-        walk.roots.extend(roots);
-        let Some(next) = others.first() else { break };
-        above.push(*next);
-        walk.surplus.push(*next);
-    }
-    for index in 0..certificates.len() {
-        if above.contains(&index) || walk.roots.contains(&index) {
-            continue;
+}
+
+/// What stands above a path that has been found.
+pub(super) fn above(certificates: Vec<&Certificate>, path: Vec<usize>, end: End, anchors: &TrustAnchors) -> Walk {
+    Graph::new(certificates, anchors).above(path, end)
+}
+
+/// Whether an issuer's name and key identifier are those that a certificate gives.
+pub(super) fn keys_fit(child: &Certificate, issuer: &Certificate) -> bool {
+    child.issuer_der == issuer.subject_der
+        && match (&child.authority_key, &issuer.subject_key) {
+            (Some(authority), Some(subject)) => authority == subject,
+            (Some(_) | None, _) => true,
         }
-        let same = |other: &usize| {
-            let (one, other) = (&certificates[index], &certificates[*other]);
-            one.spki == other.spki && one.subject_der == other.subject_der
-        };
-        // The leaf has no second form: another certificate of its key is a leftover of a renewal.
-        if walk.path[1..].iter().chain(&walk.surplus).any(same) {
-            walk.surplus.push(index);
-        }
-    }
-    walk
 }
 
 struct Graph<'a> {
-    certificates: &'a [Certificate],
+    certificates: Vec<&'a Certificate>,
     anchors: &'a TrustAnchors,
     /// Verified signatures: child and issuer.
     known: std::cell::RefCell<HashMap<(usize, usize), bool>>,
@@ -111,11 +105,51 @@ struct Graph<'a> {
     steps: Cell<usize>,
 }
 
-impl Graph<'_> {
+impl<'a> Graph<'a> {
+    fn new(certificates: Vec<&'a Certificate>, anchors: &'a TrustAnchors) -> Self {
+        let (budget, steps) = (Cell::new(BUDGET), Cell::new(STEPS));
+        Graph { certificates, anchors, known: HashMap::new().into(), budget, steps }
+    }
+
+    /// Above the path: issuer by issuer, then other forms of members and of the issuer's issuer.
+    fn above(&self, path: Vec<usize>, end: End) -> Walk {
+        let graph = self;
+        let certificates = &self.certificates;
+        let mut walk = Walk { path, surplus: Vec::new(), roots: Vec::new(), end };
+        if let End::Root(root) = walk.end {
+            walk.roots.push(root);
+        }
+        let mut above = walk.path.clone();
+        while let Some(top) = above.last().copied() {
+            let taken = |candidate: &usize| above.contains(candidate) || walk.roots.contains(candidate);
+            let issuers: Vec<usize> = graph.issuers(top).filter(|candidate| !taken(candidate)).collect();
+            let (roots, others): (Vec<usize>, Vec<usize>) =
+                issuers.into_iter().partition(|candidate| graph.is_self_signed(*candidate));
+            walk.roots.extend(roots);
+            let Some(next) = others.first() else { break };
+            above.push(*next);
+            walk.surplus.push(*next);
+        }
+        for index in 0..certificates.len() {
+            if above.contains(&index) || walk.roots.contains(&index) {
+                continue;
+            }
+            let same = |other: &usize| {
+                let (one, other) = (&certificates[index], &certificates[*other]);
+                one.spki == other.spki && one.subject_der == other.subject_der
+            };
+            // The leaf has no second form: another certificate of its key is a leftover of a renewal.
+            if walk.path[1..].iter().chain(&walk.surplus).any(same) {
+                walk.surplus.push(index);
+            }
+        }
+        walk
+    }
+
     /// The best way up that begins with `path`.
     fn climb(&self, path: Vec<usize>) -> (Vec<usize>, End) {
         let top = path[path.len() - 1];
-        let certificate = &self.certificates[top];
+        let certificate = self.certificates[top];
         let is_leaf = path.len() == 1;
         if is_leaf && self.is_self_signed(top) {
             let end = match self.anchors.same_as(certificate) {
@@ -125,14 +159,16 @@ impl Graph<'_> {
             return (path, end);
         }
         if self.spend()
-            && let Some((anchor, _)) = self.anchors.issuer_of(certificate)
+            && let Some((anchor, link)) = self.anchors.issuer_of(certificate)
+            && (link == Link::Verified || !certificate.place.added)
         {
             return (path, End::Anchor(anchored(anchor, false)));
         }
         let mut best: Option<(Vec<usize>, End)> = None;
         self.steps.set(self.steps.get().saturating_sub(1));
         if path.len() < DEPTH && self.steps.get() > 0 {
-            let candidates: Vec<usize> = self.issuers(top).filter(|candidate| !path.contains(candidate)).collect();
+            let fits = |candidate: &usize| !path.contains(candidate) && self.allows(*candidate, &path);
+            let candidates: Vec<usize> = self.issuers(top).filter(fits).collect();
             for candidate in candidates {
                 let found = if self.is_self_signed(candidate) {
                     (path.clone(), End::Root(candidate))
@@ -149,18 +185,34 @@ impl Graph<'_> {
         best.unwrap_or((path, End::Gap))
     }
 
-    /// Complete beats a known root beats a gap; then the shorter of two complete ones, or the longer of two others;
-    /// then the one that ends later.
+    /// Whether a certificate that would be added may stand above so many others (RFC 5280 section 6.1.4 l and m). For
+    /// those of `tls.crt` it is a finding and decides nothing.
+    fn allows(&self, candidate: usize, path: &[usize]) -> bool {
+        let candidate = self.certificates[candidate];
+        let cas = path[1..].iter().filter(|index| {
+            let ca = self.certificates[**index];
+            ca.subject_der != ca.issuer_der
+        });
+        !candidate.place.added
+            || candidate.path_length.is_none_or(|most| cas.count() <= usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
+    /// Complete beats a known root beats a gap. Of two ways with additions the one that ends later is better, then the
+    /// one with fewer. Then the shorter of two complete ones, or the longer of two others; then the one that ends
+    /// later.
     fn is_better(&self, one: &(Vec<usize>, End), other: &(Vec<usize>, End)) -> bool {
+        let additions = |path: &[usize]| path.iter().filter(|index| self.certificates[**index].place.added).count();
+        let with_additions = additions(&one.0) > 0 && additions(&other.0) > 0;
         let score = |(path, end): &(Vec<usize>, End)| {
             let length = i64::try_from(path.len()).unwrap_or(i64::MAX);
-            let rank = match end {
+            let (rank, length) = match end {
                 End::Anchor(_) => (2, -length),
                 End::Root(_) => (1, length),
                 End::Gap | End::SelfSigned => (0, length),
             };
             let until = path.iter().map(|index| self.certificates[*index].not_after.as_secs()).min();
-            (rank, until)
+            let repaired = with_additions.then(|| (until, Reverse(additions(path))));
+            (rank, repaired, length, until)
         };
         score(one) > score(other)
     }
@@ -179,14 +231,13 @@ impl Graph<'_> {
         if let Some(known) = self.known.borrow().get(&(child, issuer)) {
             return *known;
         }
-        let (one, other) = (&self.certificates[child], &self.certificates[issuer]);
-        let fits = one.issuer_der == other.subject_der
-            && match (&one.authority_key, &other.subject_key) {
-                (Some(authority), Some(subject)) => authority == subject,
-                (Some(_) | None, _) => true,
-            }
-            && self.spend()
-            && signature::verify(&one.der, &other.spki) != Link::No;
+        let (one, other) = (self.certificates[child], self.certificates[issuer]);
+        let is_good = |link: Link| match link {
+            Link::Verified => true,
+            Link::Assumed => !one.place.added && !other.place.added,
+            Link::No => false,
+        };
+        let fits = keys_fit(one, other) && self.spend() && is_good(signature::verify(&one.der, &other.spki));
         self.known.borrow_mut().insert((child, issuer), fits);
         fits
     }

@@ -1,4 +1,9 @@
 //! Certificates of clients: whether they are asked for, and who may issue them.
+//!
+//! A client shows its certificate after its hello, so nothing of this is in the model of the handshake
+//! ([`negotiate`](crate::tls::negotiate)): a client that cannot agree with the host never comes this far. Hosts that ask
+//! for certificates give no tickets, whatever the policy says: a resumed session would stand for a certificate that
+//! nobody looks at again, expired or not, and for a CA that may be gone.
 
 use std::sync::Arc;
 

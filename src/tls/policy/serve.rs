@@ -13,10 +13,11 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 
-use super::{Alpn, Group, GroupOrder, Policy, Suite, SuiteOrder};
+use super::{Alpn, ClientAuth, Group, GroupOrder, Policy, Suite, SuiteOrder};
 use crate::tls::chain::Credential;
 use crate::tls::negotiate::{CredentialKind, by_preference, prefers_chacha20, select};
 use crate::tls::offer::Offer;
@@ -57,6 +58,9 @@ pub enum ConfigError {
     /// The TLS library refuses the parts.
     #[error("cannot make a TLS configuration")]
     Library(#[from] rustls::Error),
+    /// The TLS library refuses the authorities of clients.
+    #[error("cannot verify certificates of clients")]
+    ClientAuth(#[from] VerifierBuilderError),
 }
 
 /// Makes the configurations that serve `credential` under `policy`, with ticket keys of their own.
@@ -72,9 +76,15 @@ pub fn server_tls_of(credentials: &[&Credential], policy: &Policy) -> Result<Ser
     let kinds: Vec<CredentialKind> = credentials.iter().map(|credential| CredentialKind::of(credential)).collect();
     let preference: Vec<usize> = by_preference(&kinds).collect();
     let settings = policy.settings();
-    let ticketer = match settings.tickets {
+    // A ticket stands for a certificate of the client that nobody looks at again, however long it has expired; so each
+    // handshake that asks for one is a full one.
+    let ticketer = match settings.tickets && settings.client_auth.is_none() {
         true => Some(aws_lc_rs::Ticketer::new()?),
         false => None,
+    };
+    let verifier = match &settings.client_auth {
+        Some(client_auth) => verifier(client_auth)?,
+        None => WebPkiClientVerifier::no_client_auth(),
     };
 
     let suites: Vec<Suite> = settings.suites.iter().copied().filter(|suite| in_use(policy, *suite)).collect();
@@ -91,7 +101,8 @@ pub fn server_tls_of(credentials: &[&Credential], policy: &Policy) -> Result<Ser
     let mut variants = Vec::with_capacity(preference.len() * group_choices.len() * orders.len());
     for &credential in &preference {
         for (group, groups) in &group_choices {
-            let base = config(credentials[credential], policy, provider(&suites, groups), ticketer.as_ref())?;
+            let provider = provider(&suites, groups);
+            let base = config(credentials[credential], policy, provider, &verifier, ticketer.as_ref())?;
             for &client_order in orders {
                 let mut config = base.clone();
                 config.ignore_client_order = !client_order;
@@ -151,6 +162,15 @@ impl ServerTls {
         &self.credentials
     }
 
+    /// What one of the credentials serves, by its index in the order given.
+    pub fn summary_of(&self, credential: usize) -> &TlsSummary {
+        let rank = by_preference(&self.credentials).position(|index| index == credential);
+        match rank.and_then(|rank| rank.checked_sub(1)) {
+            None => &self.summary,
+            Some(further) => self.additional.get(further).unwrap_or(&self.summary),
+        }
+    }
+
     /// How many configurations there are.
     pub fn variants(&self) -> usize {
         self.variants.len()
@@ -161,6 +181,7 @@ fn config(
     credential: &Credential,
     policy: &Policy,
     provider: Arc<CryptoProvider>,
+    verifier: &Arc<dyn ClientCertVerifier>,
     ticketer: Option<&Arc<dyn ProducesTickets>>,
 ) -> Result<ServerConfig, rustls::Error> {
     let versions: Vec<_> = policy
@@ -173,7 +194,7 @@ fn config(
     let resolver = Arc::new(SingleCertAndKey::from(credential.certified_key().clone()));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier.clone())
         .with_cert_resolver(resolver);
     config.alpn_protocols = policy.settings().alpn.iter().map(|alpn: &Alpn| alpn.id().into()).collect();
     // No in-memory session store: rustls reserves about 8 KiB per configuration, 84 MiB at 10,000 hosts.
@@ -194,6 +215,25 @@ fn config(
 /// of versions that are off.
 fn in_use(policy: &Policy, suite: Suite) -> bool {
     policy.versions().any(|version| version == suite.version())
+}
+
+/// What verifies the certificates of clients: one for all configurations that ask for the same, as long as there are
+/// any, because a bundle of authorities can be large. Signatures of every kind that the library knows are verified,
+/// whatever suites and groups the policy has.
+fn verifier(client_auth: &ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+    static VERIFIERS: LazyLock<Mutex<HashMap<ClientAuth, Weak<dyn ClientCertVerifier>>>> =
+        LazyLock::new(Mutex::default);
+    // As for providers.
+    let mut verifiers = VERIFIERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(verifier) = verifiers.get(client_auth).and_then(Weak::upgrade) {
+        return Ok(verifier);
+    }
+    verifiers.retain(|_, verifier| verifier.strong_count() > 0);
+    let roots = Arc::new(client_auth.authorities.root_store());
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::new(aws_lc_rs::default_provider()));
+    let verifier = if client_auth.required { builder } else { builder.allow_unauthenticated() }.build()?;
+    verifiers.insert(client_auth.clone(), Arc::downgrade(&verifier));
+    Ok(verifier)
 }
 
 /// The provider with these suites and groups: one for all configurations that have them, as long as there are any.

@@ -92,10 +92,10 @@ fn every_licence_is_one_that_we_take() {
     assert!(refused.is_empty(), "{refused:?}");
 }
 
-/// Names of the packages that are compiled. The lock file and `cargo metadata` also name packages that no enabled
+/// Names of the packages that are compiled, tests included (`all`) or not (`normal`). The lock file and `cargo metadata` also name packages that no enabled
 /// feature asks for (`ring`, behind a weak feature of rustls-webpki); `cargo tree` knows better.
-fn built() -> BTreeSet<String> {
-    let arguments = ["tree", "--locked", "--all-features", "--edges", "all", "--prefix", "none", "--format", "{p}"];
+fn built(edges: &str) -> BTreeSet<String> {
+    let arguments = ["tree", "--locked", "--all-features", "--edges", edges, "--prefix", "none", "--format", "{p}"];
     let tree = std::process::Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().unwrap();
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let lines = String::from_utf8(tree.stdout).unwrap();
@@ -106,9 +106,18 @@ fn built() -> BTreeSet<String> {
 fn no_banned_package_is_built() {
     let banned = entries(&deny(), "bans", "deny");
     assert!(banned.contains("ring") && banned.contains("openssl-sys"), "{banned:?}");
-    let built = built();
+    let built = built("all");
     assert!(built.contains("rustls") && built.contains("tempfile"), "{built:?}");
     assert_eq!(built.intersection(&banned).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn rules_of_a_definition_are_evaluated_in_tests_only() {
+    let (all, normal) = (built("all"), built("normal"));
+    for name in ["cel", "kube-cel"] {
+        assert!(all.contains(name) && !normal.contains(name), "{name}");
+    }
+    assert!(normal.contains("rustls") && !normal.contains("kube-client"), "{normal:?}");
 }
 
 /// Sources in a lock file that are not on the list.

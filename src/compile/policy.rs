@@ -1,0 +1,524 @@
+//! Policies: from what people write to what a host is served under.
+//!
+//! `TlsPolicySpec + CA of clients ──resolve──▶ HostPolicy, or why there is none`, and
+//! `annotations × class × default ──choose──▶ the policy of one host`
+//!
+//! A policy is judged as a whole: either everything in it can be served, or it is not accepted and something else stays
+//! in force. Names that cannot be served are no reason for that as long as something is left; they are told one by one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::claims::Claims;
+use super::tls::field;
+use super::view::View;
+use super::{Diagnostic, Effect, HeldPolicy, Kind, ObjectKey, Options, Problem};
+use crate::api::annotations::{TlsSettings, Written};
+use crate::api::tls_policy::{
+    ChainCompletion, CipherSuiteOrder, ClientAuthMode, FindingAction, GroupOrder, Hsts, Preset, ProtocolVersion,
+    TlsPolicySpec,
+};
+use crate::tls::Version;
+use crate::tls::chain::{Finding, TrustAnchors};
+use crate::tls::clients::{self, Client};
+use crate::tls::policy::parse::{self, Unavailable};
+use crate::tls::policy::{self, ClientAuth, Policy, PolicyError, Settings, Suite, SuiteOrder};
+
+/// What a host is served under.
+#[derive(Debug)]
+pub(super) struct HostPolicy {
+    pub(super) tls: Policy,
+    /// What to do about findings, by code. Without an entry, serve.
+    pub(super) actions: BTreeMap<String, FindingAction>,
+    pub(super) completion: Option<ChainCompletion>,
+    /// The value of Strict-Transport-Security.
+    pub(super) hsts: Option<Box<str>>,
+    pub(super) required_clients: Vec<&'static Client>,
+    /// What it was made of.
+    pub(super) source: Arc<HeldPolicy>,
+}
+
+impl HostPolicy {
+    /// True if no request may come from a client that has shown no certificate.
+    pub(super) fn requires_client_certificates(&self) -> bool {
+        self.tls.settings().client_auth.as_ref().is_some_and(|auth| auth.required)
+    }
+}
+
+/// What a policy comes to.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// What is served under it, or everything that is wrong with it.
+    pub(super) policy: Result<Arc<HostPolicy>, Vec<Complaint>>,
+    /// What it asks for that cannot be served, and what is left.
+    pub(super) notes: Vec<Complaint>,
+}
+
+/// What is wrong with one field of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub(super) part: Part,
+    pub(super) problem: Problem,
+}
+
+/// A part of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Alpn,
+    Chain,
+    Ciphers,
+    ClientAuth,
+    FindingActions,
+    Groups,
+    Order,
+    RequiredClients,
+    /// Versions, or what versions and lists come to together.
+    Versions,
+}
+
+impl Part {
+    /// The field of a TlsPolicy.
+    pub(super) fn field(self) -> &'static str {
+        match self {
+            Part::Alpn => "spec.alpn",
+            Part::Chain => "spec.chain.complete",
+            Part::Ciphers => "spec.cipherSuites",
+            Part::ClientAuth => "spec.clientAuth.caSecret",
+            Part::FindingActions => "spec.findingActions",
+            Part::Groups => "spec.groups",
+            Part::Order => "spec.cipherSuiteOrder",
+            Part::RequiredClients => "spec.requiredClients",
+            Part::Versions => "spec",
+        }
+    }
+}
+
+/// Policies by what they are made of: many hosts share few.
+#[derive(Default)]
+pub(super) struct Policies {
+    resolved: HashMap<Arc<HeldPolicy>, Arc<Resolved>>,
+}
+
+impl Policies {
+    pub(super) fn resolve(&mut self, source: HeldPolicy) -> Arc<Resolved> {
+        if let Some(resolved) = self.resolved.get(&source) {
+            return resolved.clone();
+        }
+        // Annotations are free text, so the number of different policies is not bounded by the number of objects.
+        const KEPT: usize = 1_000;
+        if self.resolved.len() >= KEPT {
+            self.resolved.retain(|_, resolved| Arc::strong_count(resolved) > 1);
+        }
+        let source = Arc::new(source);
+        let resolved = Arc::new(resolve(&source));
+        self.resolved.insert(source, resolved.clone());
+        resolved
+    }
+}
+
+/// Reads and judges.
+fn resolve(source: &Arc<HeldPolicy>) -> Resolved {
+    let spec = &source.spec;
+    let mut bad: Vec<Complaint> = Vec::new();
+    let mut notes: Vec<Complaint> = Vec::new();
+    let settings = settings(source, &mut bad, &mut notes);
+    let actions = actions(spec, &mut bad);
+    let required_clients = required_clients(spec, &mut bad);
+    let policy = match Policy::new(settings) {
+        Ok(policy) => Some(policy),
+        Err(error) => {
+            let part = match error {
+                PolicyError::NoGroup { .. } if spec.groups.is_some() => Part::Groups,
+                PolicyError::NoSuite { .. } if spec.cipher_suites.is_some() => Part::Ciphers,
+                PolicyError::NoGroup { .. } | PolicyError::NoSuite { .. } | PolicyError::VersionsReversed { .. } => {
+                    Part::Versions
+                }
+            };
+            // A list that is wrong by itself has been complained about.
+            if !bad.iter().any(|complaint| complaint.part == part) {
+                complain(&mut bad, part, error.to_string());
+            }
+            None
+        }
+    };
+    let policy = match policy {
+        Some(tls) if bad.is_empty() => Ok(Arc::new(HostPolicy {
+            tls,
+            actions,
+            completion: spec.chain.and_then(|chain| chain.complete),
+            hsts: spec.hsts.as_ref().map(hsts),
+            required_clients,
+            source: source.clone(),
+        })),
+        Some(_) | None => Err(bad),
+    };
+    Resolved { policy, notes }
+}
+
+fn complain(bad: &mut Vec<Complaint>, part: Part, error: String) {
+    bad.push(Complaint { part, problem: Problem::BadTlsPolicy { error } });
+}
+
+fn settings(source: &HeldPolicy, bad: &mut Vec<Complaint>, notes: &mut Vec<Complaint>) -> Settings {
+    let spec = &source.spec;
+    let mut settings = match spec.preset {
+        Some(Preset::Intermediate) => Settings::intermediate(),
+        Some(Preset::Modern) => Settings::modern(),
+        None => Settings::default(),
+    };
+    let version = |version| match version {
+        ProtocolVersion::Tls12 => Version::Tls12,
+        ProtocolVersion::Tls13 => Version::Tls13,
+    };
+    settings.min = spec.min_version.map_or(settings.min, version);
+    settings.max = spec.max_version.map_or(settings.max, version);
+    // Without a list of its own, a policy has the suites of each version that is on.
+    settings.suites = Settings::intermediate().suites;
+    if let Some(list) = &spec.cipher_suites {
+        match parse::parse_ciphers(&list.join(":"), &settings.suites) {
+            Ok((suites, unavailable)) => {
+                let left = names(suites.iter().map(|suite| suite.openssl()));
+                note(notes, Part::Ciphers, unavailable, left);
+                let before = std::mem::replace(&mut settings.suites, suites);
+                // A list that names only suites of TLS 1.3 says nothing about the others, as in OpenSSL.
+                let is_old = |suite: &Suite| suite.version() == Version::Tls12;
+                if !settings.suites.iter().any(is_old) {
+                    settings.suites.extend(before.into_iter().filter(is_old));
+                }
+            }
+            Err(error) => complain(bad, Part::Ciphers, format!("the list {error}")),
+        }
+    }
+    if let Some(list) = &spec.groups {
+        match parse::parse_groups(&list.join(":")) {
+            Ok((groups, unavailable)) => {
+                note(notes, Part::Groups, unavailable, names(groups.iter().map(|group| group.name())));
+                settings.groups = groups;
+            }
+            Err(error) => complain(bad, Part::Groups, format!("the list {error}")),
+        }
+    }
+    if let Some(list) = &spec.alpn {
+        let parsed = if list.is_empty() { Ok((Vec::new(), Vec::new())) } else { parse::parse_alpn(&list.join(",")) };
+        match parsed {
+            Ok((protocols, unavailable)) => {
+                note(notes, Part::Alpn, unavailable, names(protocols.iter().map(|protocol| protocol.id())));
+                settings.alpn = protocols;
+            }
+            Err(error) => complain(bad, Part::Alpn, format!("the list {error}")),
+        }
+    }
+    if let Some(order) = spec.cipher_suite_order {
+        settings.suite_order = match order {
+            CipherSuiteOrder::Client => SuiteOrder::Client,
+            CipherSuiteOrder::Server => SuiteOrder::Server,
+            CipherSuiteOrder::ServerUnlessChaCha20First => SuiteOrder::ServerUnlessChaCha20First,
+        };
+    }
+    if let Some(order) = spec.group_order {
+        settings.group_order = match order {
+            GroupOrder::Client => policy::GroupOrder::Client,
+            GroupOrder::Server => policy::GroupOrder::Server,
+        };
+    }
+    let (min, max) = (settings.min, settings.max);
+    settings.suites.retain(|suite| (min..=max).contains(&suite.version()) || min > max);
+    settings.tickets = spec.session_tickets.unwrap_or(settings.tickets);
+    if let Some(auth) = &spec.client_auth {
+        match TrustAnchors::none().with_file(&source.client_ca) {
+            Ok(authorities) => {
+                let required = auth.mode == ClientAuthMode::Required;
+                settings.client_auth = Some(ClientAuth { required, authorities: Arc::new(authorities) });
+            }
+            Err(error) => {
+                let secret = auth.ca_secret.clone();
+                let error = match source.client_ca.is_empty() {
+                    true => "it does not exist, or has no ca.crt".to_owned(),
+                    false => format!("its ca.crt: {error}"),
+                };
+                bad.push(Complaint { part: Part::ClientAuth, problem: Problem::UnusableClientCa { secret, error } });
+            }
+        }
+    }
+    settings
+}
+
+/// Tells names that cannot be served, if there are any.
+fn note(notes: &mut Vec<Complaint>, part: Part, unavailable: Vec<Unavailable>, left: String) {
+    let (named, general): (Vec<_>, Vec<_>) = unavailable.into_iter().partition(|one| one.named);
+    if !named.is_empty() {
+        notes.push(Complaint { part, problem: Problem::UnservedTlsNames { names: named, left: left.clone() } });
+    }
+    if !general.is_empty() {
+        let names = general.into_iter().map(|one| one.name).collect();
+        notes.push(Complaint { part, problem: Problem::UnservedByAlias { names, left } });
+    }
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn actions(spec: &TlsPolicySpec, bad: &mut Vec<Complaint>) -> BTreeMap<String, FindingAction> {
+    for code in spec.finding_actions.keys() {
+        if !Finding::all().any(|about| about.code == code) {
+            let error = format!("there is no finding {code:?} about certificates: `handfast explain` lists them");
+            complain(bad, Part::FindingActions, error);
+        }
+    }
+    spec.finding_actions.clone()
+}
+
+fn required_clients(spec: &TlsPolicySpec, bad: &mut Vec<Complaint>) -> Vec<&'static Client> {
+    let mut found = Vec::new();
+    for id in &spec.required_clients {
+        match clients::client(id) {
+            Some(client) => found.push(client),
+            None => {
+                let meant = match clients::similar(id).as_slice() {
+                    [] => String::new(),
+                    similar => format!(": is one of these meant? {}", similar.join(", ")),
+                };
+                let error = format!("there is no client {id:?}{meant}; `handfast clients` lists them");
+                complain(bad, Part::RequiredClients, error);
+            }
+        }
+    }
+    found
+}
+
+/// The header's value (RFC 6797 section 6.1).
+fn hsts(hsts: &Hsts) -> Box<str> {
+    let subdomains = if hsts.include_sub_domains { "; includeSubDomains" } else { "" };
+    let preload = if hsts.preload { "; preload" } else { "" };
+    format!("max-age={}{subdomains}{preload}", hsts.max_age.max(0)).into()
+}
+
+/// The policy that is asked for on a host.
+pub(super) struct Asked {
+    /// The TlsPolicy, if one is named.
+    pub(super) policy: Option<ObjectKey>,
+    /// Who names it, and with which annotation; `None` if the class or the operator does.
+    pub(super) by: Option<(ObjectKey, String)>,
+    pub(super) wish: Wish,
+    /// What annotations contribute, each with the Ingress that has it.
+    pub(super) overrides: Vec<Override>,
+}
+
+/// What becomes of the policy that is asked for.
+pub(super) enum Wish {
+    /// It is accepted, and this is what it comes to with the annotations.
+    Accepted(Arc<HostPolicy>),
+    /// The annotations spoil it.
+    Overridden {
+        /// What holds without them.
+        base: Arc<HostPolicy>,
+        /// What is wrong with both together.
+        complaints: Vec<Complaint>,
+    },
+    /// It exists, and is not accepted.
+    Refused {
+        /// It demands certificates of clients.
+        requires_client_certificates: bool,
+    },
+    /// It does not exist, so nobody knows what it demands.
+    Missing,
+}
+
+/// One annotation that changes the policy of a host.
+pub(super) struct Override {
+    pub(super) ingress: ObjectKey,
+    pub(super) annotation: String,
+    pub(super) value: String,
+    pub(super) part: Part,
+    pub(super) fate: Fate,
+}
+
+/// What becomes of an annotation.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Fate {
+    /// It holds; names in it may not be servable.
+    Applied(Vec<Problem>),
+    /// The policy does not allow it.
+    Forbidden,
+    /// An older Ingress says something else.
+    Late(ObjectKey),
+    /// It cannot be read.
+    Wrong(String),
+}
+
+/// Which policy a host is to have.
+pub(super) fn choose(view: &mut View<'_>, options: &Options, claims: &[&Arc<Claims>]) -> Asked {
+    let named = claims.iter().find_map(|claims| Some((claims, claims.settings.policy.as_ref()?)));
+    let (policy, by) = match named {
+        Some((claims, written)) => (
+            Some(ObjectKey::new(Kind::TlsPolicy, &claims.ingress.namespace, &written.value)),
+            Some((claims.ingress.clone(), written.annotation.clone())),
+        ),
+        None => (claims.iter().find_map(|claims| claims.class_policy.clone()).or_else(|| default_key(options)), None),
+    };
+    let base = match &policy {
+        None => built_in_policy(view),
+        Some(key) => accepted(view, key),
+    };
+    let base = match base {
+        Ok(base) => base,
+        Err(wish) => return Asked { policy, by, wish, overrides: Vec::new() },
+    };
+    let mut effective = HeldPolicy::clone(&base.source);
+    let mut overrides = overrides(claims, effective.spec.allow_overrides.unwrap_or(true));
+    for one in &mut overrides {
+        if one.fate == Fate::Applied(Vec::new())
+            && let Err(error) = apply(one, &mut effective.spec)
+        {
+            one.fate = Fate::Wrong(error);
+        }
+    }
+    let is_wrong = overrides.iter().any(|one| matches!(one.fate, Fate::Wrong(_)));
+    let resolved = view.resolve(effective);
+    for note in &resolved.notes {
+        // What the policy itself contains is said about the policy.
+        let own = overrides.iter_mut().find(|one| one.part == note.part && matches!(one.fate, Fate::Applied(_)));
+        if let Some(Override { fate: Fate::Applied(problems), .. }) = own {
+            problems.push(note.problem.clone());
+        }
+    }
+    let wish = match &resolved.policy {
+        _ if is_wrong => Wish::Overridden { base, complaints: Vec::new() },
+        Ok(policy) => Wish::Accepted(policy.clone()),
+        Err(complaints) => Wish::Overridden { base, complaints: complaints.clone() },
+    };
+    Asked { policy, by, wish, overrides }
+}
+
+/// The policy that holds where no Ingress has a say.
+pub(super) fn general(view: &mut View<'_>, options: &Options) -> Result<Arc<HostPolicy>, Wish> {
+    match default_key(options) {
+        None => built_in_policy(view),
+        Some(key) => accepted(view, &key),
+    }
+}
+
+/// The policy that holds where nobody has named one.
+pub(super) fn built_in_policy(view: &mut View<'_>) -> Result<Arc<HostPolicy>, Wish> {
+    let built_in = HeldPolicy { spec: TlsPolicySpec::default(), client_ca: Box::default() };
+    view.resolve(built_in).policy.clone().map_err(|_| Wish::Missing)
+}
+
+/// What a policy is made of.
+pub(super) fn source(view: &mut View<'_>, key: &ObjectKey) -> Option<HeldPolicy> {
+    let policy = view.policy(key)?;
+    let client_ca = policy.spec.client_auth.as_ref().and_then(|auth| {
+        let secret = view.secret(&ObjectKey::new(Kind::Secret, &key.namespace, &auth.ca_secret))?;
+        Some(field(secret, "ca.crt").into())
+    });
+    Some(HeldPolicy { spec: policy.spec.clone(), client_ca: client_ca.unwrap_or_default() })
+}
+
+/// Everything that is wrong with a policy by itself, with its field.
+pub(super) fn judge(view: &mut View<'_>, options: &Options, key: &ObjectKey) -> Vec<(&'static str, Problem)> {
+    let Some(source) = source(view, key) else { return Vec::new() };
+    let completion = source.spec.chain.and_then(|chain| chain.complete);
+    let resolved = view.resolve(source);
+    let complaints = resolved.policy.as_ref().err().into_iter().flatten().chain(&resolved.notes);
+    let mut problems: Vec<_> =
+        complaints.map(|complaint| (complaint.part.field(), complaint.problem.clone())).collect();
+    if completion == Some(ChainCompletion::FromBundle) && options.intermediates.is_empty() {
+        problems.push((Part::Chain.field(), Problem::NoIntermediates));
+    }
+    problems
+}
+
+/// The default policy, if it is named and does not exist.
+pub(super) fn missing_default(view: &mut View<'_>, options: &Options) -> Option<Diagnostic> {
+    let key = default_key(options)?;
+    let is_missing = view.policy(&key).is_none();
+    is_missing.then(|| Diagnostic {
+        field: "".into(),
+        problem: Problem::TlsPolicyNotFound { policy: format!("{}/{}", key.namespace, key.name) },
+        effect: Effect::HostRefused,
+        hosts: Vec::new(),
+        subject: key,
+    })
+}
+
+/// A policy that is accepted by itself, or why there is none.
+fn accepted(view: &mut View<'_>, key: &ObjectKey) -> Result<Arc<HostPolicy>, Wish> {
+    let source = source(view, key).ok_or(Wish::Missing)?;
+    let auth = source.spec.client_auth.as_ref();
+    let requires_client_certificates = auth.is_some_and(|auth| auth.mode == ClientAuthMode::Required);
+    let resolved = view.resolve(source);
+    resolved.policy.clone().map_err(|_| Wish::Refused { requires_client_certificates })
+}
+
+fn default_key(options: &Options) -> Option<ObjectKey> {
+    let (namespace, name) = options.default_tls_policy.as_ref()?;
+    Some(ObjectKey::new(Kind::TlsPolicy, namespace, name))
+}
+
+/// What annotations say, oldest Ingress first.
+fn overrides(claims: &[&Arc<Claims>], allowed: bool) -> Vec<Override> {
+    let mut overrides: Vec<Override> = Vec::new();
+    for claims in claims {
+        for (part, annotation, value) in written(&claims.settings) {
+            let first = overrides.iter().find(|one| name(&one.annotation) == name(&annotation));
+            let fate = match first {
+                Some(first) if first.value == value => continue,
+                Some(first) => Fate::Late(first.ingress.clone()),
+                None if !allowed => Fate::Forbidden,
+                None => Fate::Applied(Vec::new()),
+            };
+            overrides.push(Override { ingress: claims.ingress.clone(), annotation, value, part, fate });
+        }
+    }
+    overrides
+}
+
+/// An annotation without its prefix.
+fn name(annotation: &str) -> &str {
+    annotation.split_once('/').map_or(annotation, |(_, name)| name)
+}
+
+fn written(settings: &TlsSettings) -> Vec<(Part, String, String)> {
+    let text = |part, written: &Option<Written<String>>| {
+        written.as_ref().map(|written| (part, written.annotation.clone(), written.value.clone()))
+    };
+    let order = settings.prefer_server_ciphers.as_ref();
+    let order = order.map(|written| (Part::Order, written.annotation.clone(), written.value.to_string()));
+    [
+        text(Part::Versions, &settings.protocols),
+        text(Part::Ciphers, &settings.ciphers),
+        text(Part::Groups, &settings.curves),
+        order,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Puts one annotation into the policy.
+fn apply(one: &mut Override, spec: &mut TlsPolicySpec) -> Result<(), String> {
+    match name(&one.annotation) {
+        "ssl-protocols" => {
+            let ((min, max), unavailable) = parse::parse_versions(&one.value).map_err(|error| format!("it {error}"))?;
+            let version = |version| match version {
+                Version::Tls12 => ProtocolVersion::Tls12,
+                Version::Tls13 => ProtocolVersion::Tls13,
+            };
+            (spec.min_version, spec.max_version) = (Some(version(min)), Some(version(max)));
+            if !unavailable.is_empty() {
+                let versions = if min == max { vec![min] } else { vec![min, max] };
+                let left = names(versions.iter().map(|version| version.nginx()));
+                one.fate = Fate::Applied(vec![Problem::UnservedTlsNames { names: unavailable, left }]);
+            }
+        }
+        "ssl-ciphers" => spec.cipher_suites = Some(vec![one.value.clone()]),
+        "ssl-ecdh-curve" => spec.groups = Some(vec![one.value.clone()]),
+        _ => {
+            let is_on = one.value == "true";
+            let order = if is_on { CipherSuiteOrder::Server } else { CipherSuiteOrder::Client };
+            spec.cipher_suite_order = Some(order);
+        }
+    }
+    Ok(())
+}
