@@ -40,6 +40,8 @@ pub struct Metrics {
     pub http_request_duration: HistogramVec,
     /// Tasks that died of a bug of ours.
     pub panics: IntCounter,
+    /// Attempts to write the state directory that failed.
+    pub state_write_failures: IntCounter,
     /// When the newest snapshot was published, in seconds since 1970.
     pub snapshot_published: Gauge,
     /// Virtual hosts in the newest snapshot.
@@ -132,6 +134,10 @@ impl Metrics {
             panics: register!(IntCounter::new(
                 "handfast_panics_total",
                 "Tasks that ended by a bug; please report each."
+            )),
+            state_write_failures: register!(IntCounter::new(
+                "handfast_state_write_failures_total",
+                "Attempts to write what is held to the state directory that failed."
             )),
             snapshot_published: register!(Gauge::new(
                 "handfast_snapshot_published_timestamp_seconds",

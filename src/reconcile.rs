@@ -18,6 +18,7 @@ use crate::compile::{Compiled, Compiler, Diagnostic, ObjectKey};
 use crate::metrics::Metrics;
 use crate::snapshot::Publisher;
 use crate::source::Event;
+use crate::state::Sink;
 
 /// How long changes are collected before they are compiled together.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +52,8 @@ pub struct Outputs {
     pub publications: watch::Sender<Option<Publication>>,
     /// Gets counts and times.
     pub metrics: Metrics,
+    /// Gets what is held, when it changes.
+    pub state: Sink,
 }
 
 /// Runs until the inbox is closed by all its senders.
@@ -60,6 +63,7 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
     let mut recompile_at = None;
     let mut certificates = Arc::default();
     let mut diagnostics: Arc<[Diagnostic]> = Arc::default();
+    let mut held = None;
     loop {
         // One of three things wakes us: a change, the clock reaching `recompile_at`, or the end. The clock is looked
         // at once a minute at least, because the time of day can jump.
@@ -98,6 +102,10 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
         if !Arc::ptr_eq(&certificates, &compiled.certificates) {
             certificates = compiled.certificates.clone();
             record_certificates(&certificates, &outputs.metrics);
+        }
+        if held.as_ref().is_none_or(|held| !Arc::ptr_eq(held, &compiled.held)) {
+            outputs.state.send(&compiled.held);
+            held = Some(compiled.held.clone());
         }
         outputs.publications.send_replace(Some(Publication { generation, compiled }));
     }

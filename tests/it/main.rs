@@ -27,6 +27,7 @@ mod operator;
 mod pki;
 mod proxy_connection;
 mod proxy_http;
+mod proxy_tls;
 mod reconcile;
 mod serving;
 mod smuggling;

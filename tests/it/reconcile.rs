@@ -12,6 +12,7 @@ use handfast::metrics::Metrics;
 use handfast::reconcile::{Batching, Outputs, Publication, run};
 use handfast::snapshot::{self, Reader};
 use handfast::source::Event;
+use handfast::state::Sink;
 use tokio::sync::watch;
 
 use crate::binary::wait_until;
@@ -38,7 +39,7 @@ fn start(events: Vec<Event>) -> Reconciler {
     let (publisher, reader) = snapshot::channel(Arc::default());
     let (sender, publications) = watch::channel(None);
     let metrics = Metrics::default();
-    let outputs = Outputs { publisher, publications: sender, metrics: metrics.clone() };
+    let outputs = Outputs { publisher, publications: sender, metrics: metrics.clone(), state: Sink::default() };
     let compiler = Compiler::new(Options {
         watch_without_class: true,
         trust_anchors: crate::manifests::trust_anchors(),
@@ -169,6 +170,6 @@ fn the_thread_ends_with_its_inbox() {
     drop::<Sender<Event>>(inbox);
     let (publisher, _) = snapshot::channel(Arc::default());
     let (publications, _) = watch::channel(None);
-    let outputs = Outputs { publisher, publications, metrics: Metrics::default() };
+    let outputs = Outputs { publisher, publications, metrics: Metrics::default(), state: Sink::default() };
     run(&changes, Compiler::new(Options::default()), &handfast::clock::system(), Batching::default(), &outputs);
 }
