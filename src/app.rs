@@ -30,7 +30,7 @@ use crate::access_log::{self, AccessLog};
 use crate::admin::{self, Admin, Readiness};
 use crate::clock;
 use crate::commands::{self, DEFAULT_DIRECTORY};
-use crate::compile::{Compiler, HostOwnership, Options};
+use crate::compile::{Compiler, Held, HostOwnership, Options};
 use crate::config::{AccessLogFormat, Cli, Command, CompileArgs, Environment, HostOwnershipArg, RunArgs};
 use crate::demo;
 use crate::metrics::Metrics;
@@ -41,6 +41,7 @@ use crate::proxy::worker::{Shutdown, WorkerSettings, Workers};
 use crate::reconcile::{self, Batching, Outputs, Publication};
 use crate::snapshot::{self, AddressList};
 use crate::source::{self, SourceConfig};
+use crate::state::{self, Sink};
 use crate::status::Status;
 use crate::telemetry;
 
@@ -79,6 +80,9 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
 
 /// How long the end waits for a reader of the access log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the end waits for the disk of the state directory.
+const STATE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// `handfast run`: serves until a signal.
 async fn run(args: RunArgs) -> anyhow::Result<()> {
@@ -120,6 +124,7 @@ pub struct Running {
     shutdown: Shutdown,
     workers: Workers,
     access_log: access_log::Writer,
+    state: Option<state::Writer>,
     /// Ends source, admin listener and log lines.
     end: CancellationToken,
     reconcile: std::thread::JoinHandle<()>,
@@ -144,6 +149,7 @@ impl Running {
         };
 
         let metrics = Metrics::new(args.metrics_per_host);
+        let (held, state, state_writer) = open_state(args.state_dir.as_deref(), &metrics)?;
         let clock = clock::system();
         let (publisher, reader) = snapshot::channel(Arc::default());
         let (publications, mut published) = watch::channel(None);
@@ -174,8 +180,9 @@ impl Running {
             ended.cancelled().await;
             drop(inbox);
         });
-        let compiler = Compiler::new(options);
-        let outputs = Outputs { publisher, publications, metrics: metrics.clone() };
+        let mut compiler = Compiler::new(options);
+        compiler.remember(&held);
+        let outputs = Outputs { publisher, publications, metrics: metrics.clone(), state };
         let reconcile = std::thread::Builder::new()
             .name("reconcile".into())
             .spawn(move || reconcile::run(&changes, compiler, &clock, Batching::default(), &outputs))
@@ -205,6 +212,7 @@ impl Running {
             shutdown,
             workers,
             access_log: access_log_writer,
+            state: state_writer,
             end,
             reconcile,
             unready_delay: args.timeouts.unready_delay,
@@ -261,7 +269,7 @@ impl Running {
 
     /// Waits for the workers, then ends everything else in reverse order of construction.
     async fn stopped(self) {
-        let Self { workers, access_log, end, reconcile, .. } = self;
+        let Self { workers, access_log, state, end, reconcile, .. } = self;
         // Joining blocks, and this runtime still serves the admin pages.
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
@@ -269,7 +277,13 @@ impl Running {
         });
         let _ = joined.await;
         end.cancel();
-        let _ = tokio::task::spawn_blocking(move || reconcile.join()).await;
+        let ended = tokio::task::spawn_blocking(move || {
+            let _ = reconcile.join();
+            if let Some(state) = state {
+                state.finish(STATE_PATIENCE);
+            }
+        });
+        let _ = ended.await;
     }
 }
 
@@ -317,6 +331,26 @@ pub fn directory_options(args: &CompileArgs) -> anyhow::Result<Options> {
         trust_anchors: commands::trust_anchors(&args.anchors)?,
         ..Options::default()
     })
+}
+
+/// What the last process held, and where this one puts what it holds.
+fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, Sink, Option<state::Writer>)> {
+    let Some(path) = path else { return Ok((Held::default(), Sink::default(), None)) };
+    let mut state = state::open(path)?;
+    for problem in &state.problems {
+        warn!("{problem}.");
+    }
+    let held = std::mem::take(&mut state.held);
+    if !(held.secrets.is_empty() && held.policies.is_empty()) {
+        info!(
+            directory = %path.display(),
+            secrets = held.secrets.len(),
+            policies = held.policies.len(),
+            "What was held before is known again."
+        );
+    }
+    let (sink, writer) = state.start(metrics.state_write_failures.clone())?;
+    Ok((held, sink, Some(writer)))
 }
 
 fn source_config(source: Option<&str>, environment: &Environment) -> anyhow::Result<SourceConfig> {

@@ -102,6 +102,13 @@ pub struct RunArgs {
     #[arg(long, env = "HANDFAST_ADDRESSES_FILE", value_name = "FILE")]
     pub addresses_file: Option<PathBuf>,
 
+    /// Keep what is held here, so that a restart serves it again: the last usable version of Secrets that are unusable
+    /// now, and the last working policy of hosts whose policy does not work now.
+    ///
+    /// Made with mode 0700 if it does not exist; it holds private keys. One process per directory.
+    #[arg(long, env = "HANDFAST_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
     /// Worker threads. Default: one per available processor, 8 at most.
     #[arg(long, env = "HANDFAST_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,

@@ -24,6 +24,7 @@ pub mod proxy;
 pub mod reconcile;
 pub mod snapshot;
 pub mod source;
+pub mod state;
 pub mod status;
 pub mod telemetry;
 pub mod tls;

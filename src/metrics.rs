@@ -11,7 +11,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::snapshot::VirtualHost;
+use crate::snapshot::{HostName, VirtualHost};
 
 /// All metrics, registered.
 #[derive(Clone)]
@@ -30,16 +30,24 @@ pub struct Metrics {
     pub connections_active: IntGaugeVec,
     /// Connections to the plain listener closed before any request: `reason` (`overloaded`, `proxy-header-missing`).
     pub connections_refused: IntCounterVec,
-    /// End of validity of the leaf in each Secret that is served: `namespace`, `secret`.
+    /// Findings about the certificates of hosts now: `host`, `finding`.
+    pub certificate_findings: IntGaugeVec,
+    /// End of validity of each certificate that is served: `namespace`, `secret`, `position`.
     pub certificate_not_after: GaugeVec,
     /// Diagnostics now: `severity`, `reason`.
     pub diagnostics: IntGaugeVec,
+    /// The first end of validity in all chains that a host is served with: `host`.
+    pub host_certificate_not_after: GaugeVec,
+    /// What the handshakes of a host get now: `host`, `state`.
+    pub host_serving: IntGaugeVec,
     /// HTTP requests finished: `host`, `code`.
     pub http_requests: IntCounterVec,
     /// Time from the request's head to the end of the response: `host`.
     pub http_request_duration: HistogramVec,
     /// Tasks that died of a bug of ours.
     pub panics: IntCounter,
+    /// Attempts to write the state directory that failed.
+    pub state_write_failures: IntCounter,
     /// When the newest snapshot was published, in seconds since 1970.
     pub snapshot_published: Gauge,
     /// Virtual hosts in the newest snapshot.
@@ -109,9 +117,30 @@ impl Metrics {
             certificate_not_after: register!(GaugeVec::new(
                 Opts::new(
                     "handfast_certificate_not_after_timestamp_seconds",
-                    "End of validity of the served leaf certificate, in seconds since 1970."
+                    "End of validity of each served certificate, in seconds since 1970. Position 0 is the leaf; the others follow in the order of the chain."
                 ),
-                &["namespace", "secret"]
+                &["namespace", "secret", "position"]
+            )),
+            certificate_findings: register!(IntGaugeVec::new(
+                Opts::new(
+                    "handfast_certificate_findings",
+                    "Findings about the certificates of a virtual host now, by their code. Without a host: about the default certificate, or of all hosts with --metrics-per-host=false."
+                ),
+                &["host", "finding"]
+            )),
+            host_certificate_not_after: register!(GaugeVec::new(
+                Opts::new(
+                    "handfast_host_certificate_not_after_timestamp_seconds",
+                    "The first end of validity among all certificates that a virtual host is served with, intermediates included, in seconds since 1970. Of all hosts with --metrics-per-host=false."
+                ),
+                &["host"]
+            )),
+            host_serving: register!(IntGaugeVec::new(
+                Opts::new(
+                    "handfast_host_serving",
+                    "What the handshakes of a virtual host get now: 1 for current, default, last_good, none or refused. Only the state of the moment has a series. The number of hosts in each state with --metrics-per-host=false."
+                ),
+                &["host", "state"]
             )),
             diagnostics: register!(IntGaugeVec::new(
                 Opts::new("handfast_diagnostics", "Problems of the configuration now."),
@@ -132,6 +161,10 @@ impl Metrics {
             panics: register!(IntCounter::new(
                 "handfast_panics_total",
                 "Tasks that ended by a bug; please report each."
+            )),
+            state_write_failures: register!(IntCounter::new(
+                "handfast_state_write_failures_total",
+                "Attempts to write what is held to the state directory that failed."
             )),
             snapshot_published: register!(Gauge::new(
                 "handfast_snapshot_published_timestamp_seconds",
@@ -193,7 +226,12 @@ impl Metrics {
 
     /// The value of the `host` label: a configured virtual host, or empty.
     pub fn host_label<'a>(&self, host: Option<&'a VirtualHost>) -> &'a str {
-        host.filter(|_| self.per_host).map_or("", |host| host.name.label())
+        host.map_or("", |host| self.name_label(&host.name))
+    }
+
+    /// The same for a name.
+    pub fn name_label<'a>(&self, host: &'a HostName) -> &'a str {
+        if self.per_host { host.label() } else { "" }
     }
 
     /// Makes the series of a gauge exactly these, without a moment in which a scrape finds none. Labels of each come

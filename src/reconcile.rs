@@ -14,10 +14,11 @@ use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::compile::{Compiled, Compiler, Diagnostic, ObjectKey};
+use crate::compile::{Compiled, Compiler, Diagnostic, ObjectKey, Problem};
 use crate::metrics::Metrics;
-use crate::snapshot::Publisher;
+use crate::snapshot::{HostTls, Publisher, Snapshot};
 use crate::source::Event;
+use crate::state::Sink;
 
 /// How long changes are collected before they are compiled together.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +52,8 @@ pub struct Outputs {
     pub publications: watch::Sender<Option<Publication>>,
     /// Gets counts and times.
     pub metrics: Metrics,
+    /// Gets what is held, when it changes.
+    pub state: Sink,
 }
 
 /// Runs until the inbox is closed by all its senders.
@@ -60,6 +63,7 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
     let mut recompile_at = None;
     let mut certificates = Arc::default();
     let mut diagnostics: Arc<[Diagnostic]> = Arc::default();
+    let mut held = None;
     loop {
         // One of three things wakes us: a change, the clock reaching `recompile_at`, or the end. The clock is looked
         // at once a minute at least, because the time of day can jump.
@@ -90,14 +94,20 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
         if !Arc::ptr_eq(&diagnostics, &compiled.diagnostics) {
             diagnostics = compiled.diagnostics.clone();
             record_diagnostics(&diagnostics, &outputs.metrics);
+            record_findings(&diagnostics, &outputs.metrics);
         }
         if compiled.stats.hosts.built > 0 {
             let hosts: HashSet<&str> = compiled.snapshot.hosts.keys().map(|host| host.label()).collect();
             outputs.metrics.retain_hosts(&hosts);
+            record_hosts(&compiled.snapshot, &outputs.metrics);
         }
         if !Arc::ptr_eq(&certificates, &compiled.certificates) {
             certificates = compiled.certificates.clone();
             record_certificates(&certificates, &outputs.metrics);
+        }
+        if held.as_ref().is_none_or(|held| !Arc::ptr_eq(held, &compiled.held)) {
+            outputs.state.send(&compiled.held);
+            held = Some(compiled.held.clone());
         }
         outputs.publications.send_replace(Some(Publication { generation, compiled }));
     }
@@ -154,9 +164,43 @@ fn record_diagnostics(diagnostics: &[Diagnostic], metrics: &Metrics) {
 }
 
 fn record_certificates(certificates: &BTreeMap<ObjectKey, Vec<UnixTime>>, metrics: &Metrics) {
-    let series = certificates
-        .iter()
-        .filter_map(|(secret, ends)| Some((vec![&*secret.namespace, &*secret.name], ends.first()?.as_secs() as f64)))
-        .collect();
-    Metrics::set_all(&metrics.certificate_not_after, &series, &["namespace", "secret"]);
+    let longest = certificates.values().map(Vec::len).max().unwrap_or_default();
+    let positions: Vec<String> = (0..longest).map(|position| position.to_string()).collect();
+    let mut series = HashMap::new();
+    for (secret, ends) in certificates {
+        for (end, position) in ends.iter().zip(&positions) {
+            series.insert(vec![&*secret.namespace, &*secret.name, position], end.as_secs() as f64);
+        }
+    }
+    Metrics::set_all(&metrics.certificate_not_after, &series, &["namespace", "secret", "position"]);
+}
+
+/// Each finding counts for each host that it touches; those that touch none are about the default certificate.
+fn record_findings(diagnostics: &[Diagnostic], metrics: &Metrics) {
+    let mut series: HashMap<Vec<&str>, i64> = HashMap::new();
+    for diagnostic in diagnostics {
+        let Problem::Chain(finding) = &diagnostic.problem else { continue };
+        let mut count = |host| *series.entry(vec![host, finding.code()]).or_default() += 1;
+        if diagnostic.hosts.is_empty() {
+            count("");
+        }
+        diagnostic.hosts.iter().for_each(|host| count(metrics.name_label(host)));
+    }
+    Metrics::set_all(&metrics.certificate_findings, &series, &["host", "finding"]);
+}
+
+/// What each host is served with, and until when.
+fn record_hosts(snapshot: &Snapshot, metrics: &Metrics) {
+    let mut ends: HashMap<Vec<&str>, f64> = HashMap::new();
+    let mut serving: HashMap<Vec<&str>, i64> = HashMap::new();
+    for host in snapshot.hosts.values() {
+        let label = metrics.name_label(&host.name);
+        *serving.entry(vec![label, host.serving.code()]).or_default() += 1;
+        if let HostTls::Terminate(tls) = &host.tls {
+            let end = ends.entry(vec![label]).or_insert(f64::INFINITY);
+            *end = end.min(tls.not_after().as_secs() as f64);
+        }
+    }
+    Metrics::set_all(&metrics.host_serving, &serving, &["host", "state"]);
+    Metrics::set_all(&metrics.host_certificate_not_after, &ends, &["host"]);
 }

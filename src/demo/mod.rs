@@ -134,6 +134,7 @@ impl Demo {
             access_log: AccessLogFormat::Off,
             addresses_file: None,
             https_public_port: None,
+            state_dir: None,
             workers: Some(1),
             ..RunArgs::defaults()
         };

@@ -41,6 +41,8 @@ pub struct Handshake<S> {
     pub resumed: bool,
     /// True if HTTP/2 was negotiated by ALPN.
     pub http2: bool,
+    /// True if the client has shown a certificate, which was verified.
+    pub client_certificate: bool,
     /// The bytes of the ClientHello as they came, with record headers.
     pub hello: Vec<u8>,
 }
@@ -395,6 +397,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             version,
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             http2: connection.alpn_protocol() == Some(b"h2"),
+            client_certificate: connection.peer_certificates().is_some(),
             hello: self.hello,
             stream: TlsStream::new(self.io, connection),
         }

@@ -264,10 +264,18 @@ impl Worker {
             }
         };
         record.complete(&established);
-        let Handshake { stream, server_name, host, tls, version, http2, resumed: _, hello } = established;
+        let Handshake { stream, server_name, host, tls, version, http2, client_certificate, resumed: _, hello } =
+            established;
         // Nobody asks for the bytes of a hello that led to a connection.
         drop(hello);
-        let security = Security::Tls(TlsConnection { server_name, host, tls, version: version.label(), http2 });
+        let security = Security::Tls(TlsConnection {
+            server_name,
+            host,
+            tls,
+            version: version.label(),
+            http2,
+            client_certificate,
+        });
         let connection = Connection { client, peer, local, security };
         http::serve(stream, connection, self.service, self.shutdown.drain).await;
     }

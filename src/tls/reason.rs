@@ -24,7 +24,7 @@ pub enum Reason {
     /// The host asks for a certificate, and the client sent none (RFC 8446 section 4.4.2.4).
     ClientCertificateMissing,
     /// The client's certificate, or one above it, is not valid yet (RFC 5280 section 6.1.3).
-    ClientCertificateNotYetValid,
+    ClientCertificateNotValidYet,
     /// No chain leads from the client's certificate to the host's client CAs: another issuer, or the client left its
     /// intermediates out.
     ClientCertificateUnknownCa,
@@ -137,7 +137,7 @@ impl Reason {
         Reason::ClientCertificateExpired,
         Reason::ClientCertificateInvalid,
         Reason::ClientCertificateMissing,
-        Reason::ClientCertificateNotYetValid,
+        Reason::ClientCertificateNotValidYet,
         Reason::ClientCertificateUnknownCa,
         Reason::ClientCertificateWrongPurpose,
         Reason::ClosedAfterCertificate,
@@ -183,7 +183,7 @@ impl Reason {
             Reason::ClientCertificateExpired => "client-certificate-expired",
             Reason::ClientCertificateInvalid => "client-certificate-invalid",
             Reason::ClientCertificateMissing => "client-certificate-missing",
-            Reason::ClientCertificateNotYetValid => "client-certificate-not-yet-valid",
+            Reason::ClientCertificateNotValidYet => "client-certificate-not-valid-yet",
             Reason::ClientCertificateUnknownCa => "client-certificate-unknown-ca",
             Reason::ClientCertificateWrongPurpose => "client-certificate-wrong-purpose",
             Reason::ClosedAfterCertificate => "closed-after-certificate",
@@ -240,7 +240,7 @@ impl Reason {
             | Reason::ClientCertificateExpired
             | Reason::ClientCertificateInvalid
             | Reason::ClientCertificateMissing
-            | Reason::ClientCertificateNotYetValid
+            | Reason::ClientCertificateNotValidYet
             | Reason::ClientCertificateUnknownCa
             | Reason::ClientCertificateWrongPurpose
             | Reason::MalformedHello
@@ -273,7 +273,7 @@ impl Reason {
     pub fn alert(self) -> Option<AlertDescription> {
         match self {
             Reason::ClientCertificateInvalid => Some(AlertDescription::BadCertificate),
-            Reason::ClientCertificateExpired | Reason::ClientCertificateNotYetValid => {
+            Reason::ClientCertificateExpired | Reason::ClientCertificateNotValidYet => {
                 Some(AlertDescription::CertificateExpired)
             }
             Reason::ClientCertificateMissing => Some(AlertDescription::CertificateRequired),
@@ -330,7 +330,7 @@ impl Reason {
             Reason::ClientCertificateMissing => {
                 "The host asks for a certificate, and the client sent none (RFC 8446 section 4.4.2.4)."
             }
-            Reason::ClientCertificateNotYetValid => {
+            Reason::ClientCertificateNotValidYet => {
                 "The client's certificate, or one above it, is not valid yet (RFC 5280 section 6.1.3)."
             }
             Reason::ClientCertificateUnknownCa => {
@@ -431,7 +431,7 @@ impl Reason {
             Reason::ClientCertificateMissing => {
                 "give the client a certificate and its key; if it has one, let it be issued by one of the host's client CAs, because clients send none that these did not issue"
             }
-            Reason::ClientCertificateNotYetValid => "wait, or correct the clock of the CA or of this machine",
+            Reason::ClientCertificateNotValidYet => "wait, or correct the clock of the CA or of this machine",
             Reason::ClientCertificateUnknownCa => {
                 "let the client send its intermediates, or add its CA to the Secret with the host's client CAs"
             }
@@ -532,7 +532,7 @@ impl Reason {
         match error {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Reason::ClientCertificateExpired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                Reason::ClientCertificateNotYetValid
+                Reason::ClientCertificateNotValidYet
             }
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 Reason::ClientCertificateWrongPurpose

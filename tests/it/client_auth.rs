@@ -90,6 +90,8 @@ fn world(ca: &Ca) -> World {
 struct Outcome {
     failure: Option<Failure>,
     resumed: bool,
+    /// Whether a certificate was shown and verified.
+    verified: bool,
     /// What the client was told, at the latest when it read: in TLS 1.3 its handshake ends before ours.
     told: Option<rustls::Error>,
 }
@@ -117,7 +119,9 @@ async fn connect_with(world: &World, name: &'static str, config: Arc<rustls::Cli
         told.map(|error| error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).unwrap().clone())
     })
     .await;
-    Outcome { failure, resumed: established.is_ok_and(|established| established.resumed), told }
+    let (resumed, verified) =
+        established.map_or((false, false), |established| (established.resumed, established.client_certificate));
+    Outcome { failure, resumed, verified, told }
 }
 
 /// Brings about each failure that is about a client's certificate, in both versions, where it is required and where it
@@ -135,7 +139,7 @@ pub async fn every_failure() -> BTreeSet<Reason> {
             AlertDescription::CertificateUnknown,
         ),
         (Reason::ClientCertificateInvalid, identity(&namesake), AlertDescription::DecryptError),
-        (Reason::ClientCertificateNotYetValid, days(2, 10), AlertDescription::CertificateExpired),
+        (Reason::ClientCertificateNotValidYet, days(2, 10), AlertDescription::CertificateExpired),
         (Reason::ClientCertificateUnknownCa, identity(&client_ca("Strangers")), AlertDescription::UnknownCA),
         (
             Reason::ClientCertificateWrongPurpose,
@@ -189,6 +193,7 @@ async fn clients_with_a_good_certificate_connect_and_without_one_where_it_is_opt
         ] {
             let outcome = connect(&world, name, version, identity).await;
             assert!(outcome.failure.is_none() && outcome.told.is_none(), "{name} {version:?} {:?}", outcome.told);
+            assert_eq!(outcome.verified, identity.is_some() && name != "open.example", "{name}");
         }
         let outcome = connect(&world, "required.example", version, Some(&alone)).await;
         assert_eq!(outcome.failure.unwrap().reason, Reason::ClientCertificateUnknownCa);

@@ -46,6 +46,29 @@ fn the_page_of_annotations_is_made_from_their_table() {
 }
 
 #[test]
+fn the_alerts_are_rules_about_metrics_and_codes_that_exist() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/alerts.yaml");
+    let output = crate::binary::program("promtool").args(["check", "rules"]).arg(&path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let text = std::fs::read_to_string(path).unwrap();
+    let metrics = include_str!("../../src/metrics.rs");
+    let words = |text: &str| -> Vec<String> {
+        text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).map(str::to_owned).collect()
+    };
+    let named: Vec<String> = words(&text).into_iter().filter(|word| word.starts_with("handfast_")).collect();
+    assert!(named.len() >= 5);
+    for name in named {
+        assert!(metrics.contains(&format!("\"{name}\"")), "{name}");
+    }
+    for line in text.lines().filter(|line| line.contains("finding=~")) {
+        let codes = line.split("finding=~\"").nth(1).unwrap().split('"').next().unwrap();
+        for code in codes.split('|') {
+            assert!(explain::topics().iter().any(|topic| topic.code == code), "{code}");
+        }
+    }
+}
+
+#[test]
 fn the_page_of_handshake_failures_is_made_from_the_reasons() {
     let mut text = String::from(
         "# Why TLS handshakes fail\n\n\

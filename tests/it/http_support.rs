@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 /// A snapshot under construction.
 #[derive(Default)]
 pub struct Site {
-    hosts: HashMap<String, (HostTls, RouteTable)>,
+    hosts: HashMap<String, VirtualHost>,
     backends: HashMap<BackendKey, Arc<Backend>>,
     default_tls: Option<Arc<ServerTls>>,
 }
@@ -48,7 +48,6 @@ impl Site {
 
     /// A prefix to anything. The host `""` is the one for rules without a host.
     pub fn target(mut self, host: &str, path: &str, target: Target, options: RouteOptions) -> Self {
-        let table = &mut self.hosts.entry(host.into()).or_insert((HostTls::Absent, RouteTable::default())).1;
         let route = Route {
             path: NormalPath::parse(path).unwrap(),
             matches: PathMatch::Prefix,
@@ -56,13 +55,26 @@ impl Site {
             target,
             options: Arc::new(options),
         };
-        table.insert(Arc::new(route)).unwrap();
+        self.entry(host).routes.insert(Arc::new(route)).unwrap();
         self
     }
 
     pub fn tls(mut self, host: &str, tls: HostTls) -> Self {
-        self.hosts.entry(host.into()).or_insert((HostTls::Absent, RouteTable::default())).0 = tls;
+        self.entry(host).tls = tls;
         self
+    }
+
+    /// What else there is to say about a host.
+    pub fn with(mut self, host: &str, change: impl FnOnce(&mut VirtualHost)) -> Self {
+        change(self.entry(host));
+        self
+    }
+
+    fn entry(&mut self, host: &str) -> &mut VirtualHost {
+        self.hosts.entry(host.into()).or_insert_with(|| {
+            let name = if host.is_empty() { HostName::catch_all() } else { host.parse().unwrap() };
+            VirtualHost::new(name, HostTls::Absent, RouteTable::default())
+        })
     }
 
     pub fn default_tls(mut self, tls: &Arc<ServerTls>) -> Self {
@@ -86,10 +98,7 @@ impl Site {
     }
 
     pub fn build(self) -> Arc<Snapshot> {
-        let hosts = self.hosts.into_iter().map(|(name, (tls, routes))| {
-            let name: HostName = if name.is_empty() { HostName::catch_all() } else { name.parse().unwrap() };
-            (name.clone(), Arc::new(VirtualHost::new(name, tls, routes)))
-        });
+        let hosts = self.hosts.into_values().map(|host| (host.name.clone(), Arc::new(host)));
         Arc::new(Snapshot { hosts: hosts.collect(), backends: self.backends, default_tls: self.default_tls })
     }
 }
@@ -268,13 +277,18 @@ impl std::io::Write for Lines {
 
 /// A connection that came by TLS with this server name, and was answered by this host.
 pub fn over_tls(server_name: Option<&str>, host: Option<Arc<VirtualHost>>, http2: bool) -> Security {
-    Security::Tls(TlsConnection {
-        server_name: server_name.map(Arc::from),
-        host,
-        tls: some_tls(),
-        version: "1.3",
-        http2,
-    })
+    made_with(&some_tls(), server_name, host, http2)
+}
+
+/// The same, with what the handshake was made with.
+pub fn made_with(
+    tls: &Arc<ServerTls>,
+    server_name: Option<&str>,
+    host: Option<Arc<VirtualHost>>,
+    http2: bool,
+) -> Security {
+    let (server_name, tls) = (server_name.map(Arc::from), tls.clone());
+    Security::Tls(TlsConnection { server_name, host, tls, version: "1.3", http2, client_certificate: false })
 }
 
 /// An endpoint: its address, how many connections it got, and all bytes that came.

@@ -12,6 +12,7 @@ use handfast::metrics::Metrics;
 use handfast::reconcile::{Batching, Outputs, Publication, run};
 use handfast::snapshot::{self, Reader};
 use handfast::source::Event;
+use handfast::state::Sink;
 use tokio::sync::watch;
 
 use crate::binary::wait_until;
@@ -28,6 +29,10 @@ struct Reconciler {
 
 /// Starts with events that are waiting already, so that they are one batch.
 fn start(events: Vec<Event>) -> Reconciler {
+    start_with(events, Metrics::default())
+}
+
+fn start_with(events: Vec<Event>, metrics: Metrics) -> Reconciler {
     let (inbox, changes) = channel();
     for event in events {
         inbox.send(event).unwrap();
@@ -37,8 +42,7 @@ fn start(events: Vec<Event>) -> Reconciler {
     let clock: Clock = Arc::new(move || at(told.load(Ordering::SeqCst)));
     let (publisher, reader) = snapshot::channel(Arc::default());
     let (sender, publications) = watch::channel(None);
-    let metrics = Metrics::default();
-    let outputs = Outputs { publisher, publications: sender, metrics: metrics.clone() };
+    let outputs = Outputs { publisher, publications: sender, metrics: metrics.clone(), state: Sink::default() };
     let compiler = Compiler::new(Options {
         watch_without_class: true,
         trust_anchors: crate::manifests::trust_anchors(),
@@ -71,6 +75,10 @@ impl Reconciler {
 }
 
 fn ingress(host: &str, certificate: &str) -> Event {
+    ingress_with(host, &format!("$CERT({certificate})"), &format!("$KEY({certificate})"))
+}
+
+fn ingress_with(host: &str, certificate: &str, key: &str) -> Event {
     let yaml = format!(
         "apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -85,10 +93,8 @@ spec:
 apiVersion: v1
 kind: Secret
 metadata: {{name: {host}, namespace: default}}
-stringData: {{tls.crt: {certificate_data}, tls.key: {key_data}}}
-",
-        certificate_data = format_args!("$CERT({certificate})"),
-        key_data = format_args!("$KEY({certificate})"),
+stringData: {{tls.crt: {certificate}, tls.key: {key}}}
+"
     );
     Event::Change(Change::Replace(Scope(host.into()), objects(&yaml)))
 }
@@ -149,8 +155,8 @@ fn metrics_say_what_was_compiled_and_forget_what_is_gone() {
         "handfast_snapshot_hosts 2",
         r#"handfast_diagnostics{reason="expired",severity="error"} 1"#,
         r#"handfast_compile_units_total{outcome="built",unit="host"} 2"#,
-        r#"handfast_certificate_not_after_timestamp_seconds{namespace="default",secret="a.example"} "#,
-        r#"handfast_certificate_not_after_timestamp_seconds{namespace="default",secret="b.example"} "#,
+        r#"handfast_certificate_not_after_timestamp_seconds{namespace="default",position="0",secret="a.example"} "#,
+        r#"handfast_certificate_not_after_timestamp_seconds{namespace="default",position="1",secret="b.example"} "#,
     ];
     for line in expected {
         assert!(text.contains(line), "{line} is missing:\n{text}");
@@ -163,12 +169,80 @@ fn metrics_say_what_was_compiled_and_forget_what_is_gone() {
     reconciler.end();
 }
 
+/// The samples of a metric, without its name.
+fn samples(metrics: &Metrics, name: &str) -> Vec<String> {
+    let text = metrics.render();
+    let found = text.lines().filter_map(|line| line.strip_prefix(name));
+    found.filter(|line| line.starts_with('{')).map(str::to_owned).collect()
+}
+
+const SERVING: &str = "handfast_host_serving";
+const FINDINGS: &str = "handfast_certificate_findings";
+const HOST_END: &str = "handfast_host_certificate_not_after_timestamp_seconds";
+
+#[test]
+fn hosts_say_what_they_are_served_with_until_when_and_what_is_wrong_with_it() {
+    let events = || {
+        vec![
+            ingress("a.example", "a.example"),
+            ingress("b.example", "expired b.example"),
+            ingress("c.example", "other.example"),
+            Event::Synced,
+        ]
+    };
+    let reconciler = start(events());
+    let first = reconciler.wait_for(1);
+    let metrics = &reconciler.metrics;
+    let current = |host: &str| format!("{{host=\"{host}\",state=\"current\"}} 1");
+    assert_eq!(samples(metrics, SERVING), ["a.example", "b.example", "c.example"].map(current));
+    // Leaf and intermediate of each Secret; the host has the earlier end.
+    let ends = &first.compiled.certificates;
+    assert_eq!(samples(metrics, "handfast_certificate_not_after_timestamp_seconds").len(), 6);
+    let expected: Vec<String> = ends
+        .iter()
+        .map(|(secret, ends)| {
+            let end = ends.iter().map(|end| end.as_secs()).min().unwrap();
+            format!("{{host=\"{}\"}} {end}", secret.name)
+        })
+        .collect();
+    assert_eq!(samples(metrics, HOST_END), expected);
+    let findings = samples(metrics, FINDINGS);
+    for finding in [r#"{finding="expired",host="b.example"} 1"#, r#"{finding="name-not-covered",host="c.example"} 1"#] {
+        assert!(findings.iter().any(|found| found == finding), "{finding} in {findings:?}");
+    }
+    assert!(!findings.iter().any(|found| found.contains("a.example")), "{findings:?}");
+
+    // A host has the series of its state of the moment, and no other; one that is gone has none.
+    let broken = ingress_with("b.example", "not a certificate", "not a key");
+    reconciler.inbox.send(broken).unwrap();
+    reconciler.inbox.send(Event::Change(Change::Replace(Scope("c.example".into()), Vec::new()))).unwrap();
+    reconciler.wait_for(2);
+    let state = reconciler.reader.load().hosts.get("b.example").unwrap().serving.code();
+    assert_ne!(state, "current");
+    let expected = [current("a.example"), format!("{{host=\"b.example\",state=\"{state}\"}} 1")];
+    assert_eq!(samples(metrics, SERVING), expected);
+    assert!(!metrics.render().contains("c.example"));
+    reconciler.end();
+
+    // Without a series per host they are put together.
+    let reconciler = start_with(events(), Metrics::new(false));
+    let first = reconciler.wait_for(1);
+    let metrics = &reconciler.metrics;
+    assert_eq!(samples(metrics, SERVING), [r#"{host="",state="current"} 3"#]);
+    let earliest = first.compiled.certificates.values().flatten().map(|end| end.as_secs()).min().unwrap();
+    assert_eq!(samples(metrics, HOST_END), [format!("{{host=\"\"}} {earliest}")]);
+    let findings = samples(metrics, FINDINGS);
+    assert!(findings.contains(&r#"{finding="expired",host=""} 1"#.to_owned()), "{findings:?}");
+    assert!(findings.iter().all(|found| found.contains(r#"host="""#)), "{findings:?}");
+    reconciler.end();
+}
+
 #[test]
 fn the_thread_ends_with_its_inbox() {
     let (inbox, changes) = mpsc::channel();
     drop::<Sender<Event>>(inbox);
     let (publisher, _) = snapshot::channel(Arc::default());
     let (publications, _) = watch::channel(None);
-    let outputs = Outputs { publisher, publications, metrics: Metrics::default() };
+    let outputs = Outputs { publisher, publications, metrics: Metrics::default(), state: Sink::default() };
     run(&changes, Compiler::new(Options::default()), &handfast::clock::system(), Batching::default(), &outputs);
 }

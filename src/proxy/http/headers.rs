@@ -6,6 +6,9 @@
 //! or `Forwarded` is dropped, unless the client is a trusted proxy: then `X-Forwarded-For` is extended, the others
 //! are kept, and the client is the right-most address of `X-Forwarded-For` that is no trusted proxy.
 //!
+//! Where a host asks clients for certificates, `ssl-client-verify` is `SUCCESS` or `NONE`, and what clients send of
+//! `ssl-client-*` is dropped.
+//!
 //! Headers about one connection stay on it (RFC 9110 section 7.6.1). Names with an underscore are dropped, as nginx
 //! does by default (`enable-underscores-in-headers`): many servers cannot tell `X_Forwarded_For` from
 //! `X-Forwarded-For`. `Proxy` is dropped, because CGI programs take it for a setting.
@@ -24,6 +27,8 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const SSL_CLIENT: [&str; 4] = ["ssl-client-cert", "ssl-client-issuer-dn", "ssl-client-subject-dn", "ssl-client-verify"];
+const SSL_CLIENT_VERIFY: HeaderName = HeaderName::from_static("ssl-client-verify");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -154,6 +159,8 @@ pub(super) fn for_endpoint(
         headers.remove(FORWARDED);
     }
 
+    set_client_certificate(headers, connection);
+
     let client = text(origin.client);
     let chain = match (&forwarded_for, origin.trusted) {
         (Some(chain), true) => {
@@ -196,6 +203,21 @@ pub(super) fn for_endpoint(
     // Also where several were sent: one is kept.
     headers.insert(X_REQUEST_ID, id.clone());
     id
+}
+
+/// Where clients are asked for certificates, `ssl-client-verify` says what came of it, in nginx' words; backends rely on
+/// it where a certificate is optional. What the client itself says of that kind is never believed there, also not in
+/// the headers that ingress-nginx sets beside it and we do not.
+fn set_client_certificate(headers: &mut HeaderMap, connection: &Connection) {
+    let Security::Tls(tls) = &connection.security else { return };
+    if tls.tls.policy().settings().client_auth.is_none() {
+        return;
+    }
+    for name in SSL_CLIENT {
+        headers.remove(name);
+    }
+    let verified = if tls.client_certificate { "SUCCESS" } else { "NONE" };
+    headers.insert(SSL_CLIENT_VERIFY, HeaderValue::from_static(verified));
 }
 
 /// Removes from an endpoint's response what was about our connection with it. `Server` goes too, as in ingress-nginx
@@ -256,6 +278,7 @@ pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
                 || text.contains('_')
                 || text.starts_with("x-forwarded-")
                 || text.starts_with("x-original-forwarded-")
+                || text.starts_with("ssl-client-")
         })
         .cloned()
         .collect();

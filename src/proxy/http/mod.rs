@@ -104,6 +104,8 @@ pub struct TlsConnection {
     pub version: &'static str,
     /// Whether ALPN chose `h2`.
     pub http2: bool,
+    /// Whether the client has shown a certificate, which was verified.
+    pub client_certificate: bool,
 }
 
 /// What serves requests. One per worker, with its own connections to endpoints.

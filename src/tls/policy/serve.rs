@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
@@ -160,6 +161,16 @@ impl ServerTls {
     /// The credentials that are served, in the order given.
     pub fn credentials(&self) -> &[CredentialKind] {
         &self.credentials
+    }
+
+    /// When the first certificate of all that is served expires, intermediates included.
+    pub fn not_after(&self) -> UnixTime {
+        let summaries = std::iter::once(&self.summary).chain(&self.additional);
+        let ends = summaries.flat_map(|summary| {
+            let path = summary.outline.path.iter().map(|link| link.not_after);
+            std::iter::once(summary.not_after).chain(path)
+        });
+        ends.min_by_key(|end| end.as_secs()).unwrap_or(self.summary.not_after)
     }
 
     /// What one of the credentials serves, by its index in the order given.
