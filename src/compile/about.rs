@@ -126,6 +126,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "use another host, or ask the owning namespace for a rule; --host-ownership merge shares hosts",
     },
     About {
+        code: "ineffective-tls-setting",
+        severity: Severity::Warning,
+        meaning: "An annotation says something about TLS on a host where nothing takes it up: the host has no certificate, or another Ingress chooses it.",
+        fault: "whoever writes the Ingress",
+        remedy: "add a tls entry for the host to this Ingress, or move the annotation to the Ingress that has it",
+    },
+    About {
         code: "invalid-document",
         severity: Severity::Error,
         meaning: "A document does not have the form of its kind. The last good version of the object stays, if there was one.",

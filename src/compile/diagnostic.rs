@@ -182,6 +182,14 @@ pub enum Problem {
         /// The oldest Ingress of the host.
         oldest: ObjectKey,
     },
+    /// A TLS setting on a host where nothing takes it up.
+    #[error("{annotation} has no effect on the host: {why}")]
+    IneffectiveTlsSetting {
+        /// With its prefix.
+        annotation: String,
+        /// What is missing.
+        why: &'static str,
+    },
     /// A document of a known kind does not have its kind's form.
     #[error("the document is not valid: {error}")]
     InvalidDocument {
@@ -499,6 +507,7 @@ impl Problem {
             Problem::DuplicateObject { .. } => "duplicate-object",
             Problem::ExternalNameNotAllowed => "external-name-not-allowed",
             Problem::HostOwnedElsewhere { .. } => "host-owned-elsewhere",
+            Problem::IneffectiveTlsSetting { .. } => "ineffective-tls-setting",
             Problem::InvalidDocument { .. } => "invalid-document",
             Problem::ManifestsVanished => "manifests-vanished",
             Problem::MisspeltKind { .. } => "misspelt-kind",

@@ -67,6 +67,7 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
             None => (unasked(view, options, name, &claims, &asked, &mut report), false),
         },
     };
+    report_ineffective(&claims, wish.as_ref().map(|(winner, _)| &winner.ingress), &answer, &asked, &mut report);
     // The default certificate answers without a name, so a policy of rules without a host cannot be enforced.
     let closed = name.is_catch_all() && closes_catch_all(view, options, &claims, &asked, &mut report);
 
@@ -267,6 +268,39 @@ fn answered(
         }
     }
     answer
+}
+
+/// Annotations about TLS that nothing takes up.
+fn report_ineffective(
+    claims: &[&Arc<Claims>],
+    chooses: Option<&ObjectKey>,
+    answer: &Terminated,
+    asked: &Asked,
+    report: &mut Report<'_>,
+) {
+    if report.host.is_catch_all() {
+        return;
+    }
+    let mut add = |ingress: &ObjectKey, annotation: &str, why| {
+        let problem = Problem::IneffectiveTlsSetting { annotation: annotation.to_owned(), why };
+        report.add(ingress, &format!("metadata.annotations[{annotation}]"), problem, Effect::None);
+    };
+    for claims in claims.iter().filter(|claims| Some(&claims.ingress) != chooses) {
+        if let Some(written) = &claims.settings.additional_secrets {
+            add(&claims.ingress, &written.annotation, "no tls entry of this Ingress chooses the host's certificate");
+        }
+    }
+    if matches!(answer.tls, HostTls::Absent) {
+        let applied = asked.overrides.iter().filter(|one| matches!(one.fate, policy::Fate::Applied(_)));
+        let named = asked.by.iter().map(|(ingress, annotation)| (ingress, annotation.as_str()));
+        let why = match answer.https_only {
+            true => "it has no certificate, so no client can show its own; plain HTTP is closed",
+            false => "it has no certificate, so it is served over plain HTTP only",
+        };
+        for (ingress, annotation) in named.chain(applied.map(|one| (&one.ingress, one.annotation.as_str()))) {
+            add(ingress, annotation, why);
+        }
+    }
 }
 
 /// True if rules without a host demand certificates of clients that the default certificate's policy does not: then

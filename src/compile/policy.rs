@@ -12,11 +12,11 @@ use std::sync::Arc;
 use super::claims::Claims;
 use super::tls::field;
 use super::view::View;
-use super::{Diagnostic, Effect, HeldPolicy, Kind, ObjectKey, Options, Problem};
+use super::{Diagnostic, Effect, HeldPolicy, Kind, ObjectKey, Options, Problem, SecretObject};
 use crate::api::annotations::{TlsSettings, Written};
 use crate::api::tls_policy::{
     ChainCompletion, CipherSuiteOrder, ClientAuthMode, FindingAction, GroupOrder, Hsts, Preset, ProtocolVersion,
-    TlsPolicySpec,
+    TlsPolicy, TlsPolicySpec,
 };
 use crate::tls::Version;
 use crate::tls::chain::{Finding, TrustAnchors};
@@ -97,9 +97,39 @@ impl Part {
 #[derive(Default)]
 pub(super) struct Policies {
     resolved: HashMap<Arc<HeldPolicy>, Arc<Resolved>>,
+    /// By object, as long as the policy and the Secret that it names are the same. Comparing all that is in them for
+    /// each of ten thousand hosts would cost more than everything else.
+    by_key: HashMap<ObjectKey, (Arc<TlsPolicy>, Option<SecretObject>, Arc<Resolved>)>,
 }
 
 impl Policies {
+    pub(super) fn resolve_object(
+        &mut self,
+        key: &ObjectKey,
+        policy: &Arc<TlsPolicy>,
+        client_ca: Option<&SecretObject>,
+    ) -> Arc<Resolved> {
+        if let Some((known, known_ca, resolved)) = self.by_key.get(key) {
+            let same_ca = match (known_ca, client_ca) {
+                (Some(known), Some(now)) => Arc::ptr_eq(&known.0, &now.0),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            if same_ca && Arc::ptr_eq(known, policy) {
+                return resolved.clone();
+            }
+        }
+        let ca = client_ca.map_or(&[][..], |secret| field(secret, "ca.crt"));
+        let resolved = self.resolve(HeldPolicy { spec: policy.spec.clone(), client_ca: ca.into() });
+        self.by_key.insert(key.clone(), (policy.clone(), client_ca.cloned(), resolved.clone()));
+        resolved
+    }
+
+    /// The policy is gone.
+    pub(super) fn forget(&mut self, key: &ObjectKey) {
+        self.by_key.remove(key);
+    }
+
     pub(super) fn resolve(&mut self, source: HeldPolicy) -> Arc<Resolved> {
         if let Some(resolved) = self.resolved.get(&source) {
             return resolved.clone();
@@ -363,10 +393,17 @@ pub(super) fn choose(view: &mut View<'_>, options: &Options, claims: &[&Arc<Clai
     };
     let base = match base {
         Ok(base) => base,
-        Err(wish) => return Asked { policy, by, wish, overrides: Vec::new() },
+        Err(wish) => {
+            let overrides = late_policies(claims, &policy);
+            return Asked { policy, by, wish, overrides };
+        }
     };
+    let mut overrides = overrides(claims, base.source.spec.allow_overrides.unwrap_or(true));
+    overrides.extend(late_policies(claims, &policy));
+    if !overrides.iter().any(|one| matches!(one.fate, Fate::Applied(_))) {
+        return Asked { policy, by, wish: Wish::Accepted(base), overrides };
+    }
     let mut effective = HeldPolicy::clone(&base.source);
-    let mut overrides = overrides(claims, effective.spec.allow_overrides.unwrap_or(true));
     for one in &mut overrides {
         if one.fate == Fate::Applied(Vec::new())
             && let Err(error) = apply(one, &mut effective.spec)
@@ -405,21 +442,38 @@ pub(super) fn built_in_policy(view: &mut View<'_>) -> Result<Arc<HostPolicy>, Wi
     view.resolve(built_in).policy.clone().map_err(|_| Wish::Missing)
 }
 
-/// What a policy is made of.
-pub(super) fn source(view: &mut View<'_>, key: &ObjectKey) -> Option<HeldPolicy> {
-    let policy = view.policy(key)?;
-    let client_ca = policy.spec.client_auth.as_ref().and_then(|auth| {
-        let secret = view.secret(&ObjectKey::new(Kind::Secret, &key.namespace, &auth.ca_secret))?;
-        Some(field(secret, "ca.crt").into())
+/// Younger Ingresses of a host that name another policy than the one that counts.
+fn late_policies(claims: &[&Arc<Claims>], chosen: &Option<ObjectKey>) -> Vec<Override> {
+    let mut named = claims.iter().filter_map(|claims| Some((claims, claims.settings.policy.as_ref()?)));
+    let Some((winner, _)) = named.next() else { return Vec::new() };
+    let late = named.filter(|(claims, written)| {
+        let key = ObjectKey::new(Kind::TlsPolicy, &claims.ingress.namespace, &written.value);
+        Some(&key) != chosen.as_ref()
     });
-    Some(HeldPolicy { spec: policy.spec.clone(), client_ca: client_ca.unwrap_or_default() })
+    let late = late.map(|(claims, written)| Override {
+        ingress: claims.ingress.clone(),
+        annotation: written.annotation.clone(),
+        value: written.value.clone(),
+        part: Part::Versions,
+        fate: Fate::Late(winner.ingress.clone()),
+    });
+    late.collect()
+}
+
+/// The policy of this name as it is now, with what it comes to.
+fn of_object(view: &mut View<'_>, key: &ObjectKey) -> Option<(Arc<TlsPolicy>, Arc<Resolved>)> {
+    let policy = view.policy(key)?.clone();
+    let client_ca = policy.spec.client_auth.as_ref();
+    let client_ca =
+        client_ca.and_then(|auth| view.secret(&ObjectKey::new(Kind::Secret, &key.namespace, &auth.ca_secret)));
+    let resolved = view.resolve_object(key, &policy, client_ca);
+    Some((policy, resolved))
 }
 
 /// Everything that is wrong with a policy by itself, with its field.
 pub(super) fn judge(view: &mut View<'_>, options: &Options, key: &ObjectKey) -> Vec<(&'static str, Problem)> {
-    let Some(source) = source(view, key) else { return Vec::new() };
-    let completion = source.spec.chain.and_then(|chain| chain.complete);
-    let resolved = view.resolve(source);
+    let Some((policy, resolved)) = of_object(view, key) else { return Vec::new() };
+    let completion = policy.spec.chain.and_then(|chain| chain.complete);
     let complaints = resolved.policy.as_ref().err().into_iter().flatten().chain(&resolved.notes);
     let mut problems: Vec<_> =
         complaints.map(|complaint| (complaint.part.field(), complaint.problem.clone())).collect();
@@ -444,10 +498,9 @@ pub(super) fn missing_default(view: &mut View<'_>, options: &Options) -> Option<
 
 /// A policy that is accepted by itself, or why there is none.
 fn accepted(view: &mut View<'_>, key: &ObjectKey) -> Result<Arc<HostPolicy>, Wish> {
-    let source = source(view, key).ok_or(Wish::Missing)?;
-    let auth = source.spec.client_auth.as_ref();
+    let (policy, resolved) = of_object(view, key).ok_or(Wish::Missing)?;
+    let auth = policy.spec.client_auth.as_ref();
     let requires_client_certificates = auth.is_some_and(|auth| auth.mode == ClientAuthMode::Required);
-    let resolved = view.resolve(source);
     resolved.policy.clone().map_err(|_| Wish::Refused { requires_client_certificates })
 }
 

@@ -119,7 +119,12 @@ impl Compiler {
                 None => drop(statuses.remove(&key)),
             }
         }
-        let reads = if self.world.store.object(&key).is_some() { reads } else { HashSet::new() };
+        let reads = if self.world.store.object(&key).is_some() {
+            reads
+        } else {
+            self.world.policies.forget(&key);
+            HashSet::new()
+        };
         self.record(Unit::Policy(key), reads, diagnostics);
     }
 

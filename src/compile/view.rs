@@ -173,6 +173,16 @@ impl<'a> View<'a> {
         self.policies.resolve(policy)
     }
 
+    /// What a TlsPolicy comes to.
+    pub(super) fn resolve_object(
+        &mut self,
+        key: &ObjectKey,
+        policy: &Arc<TlsPolicy>,
+        client_ca: Option<&SecretObject>,
+    ) -> Arc<Resolved> {
+        self.policies.resolve_object(key, policy, client_ca)
+    }
+
     /// What was usable before. Not a question that is noted: it changes only with the unit that asks.
     pub(super) fn history(&mut self) -> &mut History {
         self.history
