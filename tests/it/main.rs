@@ -26,6 +26,7 @@ mod manifests;
 mod negotiate;
 mod operator;
 mod pki;
+mod policy_status;
 mod proxy_connection;
 mod proxy_http;
 mod proxy_tls;
