@@ -1,6 +1,6 @@
 //! Shell, outward: publications become log lines.
 //!
-//! `Publication ──difference──▶ hosts that came, went or changed certificate; diagnostics that appeared or went`
+//! `Publication ──difference──▶ hosts that came, went or have other TLS; diagnostics that appeared or went`
 //!
 //! The list of diagnostics is level-triggered: each publication has all of them. What is said once is not repeated;
 //! what is gone is said to be gone.
@@ -36,7 +36,7 @@ impl Status {
         self.report_diagnostics(&publication.compiled.diagnostics);
     }
 
-    /// One line if hosts appear or go, or are served with another certificate. Endpoints come and go all the time.
+    /// One line if hosts appear or go, or are served with another certificate or policy. Endpoints come and go all the time.
     fn report_hosts(&mut self, generation: u64, snapshot: &Arc<Snapshot>) {
         let before = self.snapshot.replace(snapshot.clone());
         let Some(before) = before else {
@@ -71,7 +71,7 @@ impl Status {
             hosts = snapshot.hosts.len(),
             added = names(added),
             removed = names(removed),
-            certificate_changed = names(changed),
+            tls_changed = names(changed),
             "A new configuration is in force."
         );
     }
