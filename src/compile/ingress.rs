@@ -15,6 +15,7 @@ use super::terminate::{DefaultCertificate, PolicyUse, SecretUse, Terminated, Wan
 use super::view::View;
 use super::{Diagnostic, Effect, HostOwnership, Kind, ObjectKey, Options, Problem};
 use crate::snapshot::{BackendKey, HostName, HostTls, PathMatch, Route, RouteTable, Serving, Target, VirtualHost};
+use crate::tls::policy::Policy;
 
 /// One host, and what it uses.
 pub(super) struct Built {
@@ -102,6 +103,28 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
     let Terminated { tls, serving, hsts, https_only, uses, policy, changes_at } = answer;
     let host = VirtualHost { name: name.clone(), tls, serving, hsts, https_only, routes };
     Some(Built { host, diagnostics: report.diagnostics, secrets: uses, policy, backends, changes_at })
+}
+
+/// What a host is going to ask for, as far as that can be told without a look into any Secret.
+pub(super) struct Foreseen {
+    pub(super) secrets: Vec<ObjectKey>,
+    /// What its one certificate is served under. A host with several has a configuration that none of them makes alone.
+    pub(super) policy: Option<Policy>,
+}
+
+/// Looks ahead, for what is worth building in parallel.
+pub(super) fn foreseen(view: &mut View<'_>, options: &Options, name: &HostName) -> Option<Foreseen> {
+    let claims = owned(view, options, name);
+    let (winner, indices) = claims.iter().find_map(|claims| {
+        let indices = &claims.hosts.get(name)?.tls;
+        if indices.is_empty() { None } else { Some((claims, indices)) }
+    })?;
+    let secrets: Vec<ObjectKey> = wanted(winner, indices).into_iter().map(|wanted| wanted.secret).collect();
+    let policy = match policy::choose(view, options, &claims).wish {
+        Wish::Accepted(policy) if secrets.len() == 1 => Some(policy.tls.clone()),
+        Wish::Accepted(_) | Wish::Missing | Wish::Overridden { .. } | Wish::Refused { .. } => None,
+    };
+    Some(Foreseen { secrets, policy })
 }
 
 /// The claims that count on a host, oldest first.

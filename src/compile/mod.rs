@@ -35,7 +35,7 @@ use rustls::pki_types::UnixTime;
 
 use self::backend::BackendProblem;
 use self::held::History;
-use self::ingress::BackendUse;
+use self::ingress::{BackendUse, Foreseen};
 use self::policy::Policies;
 use self::report::backend_diagnostics;
 use self::store::Store;
@@ -368,26 +368,22 @@ impl Compiler {
 
     /// Builds certificates in parallel before hosts ask for them one by one, if they are many.
     fn prepare_certificates(&mut self, dirty: &Dirty, now: UnixTime) {
-        let policy = policy::general(&mut self.world.view(now), &self.options);
-        let policy = policy.map_or_else(|_| Policy::default(), |policy| policy.tls.clone());
-        let World { store, index, certificates, .. } = &mut self.world;
-        let mut wanted: BTreeSet<ObjectKey> = BTreeSet::new();
+        let mut view = self.world.view(now);
+        let mut policies: BTreeMap<ObjectKey, Option<Policy>> = BTreeMap::new();
         for host in &dirty.hosts {
-            // The oldest claim wins, so its Secret will be asked for.
-            let claims = index.on_host(host);
-            let entries = claims.iter().find_map(|claims| {
-                let indices = &claims.hosts.get(host)?.tls;
-                if indices.is_empty() { None } else { Some((claims, indices)) }
-            });
-            let Some((claims, indices)) = entries else { continue };
-            let secrets = indices.iter().filter_map(|index| claims.tls[*index].secret.as_deref());
-            wanted.extend(secrets.map(|secret| ObjectKey::new(Kind::Secret, &claims.ingress.namespace, secret)));
+            let Some(Foreseen { secrets, policy }) = ingress::foreseen(&mut view, &self.options, host) else {
+                continue;
+            };
+            for secret in secrets {
+                policies.entry(secret).or_insert_with(|| policy.clone());
+            }
         }
-        let secrets = wanted.iter().filter_map(|key| match store.object(key) {
-            Some(Object::Secret(secret)) => Some((key, secret)),
+        let World { store, certificates, .. } = &mut self.world;
+        let wanted = policies.iter().filter_map(|(key, policy)| match store.object(key) {
+            Some(Object::Secret(secret)) => Some((key, secret, policy.as_ref())),
             Some(_) | None => None,
         });
-        certificates.prepare(secrets, &policy);
+        certificates.prepare(wanted);
     }
 
     fn build_default(&mut self, dirty: &mut Dirty, now: UnixTime) {

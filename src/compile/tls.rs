@@ -160,30 +160,33 @@ impl Certificates {
         Ok(server)
     }
 
-    /// Builds what the Secrets need in parallel if it is much: a first compilation. Each is then found by content.
+    /// Builds what the Secrets need in parallel if it is much: a first compilation. Each is then found by content. With
+    /// a policy, its configuration is built as well.
     pub(super) fn prepare<'a>(
         &mut self,
-        secrets: impl IntoIterator<Item = (&'a ObjectKey, &'a SecretObject)>,
-        policy: &Policy,
+        secrets: impl IntoIterator<Item = (&'a ObjectKey, &'a SecretObject, Option<&'a Policy>)>,
     ) {
         // Below this many, threads cost more than they save. The number of threads is fixed, because asking the
         // machine for its cores is I/O, and more than these help nobody at start.
         const WORTH_IT: usize = 64;
         const THREADS: usize = 4;
         let mut seen = HashSet::new();
-        let missing: Vec<(Content, &SecretObject)> = secrets
+        let missing: Vec<(Content, &SecretObject, Option<&Policy>)> = secrets
             .into_iter()
-            .filter(|(key, _)| !self.by_secret.contains_key(*key))
-            .map(|(_, secret)| (content(secret), secret))
-            .filter(|(content, _)| !self.by_content.contains_key(content) && seen.insert(*content))
+            .filter(|(key, ..)| !self.by_secret.contains_key(*key))
+            .map(|(_, secret, policy)| (content(secret), secret, policy))
+            .filter(|(content, ..)| !self.by_content.contains_key(content) && seen.insert(*content))
             .collect();
         if missing.len() < WORTH_IT {
             return;
         }
         let anchors = &self.anchors;
-        let build = |(content, secret): &(Content, &SecretObject)| {
+        let build = |(content, secret, policy): &(Content, &SecretObject, Option<&Policy>)| {
             let certificate = Arc::new(build(secret, *content, anchors));
-            let server = server_of(std::slice::from_ref(&certificate), policy).ok().map(Arc::new);
+            let server = policy.filter(|_| certificate.credential.is_some()).and_then(|policy| {
+                let server = server_of(std::slice::from_ref(&certificate), policy).ok()?;
+                Some((policy.clone(), Arc::new(server)))
+            });
             (certificate, server)
         };
         let built: Vec<_> = std::thread::scope(|scope| {
@@ -195,8 +198,8 @@ impl Certificates {
         });
         for (certificate, server) in built {
             self.by_content.insert(certificate.content, Arc::downgrade(&certificate));
-            if let Some(server) = server {
-                self.insert_server((vec![certificate.content], policy.clone()), server);
+            if let Some((policy, server)) = server {
+                self.insert_server((vec![certificate.content], policy), server);
             }
             self.retired.push(certificate);
         }
