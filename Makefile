@@ -5,7 +5,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # What the tests run beside cargo, as command:Debian-package.
-TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus javac:default-jdk-headless go:golang-go
+TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus javac:default-jdk-headless go:golang-go \
+	python3:python3
+
+# sslyze is a Python program in an environment of its own (tests/it/scanner.rs); Debian has that part of Python apart.
+PYTHON_VENV := python3 -c 'import ensurepip, venv' 2>/dev/null
 
 .PHONY: help test needs fmt clippy unit doc deny soak demo clean
 
@@ -26,6 +30,7 @@ needs: ## install the tools that the tests run, or say what is missing
 	for tool in $(TOOLS); do \
 		command -v "$${tool%%:*}" >/dev/null || packages="$$packages $${tool##*:}"; \
 	done; \
+	$(PYTHON_VENV) || packages="$$packages python3-venv"; \
 	if [ -n "$$packages" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "installing:$$packages"; \
 		export DEBIAN_FRONTEND=noninteractive; \
@@ -35,7 +40,8 @@ needs: ## install the tools that the tests run, or say what is missing
 	for tool in $(TOOLS); do \
 		command -v "$${tool%%:*}" >/dev/null \
 			|| echo "*** MISSING: $${tool%%:*}. Install it (Debian package $${tool##*:}): tests that run it cannot pass."; \
-	done
+	done; \
+	$(PYTHON_VENV) || echo "*** MISSING: venv of python3. Install it (Debian package python3-venv): tests that run sslyze cannot pass."
 	@cargo fmt --version >/dev/null 2>&1 || echo "*** MISSING: rustfmt. Install it: rustup component add rustfmt"
 	@cargo clippy --version >/dev/null 2>&1 || echo "*** MISSING: clippy. Install it: rustup component add clippy"
 
