@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use handfast::api::annotations::{Annotation, HANDFAST, NGINX, OWN, State, TABLE};
 use handfast::compile::{Change, Compiled, Compiler, HostOwnership, Options, Problem, Scope};
 
-use crate::manifests::{NOW, at, objects, trust_anchors};
+use crate::manifests::{NOW, at, intermediates, objects, trust_anchors};
 
 #[test]
 fn each_case_compiles_to_what_stands_beside_it() {
@@ -78,7 +78,7 @@ fn folders() -> Vec<PathBuf> {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let mut folders: Vec<PathBuf> = fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert!(folders.len() >= 45, "{}", folders.len());
+    assert!(folders.len() >= 60, "{}", folders.len());
     folders
 }
 
@@ -113,6 +113,8 @@ fn compile(folder: &Path) -> Compiled {
                 let (namespace, name) = policy.split_once('/').unwrap();
                 options.default_tls_policy = Some((namespace.to_owned(), name.to_owned()));
             }
+            // A bundle with the intermediate of all certificates.
+            ("intermediates", "") => options.intermediates = intermediates(),
             ("host-ownership", "namespace") => options.host_ownership = HostOwnership::Namespace,
             ("only-with-class", "") => {
                 options.watch_without_class = false;

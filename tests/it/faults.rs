@@ -11,9 +11,10 @@ use rcgen::{
 };
 
 use crate::pki::{
-    Ca, Leaf, OpenSsl, ca, ca_with, cross_signed, issuer_url, leaf_of, leaf_params, must_staple, root, sct_list, valid,
+    Ca, Leaf, OpenSsl, ca, ca_params, ca_with, cross_signed, issuer_url, leaf_of, leaf_params, must_staple, root,
+    sct_list, valid,
 };
-use handfast::demo::pki::KeyType;
+use handfast::demo::pki::{KeyType, generate};
 
 /// What a Secret holds.
 #[derive(Clone, Default)]
@@ -138,6 +139,11 @@ fn make(name: &str) -> Fault {
             params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
         }),
         "not-the-issuer" => chain(&[&leaf.pem, &ca("Fault Intermediate", &ROOT).pem()], &leaf),
+        "out-of-order" => {
+            let lower = ca("Fault Lower Intermediate", &intermediate);
+            let leaf = issued(&lower, |_| {});
+            chain(&[&leaf.pem, &intermediate.pem(), &lower.pem()], &leaf)
+        }
         "path-length" => {
             let upper = ca_with("Limited", &ROOT, |params| {
                 params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -160,11 +166,19 @@ fn make(name: &str) -> Fault {
             let damaged = intermediate.pem().replacen("MII", "!!!", 1);
             chain(&[&damaged, &leaf.pem, &intermediate.pem()], &leaf)
         }
+        "unsupported-signature" => {
+            let mut params = ca_params("Fault Issuer");
+            valid(&mut params, -80, 800);
+            let key = generate(KeyType::Rsa2048).unwrap();
+            let issuer = Ca::signed_by(params, key, &*ROOT).unwrap();
+            signed_by_openssl(&issuer, "-md sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:10")
+        }
         "unrelated" => chain(&[&leaf.pem, &root("Stranger").pem(), &intermediate.pem()], &leaf),
         "validity-over-limit" => with_leaf(|params| {
             sct_list(params);
             valid(params, -10, 600);
         }),
+        "weak-signature" => signed_by_openssl(&intermediate, "-md sha1"),
         other => panic!("no fault {other:?}"),
     }
 }
@@ -179,6 +193,35 @@ fn issued_for(key: KeyType, issuer: &Ca, change: impl FnOnce(&mut CertificatePar
         params.distinguished_name = crate::pki::named(HOST);
         change(params);
     })
+}
+
+/// A leaf with a signature that only OpenSSL makes.
+fn signed_by_openssl(issuer: &Ca, sign: &str) -> Fault {
+    let openssl = OpenSsl::new();
+    let database = "database = index.txt\nnew_certs_dir = .\nrand_serial = yes\npolicy = any\nx509_extensions = leaf\n";
+    let extensions =
+        format!("subjectAltName = DNS:{HOST}\nextendedKeyUsage = serverAuth\nkeyUsage = digitalSignature\n");
+    let files = [
+        ("issuer.pem", issuer.pem()),
+        ("issuer.key", issuer.key().serialize_pem()),
+        ("index.txt", String::new()),
+        (
+            "ca.cnf",
+            format!("[ca]\ndefault_ca = all\n[all]\n{database}[any]\ncommonName = supplied\n[leaf]\n{extensions}"),
+        ),
+    ];
+    for (name, text) in files {
+        std::fs::write(openssl.path(name), text).unwrap();
+    }
+    openssl.run("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out k");
+    openssl.run(&format!("req -new -key k -subj /CN={HOST} -out leaf.csr"));
+    // Days around the clock of the cases.
+    openssl.run(&format!(
+        "ca -batch -notext -config ca.cnf -cert issuer.pem -keyfile issuer.key -in leaf.csr -out leaf.pem \
+         -startdate 20251220000000Z -enddate 20260320000000Z {sign}"
+    ));
+    let leaf = Leaf { pem: openssl.read("leaf.pem"), key: openssl.read("k") };
+    chain(&[&leaf.pem, &issuer.pem()], &leaf)
 }
 
 fn chain(parts: &[&str], leaf: &Leaf) -> Fault {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use handfast::compile::{Object, SecretObject};
 use handfast::demo::pki::{Authority, Issued, KeyType};
-use handfast::tls::chain::TrustAnchors;
+use handfast::tls::chain::{Candidates, TrustAnchors};
 use rustls::pki_types::UnixTime;
 use serde_json::Value;
 
@@ -70,6 +70,14 @@ pub(crate) fn trust_anchors() -> Arc<TrustAnchors> {
         Arc::new(TrustAnchors::public().with_file(roots.as_bytes()).unwrap())
     });
     ANCHORS.clone()
+}
+
+/// The intermediate of all certificates, as if --intermediates named it.
+pub(crate) fn intermediates() -> Arc<Candidates> {
+    let issued = AUTHORITY.issue(&["any.example"], KeyType::EcdsaP256, at(NOW), -10..80).unwrap();
+    let mut candidates = Candidates::new();
+    assert!(candidates.add_pem(issued.intermediate.as_bytes(), "the bundle").is_empty());
+    Arc::new(candidates)
 }
 
 fn certificate(what: &str, names: &str) -> String {
