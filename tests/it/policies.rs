@@ -16,7 +16,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
-use crate::binary::{PATIENCE, Server, host, issue, program, service, wait_until};
+use crate::binary::{PATIENCE, Server, host, issue, listing, program, service, wait_until};
 use crate::handshake::Client;
 
 /// What a handshake came to.
@@ -150,6 +150,36 @@ fn refused() -> Result<Met, AlertDescription> {
 }
 
 #[test]
+fn a_policy_that_is_held_outlives_the_process_where_there_is_a_state_directory() {
+    const IMPOSSIBLE: &str = "{maxVersion: TLSv1.2, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256]}";
+    let place = tempfile::tempdir().unwrap();
+    let state = ["--state-dir", place.path().to_str().unwrap()];
+    let held = (IN_TLS13, NamedGroup::secp384r1);
+
+    let server = Server::start(&hosts("{groups: [secp384r1]}"), &state);
+    server.write("policy.yaml", &policy(IMPOSSIBLE));
+    wait_for_reports(&server, "no-workable-version", 1.0);
+    wait_until("the policy is held on disk", || listing(place.path()).iter().any(|name| name.contains("ecdsa.test")));
+    assert_eq!(parameters(&server, "ecdsa.test"), held);
+    // Without any notice.
+    server.signal("KILL");
+    drop(server);
+
+    let server = Server::start(&hosts(IMPOSSIBLE), &state);
+    assert_eq!(parameters(&server, "ecdsa.test"), held);
+    assert_eq!(parameters(&server, "rsa.test").0, ProtocolVersion::TLSv1_2);
+    server.write("policy.yaml", &policy("{groups: [X25519]}"));
+    wait_until("the repaired policy is in force", || {
+        parameters(&server, "ecdsa.test") == (IN_TLS13, NamedGroup::X25519)
+    });
+    wait_until("nothing is held", || !listing(place.path()).iter().any(|name| name.contains("ecdsa.test")));
+
+    // A process that knows nothing serves by the default, which is better than nothing.
+    let server = Server::start(&hosts(IMPOSSIBLE), &[]);
+    assert_eq!(parameters(&server, "ecdsa.test"), parameters(&server, "other.test"));
+}
+
+#[test]
 fn a_policy_that_works_in_one_of_two_versions_is_served_and_warned_of() {
     let mut server = Server::start(&hosts("{groups: [secp384r1]}"), &[]);
     server.write("policy.yaml", &policy("{cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256], groups: [X25519]}"));
@@ -178,6 +208,8 @@ fn whatever_happens_to_a_policy_the_one_that_worked_stays_until_another_one_work
         ("the versions are reversed", Some(policy("{minVersion: TLSv1.3, maxVersion: TLSv1.2}")), "invalid-document"),
         ("no CA for clients", Some(policy("{clientAuth: {mode: optional, caSecret: none}}")), "unusable-client-ca"),
         ("no such value", Some(policy("{preset: ancient}")), "invalid-document"),
+        // As the API server does, what is misspelt is left out; and this is what is left.
+        ("no such field", Some(policy("{groups: [secp384r1], gruops: [X25519]}")), "unknown-field"),
         ("broken YAML", Some("kind: [TlsPolicy\n\t: }".to_owned()), "unreadable-file"),
         ("deleted", None, "tls-policy-not-found"),
     ];
