@@ -61,6 +61,7 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
     let mut synced = false;
     let mut generation = 0;
     let mut recompile_at = None;
+    let mut compiled_at: Option<UnixTime> = None;
     let mut certificates = Arc::default();
     let mut diagnostics: Arc<[Diagnostic]> = Arc::default();
     let mut held = None;
@@ -77,6 +78,8 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
                 collect(inbox, batching, |event| take(event, &mut compiler, &mut synced));
             }
             Err(RecvTimeoutError::Timeout) if recompile_at.is_some_and(|at| (clock)() >= at) => {}
+            // A clock that was set back makes what was said about any date doubtful.
+            Err(RecvTimeoutError::Timeout) if compiled_at.is_some_and(|at| (clock)() < at) => {}
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -87,6 +90,7 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
         let now = (clock)();
         let compiled = Arc::new(compiler.compile(now));
         recompile_at = compiled.recompile_at;
+        compiled_at = Some(now);
         outputs.publisher.publish(compiled.snapshot.clone());
         generation += 1;
         record(&compiled, started.elapsed(), now.as_secs(), &outputs.metrics);

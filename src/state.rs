@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::api::tls_policy::TlsPolicySpec;
-use crate::compile::{Held, HeldPolicy, HeldSecret, Object, ObjectKey, SecretObject};
+use crate::compile::{ClientCa, Held, HeldPolicy, HeldSecret, Object, ObjectKey, PolicyOfHost, SecretObject};
 use crate::snapshot::HostName;
 
 /// Why the directory cannot be used at all.
@@ -376,7 +376,7 @@ const TEMPORARY: &str = ".tmp";
 #[serde(tag = "format", rename_all_fields = "camelCase")]
 enum Stored {
     #[serde(rename = "handfast.dev/held-policy.v1")]
-    Policy { host: String, client_ca: String, spec: Box<TlsPolicySpec> },
+    Policy { host: String, owner: String, client_ca: String, spec: Box<TlsPolicySpec> },
     #[serde(rename = "handfast.dev/held-secret.v1")]
     Secret {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -386,7 +386,7 @@ enum Stored {
 }
 
 enum Content {
-    Policy(HostName, Arc<HeldPolicy>),
+    Policy(HostName, PolicyOfHost),
     Secret(ObjectKey, HeldSecret),
 }
 
@@ -398,9 +398,10 @@ impl Stored {
         }
     }
 
-    fn policy(host: &HostName, held: &HeldPolicy) -> Self {
-        let client_ca = BASE64.encode(&held.client_ca);
-        Stored::Policy { host: host.as_str().to_owned(), client_ca, spec: Box::new(held.spec.clone()) }
+    fn policy(host: &HostName, held: &PolicyOfHost) -> Self {
+        let client_ca = BASE64.encode(held.policy.client_ca.pem());
+        let (host, owner) = (host.as_str().to_owned(), held.owner.to_string());
+        Stored::Policy { host, owner, client_ca, spec: Box::new(held.policy.spec.clone()) }
     }
 
     fn text(&self) -> Vec<u8> {
@@ -441,14 +442,15 @@ fn read_file(path: &Path, name: &str) -> Result<(Content, fs::Metadata), String>
             let deleted_at = deleted_at.map(|at| UnixTime::since_unix_epoch(Duration::from_secs(at)));
             (secret_file(&key), Content::Secret(key, HeldSecret { secret, deleted_at }))
         }
-        Stored::Policy { host, client_ca, spec } => {
+        Stored::Policy { host, owner, client_ca, spec } => {
             let host = match host.as_str() {
                 "" => HostName::catch_all(),
                 host => host.parse().map_err(|error| format!("its host is none: {error}"))?,
             };
             let client_ca = BASE64.decode(client_ca).map_err(|_| "its clientCa is not base64".to_owned())?;
-            let policy = HeldPolicy { spec: *spec, client_ca: client_ca.into() };
-            (policy_file(&host), Content::Policy(host, Arc::new(policy)))
+            let policy = Arc::new(HeldPolicy { spec: *spec, client_ca: ClientCa::new(&client_ca) });
+            let policy = PolicyOfHost { owner: owner.into(), policy };
+            (policy_file(&host), Content::Policy(host, policy))
         }
     };
     if written_as != name {
@@ -510,10 +512,11 @@ mod tests {
         (Object::Secret(secret.clone()).key(), HeldSecret { secret, deleted_at })
     }
 
-    fn policy(host: &str, tickets: bool) -> (HostName, Arc<HeldPolicy>) {
+    fn policy(host: &str, tickets: bool) -> (HostName, PolicyOfHost) {
         let host = if host.is_empty() { HostName::catch_all() } else { host.parse().unwrap() };
         let spec = TlsPolicySpec { session_tickets: Some(tickets), ..TlsPolicySpec::default() };
-        (host, Arc::new(HeldPolicy { spec, client_ca: b"PEM \xff"[..].into() }))
+        let policy = Arc::new(HeldPolicy { spec, client_ca: ClientCa::new(b"PEM \xff") });
+        (host, PolicyOfHost { owner: "shop".into(), policy })
     }
 
     fn some() -> Held {

@@ -407,16 +407,19 @@ fn additional_tls_secrets(draft: &mut Draft, value: &str, _own: bool) -> Result<
 }
 
 fn ssl_protocols(draft: &mut Draft, value: &str, own: bool) -> Result<(), String> {
+    bounded(value)?;
     draft.tls.protocols = Some(written("ssl-protocols", own, value.to_owned()));
     Ok(())
 }
 
 fn ssl_ciphers(draft: &mut Draft, value: &str, own: bool) -> Result<(), String> {
+    bounded(value)?;
     draft.tls.ciphers = Some(written("ssl-ciphers", own, value.to_owned()));
     Ok(())
 }
 
 fn ssl_ecdh_curve(draft: &mut Draft, value: &str, own: bool) -> Result<(), String> {
+    bounded(value)?;
     draft.tls.curves = Some(written("ssl-ecdh-curve", own, value.to_owned()));
     Ok(())
 }
@@ -429,6 +432,12 @@ fn ssl_prefer_server_ciphers(draft: &mut Draft, value: &str, own: bool) -> Resul
     };
     draft.tls.prefer_server_ciphers = Some(written("ssl-prefer-server-ciphers", own, value));
     Ok(())
+}
+
+/// Each host of the Ingress has the list to itself.
+fn bounded(value: &str) -> Result<(), String> {
+    const LIMIT: usize = 4096;
+    if value.len() > LIMIT { Err(format!("write at most {LIMIT} characters")) } else { Ok(()) }
 }
 
 fn written<T>(name: &str, own: bool, value: T) -> Written<T> {

@@ -301,6 +301,20 @@ pub(super) static ROWS: &[About] = &[
         remedy: "give the rule a host, or start with --default-tls-secret to choose the default certificate",
     },
     About {
+        code: "too-many-certificates",
+        severity: Severity::Warning,
+        meaning: "A host has more tls entries than there are kinds of keys, so most of them could never be served.",
+        fault: "whoever writes the Ingress",
+        remedy: "give the host one tls entry for each kind of key, and name hosts in tls entries",
+    },
+    About {
+        code: "unenforced-tls-policy",
+        severity: Severity::Error,
+        meaning: "The policy of an Ingress demands certificates of clients, and the host has another policy, which an older Ingress chooses. Nothing would ask clients for their certificates, so the routes of this Ingress are closed.",
+        fault: "whoever writes the Ingresses",
+        remedy: "name the same policy in all Ingresses of the host, or give the routes a host of their own",
+    },
+    About {
         code: "unknown-annotation",
         severity: Severity::Warning,
         meaning: "An annotation has one of our prefixes and a name that does not exist.",

@@ -35,6 +35,8 @@ pub(super) struct Claims {
     pub(super) settings: TlsSettings,
     /// The TlsPolicy that the parameters of its class name, if they name one.
     pub(super) class_policy: Option<ObjectKey>,
+    /// Its class does not exist as an object.
+    pub(super) class_is_missing: bool,
 }
 
 /// What one Ingress asks for on one host.
@@ -182,9 +184,11 @@ pub(super) fn claims(
                 effect: Effect::None,
                 hosts: hosts.keys().cloned().collect(),
             });
-            None
+            // It names a policy that nobody finds, and what that demands is not known.
+            Some(ObjectKey::new(Kind::TlsPolicy, "", "named by the parameters of the IngressClass"))
         }
     };
+    let class_is_missing = class.is_none();
 
     let mut route_options = settings.options;
     if settings.drop_routes || settings.patterns {
@@ -195,7 +199,17 @@ pub(super) fn claims(
     let without_tls = Arc::new(RouteOptions { ssl_redirect: false, ..(*with_tls).clone() });
     let created = ingress.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let ingress = key.clone();
-    let claims = Claims { ingress, created, with_tls, without_tls, hosts, tls, settings: settings.tls, class_policy };
+    let claims = Claims {
+        ingress,
+        created,
+        with_tls,
+        without_tls,
+        hosts,
+        tls,
+        settings: settings.tls,
+        class_policy,
+        class_is_missing,
+    };
     (Some(claims), report.diagnostics)
 }
 
@@ -406,6 +420,9 @@ fn target(
     }
 }
 
+/// Certificates that one host can have: there are no more kinds of keys.
+const MOST_CERTIFICATES: usize = 8;
+
 /// Reads `spec.tls`, and tells each host which entries are its own: those that name it, else those that name no host
 /// at all, else those that name its wildcard.
 fn tls_entries(
@@ -416,13 +433,17 @@ fn tls_entries(
     let mut entries: Vec<TlsEntry> = Vec::new();
     let mut named: BTreeMap<HostName, (Vec<usize>, String)> = BTreeMap::new();
     let mut for_all: Vec<usize> = Vec::new();
+    let mut too_many: Option<usize> = None;
     for (index, entry) in spec.tls.iter().flatten().enumerate() {
         let secret = entry.secret_name.as_deref().filter(|name| !name.is_empty()).map(Box::from);
         entries.push(TlsEntry { secret });
-        let add = |list: &mut Vec<usize>| {
+        let mut add = |list: &mut Vec<usize>| {
             let known = list.iter().any(|other| entries[*other] == entries[index]);
-            if !known {
+            if known {
+            } else if list.len() < MOST_CERTIFICATES {
                 list.push(index);
+            } else {
+                too_many.get_or_insert(index);
             }
         };
         let names = entry.hosts.as_deref().unwrap_or_default();
@@ -438,6 +459,10 @@ fn tls_entries(
                 }
             }
         }
+    }
+    if let Some(index) = too_many {
+        let problem = Problem::TooManyCertificates { limit: MOST_CERTIFICATES };
+        report.add(format!("spec.tls[{index}]"), problem, Effect::None, hosts.keys().cloned().collect());
     }
     for (host, claim) in hosts.iter_mut() {
         let of = |host: &HostName| named.get(host).map(|(indices, _)| indices.clone());

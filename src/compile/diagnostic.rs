@@ -1,6 +1,7 @@
 //! Everything that can be wrong with a configuration: data, not log lines.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::snapshot::{BadHostName, BadPath, HostName};
 use crate::tls::about::About;
@@ -343,6 +344,12 @@ pub enum Problem {
         /// Namespace and name.
         secret: String,
     },
+    /// More certificates than any host can use.
+    #[error("the host has more than {limit} tls entries: the first {limit} count")]
+    TooManyCertificates {
+        /// How many count.
+        limit: usize,
+    },
     /// An annotation with one of our prefixes and a name that does not exist.
     #[error("{annotation} is not known{}", nearest.as_ref().map(|name| format!(": is {name} meant?")).unwrap_or_default())]
     UnknownAnnotation {
@@ -385,7 +392,7 @@ pub enum Problem {
     #[error("{} behind aliases cannot be served ({}); what is left: {left}", counted(names.len(), "cipher suite"), shortened(names))]
     UnservedByAlias {
         /// Their names.
-        names: Vec<String>,
+        names: Arc<[String]>,
         /// What is served.
         left: String,
     },
@@ -393,7 +400,7 @@ pub enum Problem {
     #[error("not everything that is named can be served; {}; what is left: {left}", each(names))]
     UnservedTlsNames {
         /// Each name with its reason.
-        names: Vec<Unavailable>,
+        names: Arc<[Unavailable]>,
         /// What is served.
         left: String,
     },
@@ -402,6 +409,16 @@ pub enum Problem {
     UnsupportedAnnotation {
         /// With its prefix.
         annotation: String,
+    },
+    /// A policy that demands certificates of clients, of an Ingress that does not choose the policy of the host.
+    #[error(
+        "{annotation} demands certificates of clients, and the policy of the host, which {winner} chooses, does not: its routes are closed"
+    )]
+    UnenforcedTlsPolicy {
+        /// With its prefix, or who names the policy.
+        annotation: String,
+        /// The oldest Ingress of the host.
+        winner: ObjectKey,
     },
     /// A Secret whose `ca.crt` cannot verify clients.
     #[error("the policy is not accepted: certificates of clients cannot be verified with Secret {secret}: {error}")]
@@ -436,7 +453,12 @@ fn counted(count: usize, what: &str) -> String {
 
 /// Every name with its reason.
 fn each(names: &[Unavailable]) -> String {
-    names.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    const SHOWN: usize = 20;
+    let mut words: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
+    if names.len() > SHOWN {
+        words.push(format!("and {} more", names.len() - SHOWN));
+    }
+    words.join("; ")
 }
 
 fn not_read(folders: &[String]) -> String {
@@ -532,6 +554,8 @@ impl Problem {
             Problem::TlsPolicyNotFound { .. } => "tls-policy-not-found",
             Problem::TlsSettingsWithoutHost { .. } => "tls-settings-without-host",
             Problem::TlsWithoutHost { .. } => "tls-without-host",
+            Problem::TooManyCertificates { .. } => "too-many-certificates",
+            Problem::UnenforcedTlsPolicy { .. } => "unenforced-tls-policy",
             Problem::UnknownAnnotation { .. } => "unknown-annotation",
             Problem::UnknownField { .. } => "unknown-field",
             Problem::UnknownIngressClass { .. } => "unknown-ingress-class",

@@ -7,9 +7,12 @@
 //! to another compiler ([`Compiler::remember`](super::Compiler::remember)), which then serves the same.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use rustls::pki_types::UnixTime;
 
 use super::{ObjectKey, SecretObject};
@@ -22,7 +25,16 @@ pub struct Held {
     /// The last usable version of Secrets that some host does not accept as they are now.
     pub secrets: BTreeMap<ObjectKey, HeldSecret>,
     /// The last policy that worked, of hosts whose policy does not work now.
-    pub policies: BTreeMap<HostName, Arc<HeldPolicy>>,
+    pub policies: BTreeMap<HostName, PolicyOfHost>,
+}
+
+/// The last policy that worked for a host. That of the default certificate stands under the host without a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyOfHost {
+    /// The namespace of the host's oldest Ingress: a host that another namespace claims is another host.
+    pub owner: Arc<str>,
+    /// The policy.
+    pub policy: Arc<HeldPolicy>,
 }
 
 /// The last usable version of a Secret.
@@ -34,13 +46,64 @@ pub struct HeldSecret {
     pub deleted_at: Option<UnixTime>,
 }
 
-/// The last policy that worked for a host, with everything that it refers to.
+/// A policy with everything that it refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HeldPolicy {
     /// The policy, with annotations already in it.
     pub spec: TlsPolicySpec,
-    /// The certificates of its `clientAuth.caSecret`, as PEM; empty without one.
-    pub client_ca: Box<[u8]>,
+    /// The certificates of its `clientAuth.caSecret`; empty without one.
+    pub client_ca: ClientCa,
+}
+
+/// PEM certificates, compared by their digest: a bundle may be large, and ten thousand hosts may share it.
+#[derive(Clone)]
+pub struct ClientCa {
+    pem: Arc<[u8]>,
+    digest: [u8; 32],
+}
+
+impl ClientCa {
+    /// Takes a copy.
+    pub fn new(pem: &[u8]) -> Self {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(digest::digest(&digest::SHA256, pem).as_ref());
+        Self { pem: pem.into(), digest }
+    }
+
+    /// As it stands in the Secret.
+    pub fn pem(&self) -> &[u8] {
+        &self.pem
+    }
+
+    pub(super) fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+}
+
+impl Default for ClientCa {
+    fn default() -> Self {
+        Self::new(b"")
+    }
+}
+
+impl PartialEq for ClientCa {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for ClientCa {}
+
+impl Hash for ClientCa {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.digest.hash(state);
+    }
+}
+
+impl fmt::Debug for ClientCa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientCa({} bytes)", self.pem.len())
+    }
 }
 
 /// What was usable last, of everything that is in use: what [`Held`] is taken from.
@@ -49,7 +112,7 @@ pub(super) struct History {
     /// Secrets that every host that uses them accepts, or accepted before they changed.
     secrets: HashMap<ObjectKey, HeldSecret>,
     /// Policies in force.
-    policies: HashMap<HostName, Arc<HeldPolicy>>,
+    policies: HashMap<HostName, PolicyOfHost>,
 }
 
 impl History {
@@ -98,12 +161,12 @@ impl History {
         self.secrets.get(key)
     }
 
-    pub(super) fn policy(&self, host: &HostName) -> Option<&Arc<HeldPolicy>> {
+    pub(super) fn policy(&self, host: &HostName) -> Option<&PolicyOfHost> {
         self.policies.get(host)
     }
 
     /// The host is served with this policy, or is gone.
-    pub(super) fn set_policy(&mut self, host: &HostName, policy: Option<Arc<HeldPolicy>>) {
+    pub(super) fn set_policy(&mut self, host: &HostName, policy: Option<PolicyOfHost>) {
         match policy {
             Some(policy) => drop(self.policies.insert(host.clone(), policy)),
             None => drop(self.policies.remove(host)),

@@ -5,9 +5,8 @@
 //! A host never looks at another host's result, only at its own claims and those of the wildcard above it, so hosts
 //! can be built in any order and a broken one cannot reach its neighbours.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-
-use rustls::pki_types::UnixTime;
 
 use super::claims::{Claims, RouteClaim};
 use super::policy::{self, Asked, Wish};
@@ -25,8 +24,8 @@ pub(super) struct Built {
     pub(super) secrets: Vec<SecretUse>,
     pub(super) policy: PolicyUse,
     pub(super) backends: Vec<BackendUse>,
-    /// Until when this holds, if time alone changes it.
-    pub(super) changes_at: Option<UnixTime>,
+    /// The namespace of its oldest Ingress.
+    pub(super) owner: Arc<str>,
 }
 
 /// A place that names a backend.
@@ -55,7 +54,7 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
         report.add(&other.ingress, &other.hosts[name].field, problem, effect);
     }
 
-    let asked = policy::choose(view, options, &claims);
+    let asked = policy::choose(view, options, name, &claims);
     let wish = claims.iter().find_map(|claims| Some((*claims, wish(view, options, claims, name)?)));
     // Whether plain HTTP is redirected by default: the default certificate alone is no reason, as in ingress-nginx.
     let (answer, has_tls) = match &wish {
@@ -69,8 +68,7 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
         },
     };
     report_ineffective(&claims, wish.as_ref().map(|(winner, _)| &winner.ingress), &answer, &asked, &mut report);
-    // The default certificate answers without a name, so a policy of rules without a host cannot be enforced.
-    let closed = name.is_catch_all() && closes_catch_all(view, options, &claims, &asked, &mut report);
+    let closed = closed(view, options, &claims, &asked, &answer, &mut report);
 
     let mut routes = RouteTable::default();
     let mut backends = Vec::new();
@@ -78,12 +76,13 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
     // What is weak comes after everything that is not, so that it only takes what is left.
     for weak in [false, true] {
         for claims in &claims {
+            let is_closed = closed.contains(&claims.ingress);
             for claim in claims.hosts[name].routes.iter().filter(|claim| claim.weak == weak) {
                 let route = Arc::new(Route {
                     path: claim.path.clone(),
                     matches: claim.matches,
                     ingress: (claims.ingress.namespace.clone(), claims.ingress.name.clone()),
-                    target: if closed { Target::Dropped } else { claim.target.clone() },
+                    target: if is_closed { Target::Dropped } else { claim.target.clone() },
                     options: claims.options(has_tls).clone(),
                 });
                 match routes.insert(route.clone()) {
@@ -100,9 +99,9 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
             }
         }
     }
-    let Terminated { tls, serving, hsts, https_only, uses, policy, changes_at } = answer;
+    let Terminated { tls, serving, hsts, https_only, uses, policy, client_auth: _ } = answer;
     let host = VirtualHost { name: name.clone(), tls, serving, hsts, https_only, routes };
-    Some(Built { host, diagnostics: report.diagnostics, secrets: uses, policy, backends, changes_at })
+    Some(Built { host, diagnostics: report.diagnostics, secrets: uses, policy, backends, owner: oldest.namespace })
 }
 
 /// What a host is going to ask for, as far as that can be told without a look into any Secret.
@@ -120,7 +119,7 @@ pub(super) fn foreseen(view: &mut View<'_>, options: &Options, name: &HostName) 
         if indices.is_empty() { None } else { Some((claims, indices)) }
     })?;
     let secrets: Vec<ObjectKey> = wanted(winner, indices).into_iter().map(|wanted| wanted.secret).collect();
-    let policy = match policy::choose(view, options, &claims).wish {
+    let policy = match policy::choose(view, options, name, &claims).wish {
         Wish::Accepted(policy) if secrets.len() == 1 => Some(policy.tls.clone()),
         Wish::Accepted(_) | Wish::Missing | Wish::Overridden { .. } | Wish::Refused { .. } => None,
     };
@@ -167,12 +166,12 @@ fn covers(view: &mut View<'_>, options: &Options, key: &ObjectKey, host: &HostNa
     if let Some(credential) = current.as_ref().and_then(|certificate| certificate.credential.as_ref()) {
         return credential.covers(host).is_ok();
     }
-    let now = view.now;
-    let Some((held, _)) = view.history().secret(key, current.is_some(), now, options.last_good_ttl) else {
-        return false;
-    };
-    let certificate = view.certificate_of(&held.secret);
-    certificate.credential.as_ref().is_some_and(|credential| credential.covers(host).is_ok())
+    let Some((secret, until)) = view.last_good(key, current.is_some(), options.last_good_ttl) else { return false };
+    let certificate = view.certificate_of(&secret);
+    let covers = certificate.credential.as_ref().is_some_and(|credential| credential.covers(host).is_ok());
+    // What does not cover the host is not used by it, and may be forgotten for that.
+    view.note_until(until.filter(|_| covers));
+    covers
 }
 
 /// The Secrets that `tls` entries and annotations of one Ingress name.
@@ -207,21 +206,35 @@ fn wished(
     asked: &Asked,
     report: &mut Report<'_>,
 ) -> Terminated {
-    let wanted = wanted(winner, indices);
-    let (Some(first), Some(index)) = (wanted.first(), indices.first()) else {
+    let index = indices.first().copied().unwrap_or_default();
+    let wanted = match winner.tls.get(index).and_then(|entry| entry.secret.as_ref()) {
+        Some(_) => wanted(winner, indices),
+        None => {
+            if let Some(written) = &winner.settings.additional_secrets {
+                let annotation = written.annotation.clone();
+                let field = format!("metadata.annotations[{annotation}]");
+                let why = "its tls entry names no Secret, so the default certificate is served";
+                report.add(&winner.ingress, &field, Problem::IneffectiveTlsSetting { annotation, why }, Effect::None);
+            }
+            Vec::new()
+        }
+    };
+    if host.is_catch_all() {
+        if let Some(first) = wanted.first() {
+            // Without a name nothing selects this certificate: the default one answers.
+            let secret = format!("{}/{}", first.secret.namespace, first.secret.name);
+            let field = format!("spec.tls[{index}].secretName");
+            report.add(&winner.ingress, &field, Problem::TlsWithoutHost { secret }, Effect::None);
+        }
+        return unasked(view, options, host, claims, asked, report);
+    }
+    if wanted.is_empty() {
         let answer = answered(view, options, host, claims, asked, &[], report);
         if answer.uses.iter().all(|used| used.served.is_none()) && answer.policy.in_force.is_some() {
-            let field = format!("spec.tls[{}]", indices.first().copied().unwrap_or_default());
+            let field = format!("spec.tls[{index}]");
             report.add(&winner.ingress, &field, Problem::NoDefaultCertificate, Effect::HostRefused);
         }
         return answer;
-    };
-    if host.is_catch_all() {
-        // Without a name nothing selects this certificate: the default one answers.
-        let secret = format!("{}/{}", first.secret.namespace, first.secret.name);
-        let field = format!("spec.tls[{index}].secretName");
-        report.add(&winner.ingress, &field, Problem::TlsWithoutHost { secret }, Effect::None);
-        return unasked(view, options, host, claims, asked, report);
     }
     answered(view, options, host, claims, asked, &wanted, report)
 }
@@ -247,7 +260,8 @@ fn unasked(
     report: &mut Report<'_>,
 ) -> Terminated {
     if host.is_catch_all() {
-        let DefaultCertificate { server, uses, changes_at } = default_certificate(view, options);
+        let DefaultCertificate { server, mut uses, held: _ } = default_certificate(view, options);
+        uses.iter_mut().for_each(|used| used.counts = false);
         let (tls, policy) = match server {
             Some((server, policy)) => (HostTls::Terminate(server), Some(policy)),
             None => (HostTls::Absent, None),
@@ -259,7 +273,9 @@ fn unasked(
             https_only: policy.as_ref().is_some_and(|policy| policy.requires_client_certificates()),
             uses,
             policy: PolicyUse::default(),
-            changes_at,
+            client_auth: policy
+                .and_then(|policy| policy.tls.settings().client_auth.clone())
+                .filter(|auth| auth.required),
         };
     }
     let mut answer = answered(view, options, host, claims, asked, &[], report);
@@ -326,35 +342,56 @@ fn report_ineffective(
     }
 }
 
-/// True if rules without a host demand certificates of clients that the default certificate's policy does not: then
-/// nothing enforces them, and the rules are closed. Other settings of theirs have no effect.
-fn closes_catch_all(
+/// Ingresses whose policy demands certificates of clients that the host does not ask for: because another Ingress has
+/// chosen its policy, or because no name selects one. Their routes are closed, since nothing would protect them.
+fn closed(
     view: &mut View<'_>,
     options: &Options,
     claims: &[&Arc<Claims>],
     asked: &Asked,
+    answer: &Terminated,
     report: &mut Report<'_>,
-) -> bool {
-    let general = policy::general(view, options);
-    let by_default = general.as_ref().is_ok_and(|policy| policy.requires_client_certificates());
-    let demands = match &asked.wish {
-        Wish::Accepted(policy) | Wish::Overridden { base: policy, .. } => policy.requires_client_certificates(),
-        Wish::Missing => true,
-        Wish::Refused { requires_client_certificates } => *requires_client_certificates,
-    };
-    let is_closed = demands && !by_default;
-    let effect = if is_closed { Effect::RouteDropped } else { Effect::None };
-    let named = asked.by.iter().cloned();
-    let overridden = asked.overrides.iter().map(|one| (one.ingress.clone(), one.annotation.clone()));
-    for (ingress, annotation) in named.chain(overridden) {
-        let field = format!("metadata.annotations[{annotation}]");
-        report.add(&ingress, &field, Problem::TlsSettingsWithoutHost { annotation }, effect);
+) -> BTreeSet<ObjectKey> {
+    let is_catch_all = report.host.is_catch_all();
+    let mut closed = BTreeSet::new();
+    for one in claims {
+        let own = policy::own(one);
+        // On a host with a name the policy that counts is enforced by the host itself; and what the class of the oldest
+        // Ingress says has been heard there.
+        let is_heard = own.is_none() || own == asked.policy || (own == claims[0].class_policy && asked.by.is_some());
+        if is_heard && !is_catch_all {
+            continue;
+        }
+        let is_enforced = match policy::demand(view, options, own.as_ref()) {
+            policy::Demand::Certificates(auth) => answer.client_auth.as_ref() == Some(&auth),
+            policy::Demand::Nothing => true,
+            policy::Demand::Unknown => false,
+        };
+        let effect = if is_enforced { Effect::None } else { Effect::RouteDropped };
+        if !is_enforced {
+            closed.insert(one.ingress.clone());
+        }
+        let annotation = one.settings.policy.as_ref().map(|written| written.annotation.clone());
+        let (annotation, field) = match annotation {
+            Some(annotation) => (annotation.clone(), format!("metadata.annotations[{annotation}]")),
+            None if is_enforced => continue,
+            None if own.is_some() => ("the policy of the IngressClass".to_owned(), "spec.ingressClassName".to_owned()),
+            None => ("--default-tls-policy".to_owned(), String::new()),
+        };
+        if is_catch_all {
+            report.add(&one.ingress, &field, Problem::TlsSettingsWithoutHost { annotation }, effect);
+        } else if !is_enforced {
+            let problem = Problem::UnenforcedTlsPolicy { annotation, winner: claims[0].ingress.clone() };
+            report.add(&one.ingress, &field, problem, effect);
+        }
     }
-    if is_closed && asked.by.is_none() {
-        let problem = Problem::TlsSettingsWithoutHost { annotation: "the policy of the IngressClass".to_owned() };
-        report.add(&claims[0].ingress, "spec.ingressClassName", problem, effect);
+    if is_catch_all {
+        for one in &asked.overrides {
+            let (annotation, field) = (one.annotation.clone(), format!("metadata.annotations[{}]", one.annotation));
+            report.add(&one.ingress, &field, Problem::TlsSettingsWithoutHost { annotation }, Effect::None);
+        }
     }
-    is_closed
+    closed
 }
 
 /// Younger Ingresses that name another Secret for the host.

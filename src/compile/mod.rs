@@ -48,7 +48,7 @@ use crate::tls::chain::{Candidates, TrustAnchors};
 use crate::tls::policy::Policy;
 
 pub use diagnostic::{BadAddress, BadBackend, Diagnostic, Effect, Problem, Severity, event_reason};
-pub use held::{Held, HeldPolicy, HeldSecret};
+pub use held::{ClientCa, Held, HeldPolicy, HeldSecret, PolicyOfHost};
 pub use objects::{Change, Kind, Object, ObjectKey, Scope, SecretObject};
 pub use report::{PolicyCondition, PolicyStatus};
 
@@ -197,11 +197,19 @@ pub struct Compiler {
 }
 
 /// What a host uses.
-#[derive(Default, PartialEq)]
+#[derive(PartialEq)]
 struct HostUses {
     secrets: Vec<SecretUse>,
     policy: PolicyUse,
     backends: Vec<BackendUse>,
+    /// The namespace of its oldest Ingress.
+    owner: Arc<str>,
+}
+
+impl Default for HostUses {
+    fn default() -> Self {
+        Self { secrets: Vec::new(), policy: PolicyUse::default(), backends: Vec::new(), owner: "".into() }
+    }
 }
 
 /// Who uses a backend, and what is wrong with it.
@@ -278,6 +286,8 @@ impl Compiler {
     /// Takes over what another compiler held. To be called before the first compilation.
     pub fn remember(&mut self, held: &Held) {
         self.world.history.remember(held);
+        // Whoever needs it may come later: a file that cannot be read at the start, say.
+        self.held = Arc::new(held.clone());
     }
 
     /// Takes a change in. Cheap: nothing is built before [`Compiler::compile`].
@@ -304,7 +314,8 @@ impl Compiler {
         if self.compiled_at.is_some_and(|before| now < before) {
             // A clock that was set back makes what was said about any certificate doubtful.
             dirty.secrets.extend(self.secrets.keys().cloned());
-            self.scheduled.keys().for_each(|unit| dirty.unit(unit));
+            dirty.hosts.extend(self.hosts.keys().cloned());
+            dirty.default = true;
         } else {
             self.schedule.iter().take_while(|(at, _)| *at <= now).for_each(|(_, unit)| dirty.unit(unit));
         }
@@ -322,6 +333,7 @@ impl Compiler {
         for key in std::mem::take(&mut dirty.secrets) {
             self.report_secret(key, now);
         }
+        let forget_at = self.forget_unclaimed(now);
         let (tls_built, tls_total) = self.world.certificates.finish();
         if self.reports_changed || self.world.store.reports_changed {
             self.reports_changed = false;
@@ -332,7 +344,7 @@ impl Compiler {
         Compiled {
             snapshot: self.snapshot.clone(),
             diagnostics: self.diagnostics.clone(),
-            recompile_at: self.schedule.first().map(|(at, _)| *at),
+            recompile_at: terminate::earliest(self.schedule.first().map(|(at, _)| *at), forget_at),
             certificates: self.ends.clone(),
             policies: self.statuses.clone(),
             held: self.held.clone(),
@@ -343,6 +355,27 @@ impl Compiler {
                 tls: Units::new(tls_built, tls_total),
             },
         }
+    }
+
+    /// Lets go what was remembered of Secrets that nobody asks for, after the time that deleted ones have. Returns when
+    /// that is to be done again.
+    fn forget_unclaimed(&mut self, now: UnixTime) -> Option<UnixTime> {
+        let unclaimed = self.held.secrets.keys().filter(|key| !self.secrets.contains_key(*key));
+        let unclaimed: Vec<ObjectKey> = unclaimed.cloned().collect();
+        let mut next = None;
+        for key in unclaimed {
+            let held = self.world.history.secret(&key, false, now, self.options.last_good_ttl);
+            let (held, until) = held.unzip();
+            next = terminate::earliest(next, until.flatten());
+            if self.held.secrets.get(&key) != held.as_ref() {
+                let secrets = &mut Arc::make_mut(&mut self.held).secrets;
+                match held {
+                    Some(held) => drop(secrets.insert(key, held)),
+                    None => drop(secrets.remove(&key)),
+                }
+            }
+        }
+        next
     }
 
     fn build_ingresses(&mut self, dirty: &mut Dirty, now: UnixTime) -> usize {
@@ -400,10 +433,15 @@ impl Compiler {
             self.record(Unit::Default, reads, diagnostics);
             return;
         };
-        let DefaultCertificate { server, uses, changes_at } = terminate::default_certificate(&mut view, &self.options);
-        let found = server.map(|(server, _)| server);
+        let DefaultCertificate { server, uses, held } = terminate::default_certificate(&mut view, &self.options);
         let is_missing = view.secret(&key).is_none();
-        let reads = view.into_reads();
+        let (reads, changes_at) = view.into_parts();
+        if let Some((_, policy)) = &server {
+            let policy = PolicyOfHost { owner: "".into(), policy: policy.source.clone() };
+            self.world.history.set_policy(&HostName::catch_all(), Some(policy));
+        }
+        self.hold_policy(&HostName::catch_all(), held);
+        let found = server.map(|(server, _)| server);
         if is_missing {
             diagnostics.push(Diagnostic {
                 subject: key.clone(),
@@ -431,7 +469,7 @@ impl Compiler {
         for name in names {
             let mut view = self.world.view(now);
             let host = ingress::virtual_host(&mut view, &self.options, &name);
-            let reads = view.into_reads();
+            let (reads, changes_at) = view.into_parts();
             let (reads, diagnostics, uses, changes_at) = match host {
                 Some(built) => {
                     let before = self.snapshot.hosts.get(&name);
@@ -442,8 +480,13 @@ impl Compiler {
                         let before = before.iter().flat_map(|before| server(before));
                         before.for_each(|before| self.world.certificates.release_server(before));
                     }
-                    let uses = HostUses { secrets: built.secrets, policy: built.policy, backends: built.backends };
-                    (reads, built.diagnostics, Some(uses), built.changes_at)
+                    let uses = HostUses {
+                        secrets: built.secrets,
+                        policy: built.policy,
+                        backends: built.backends,
+                        owner: built.owner,
+                    };
+                    (reads, built.diagnostics, Some(uses), changes_at)
                 }
                 None => {
                     if self.snapshot.hosts.contains_key(&name) {
@@ -460,6 +503,19 @@ impl Compiler {
             self.record(Unit::Host(name), reads, diagnostics);
         }
         built
+    }
+
+    /// Notes whether the policy that is in force for a host is one from before.
+    fn hold_policy(&mut self, host: &HostName, is_held: bool) {
+        let held = self.world.history.policy(host).filter(|_| is_held);
+        if self.held.policies.get(host) != held {
+            let held = held.cloned();
+            let policies = &mut Arc::make_mut(&mut self.held).policies;
+            match held {
+                Some(policy) => drop(policies.insert(host.clone(), policy)),
+                None => drop(policies.remove(host)),
+            }
+        }
     }
 
     /// Keeps the users of backends, Secrets and policies.
@@ -486,21 +542,21 @@ impl Compiler {
             }
             dirty.policies.insert(key);
         }
-        let held = uses.as_ref().filter(|uses| uses.policy.held).and_then(|uses| uses.policy.in_force.clone());
-        if self.held.policies.get(host) != held.as_ref() {
-            let policies = &mut Arc::make_mut(&mut self.held).policies;
-            match held {
-                Some(policy) => drop(policies.insert(host.clone(), policy)),
-                None => drop(policies.remove(host)),
+        // The host without a name is answered by the default certificate, whose policy stands in its place.
+        if !host.is_catch_all() {
+            let in_force = uses.as_ref().map(|uses| {
+                let owner = uses.owner.clone();
+                uses.policy.in_force.clone().map(|policy| PolicyOfHost { owner, policy })
+            });
+            match in_force {
+                Some(Some(policy)) => self.world.history.set_policy(host, Some(policy)),
+                // Refused: what was in force before may be again.
+                Some(None) => {}
+                None => self.world.history.set_policy(host, None),
             }
+            self.hold_policy(host, uses.as_ref().is_some_and(|uses| uses.policy.held));
         }
-        let Some(uses) = uses else {
-            self.world.history.set_policy(host, None);
-            return;
-        };
-        if let Some(policy) = &uses.policy.in_force {
-            self.world.history.set_policy(host, Some(policy.clone()));
-        }
+        let Some(uses) = uses else { return };
         if let Some(key) = &uses.policy.asked {
             self.policies
                 .entry(key.clone())

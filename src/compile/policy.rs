@@ -12,14 +12,15 @@ use std::sync::Arc;
 use super::claims::Claims;
 use super::tls::field;
 use super::view::View;
-use super::{Diagnostic, Effect, HeldPolicy, Kind, ObjectKey, Options, Problem, SecretObject};
+use super::{ClientCa, Diagnostic, Effect, HeldPolicy, Kind, Object, ObjectKey, Options, Problem, SecretObject};
 use crate::api::annotations::{TlsSettings, Written};
 use crate::api::tls_policy::{
     ChainCompletion, CipherSuiteOrder, ClientAuthMode, FindingAction, GroupOrder, Hsts, Preset, ProtocolVersion,
     TlsPolicy, TlsPolicySpec,
 };
+use crate::snapshot::HostName;
 use crate::tls::Version;
-use crate::tls::chain::{Finding, TrustAnchors};
+use crate::tls::chain::{BadAnchors, Finding, TrustAnchors};
 use crate::tls::clients::{self, Client};
 use crate::tls::policy::parse::{self, Unavailable};
 use crate::tls::policy::{self, ClientAuth, Policy, PolicyError, Settings, Suite, SuiteOrder};
@@ -99,7 +100,17 @@ pub(super) struct Policies {
     resolved: HashMap<Arc<HeldPolicy>, Arc<Resolved>>,
     /// By object, as long as the policy and the Secret that it names are the same. Comparing all that is in them for
     /// each of ten thousand hosts would cost more than everything else.
-    by_key: HashMap<ObjectKey, (Arc<TlsPolicy>, Option<SecretObject>, Arc<Resolved>)>,
+    by_key: HashMap<ObjectKey, Known>,
+    /// Certificates of clients' CAs as they stand in the Secrets, and what they come to.
+    bundles: HashMap<ObjectKey, (SecretObject, ClientCa)>,
+    authorities: HashMap<[u8; 32], Result<Arc<TrustAnchors>, BadAnchors>>,
+}
+
+/// A policy as it was when it was resolved.
+struct Known {
+    policy: Arc<TlsPolicy>,
+    client_ca: Option<SecretObject>,
+    resolved: Arc<Resolved>,
 }
 
 impl Policies {
@@ -109,20 +120,33 @@ impl Policies {
         policy: &Arc<TlsPolicy>,
         client_ca: Option<&SecretObject>,
     ) -> Arc<Resolved> {
-        if let Some((known, known_ca, resolved)) = self.by_key.get(key) {
-            let same_ca = match (known_ca, client_ca) {
+        if let Some(known) = self.by_key.get(key) {
+            let same_ca = match (&known.client_ca, client_ca) {
                 (Some(known), Some(now)) => Arc::ptr_eq(&known.0, &now.0),
                 (None, None) => true,
                 (Some(_), None) | (None, Some(_)) => false,
             };
-            if same_ca && Arc::ptr_eq(known, policy) {
-                return resolved.clone();
+            if same_ca && Arc::ptr_eq(&known.policy, policy) {
+                return known.resolved.clone();
             }
         }
-        let ca = client_ca.map_or(&[][..], |secret| field(secret, "ca.crt"));
-        let resolved = self.resolve(HeldPolicy { spec: policy.spec.clone(), client_ca: ca.into() });
-        self.by_key.insert(key.clone(), (policy.clone(), client_ca.cloned(), resolved.clone()));
+        let ca = client_ca.map(|secret| self.bundle(secret)).unwrap_or_default();
+        let resolved = self.resolve(HeldPolicy { spec: policy.spec.clone(), client_ca: ca });
+        let known = Known { policy: policy.clone(), client_ca: client_ca.cloned(), resolved: resolved.clone() };
+        self.by_key.insert(key.clone(), known);
         resolved
+    }
+
+    fn bundle(&mut self, secret: &SecretObject) -> ClientCa {
+        let key = Object::Secret(secret.clone()).key();
+        if let Some((known, bundle)) = self.bundles.get(&key)
+            && Arc::ptr_eq(&known.0, &secret.0)
+        {
+            return bundle.clone();
+        }
+        let bundle = ClientCa::new(field(secret, "ca.crt"));
+        self.bundles.insert(key, (secret.clone(), bundle.clone()));
+        bundle
     }
 
     /// The policy is gone.
@@ -138,20 +162,26 @@ impl Policies {
         const KEPT: usize = 1_000;
         if self.resolved.len() >= KEPT {
             self.resolved.retain(|_, resolved| Arc::strong_count(resolved) > 1);
+            self.authorities.clear();
+            self.bundles.clear();
         }
+        let authorities = self
+            .authorities
+            .entry(*source.client_ca.digest())
+            .or_insert_with(|| TrustAnchors::none().with_file(source.client_ca.pem()).map(Arc::new));
         let source = Arc::new(source);
-        let resolved = Arc::new(resolve(&source));
+        let resolved = Arc::new(resolve(&source, authorities));
         self.resolved.insert(source, resolved.clone());
         resolved
     }
 }
 
 /// Reads and judges.
-fn resolve(source: &Arc<HeldPolicy>) -> Resolved {
+fn resolve(source: &Arc<HeldPolicy>, authorities: &Result<Arc<TrustAnchors>, BadAnchors>) -> Resolved {
     let spec = &source.spec;
     let mut bad: Vec<Complaint> = Vec::new();
     let mut notes: Vec<Complaint> = Vec::new();
-    let settings = settings(source, &mut bad, &mut notes);
+    let settings = settings(source, authorities, &mut bad, &mut notes);
     let actions = actions(spec, &mut bad);
     let required_clients = required_clients(spec, &mut bad);
     let policy = match Policy::new(settings) {
@@ -189,7 +219,12 @@ fn complain(bad: &mut Vec<Complaint>, part: Part, error: String) {
     bad.push(Complaint { part, problem: Problem::BadTlsPolicy { error } });
 }
 
-fn settings(source: &HeldPolicy, bad: &mut Vec<Complaint>, notes: &mut Vec<Complaint>) -> Settings {
+fn settings(
+    source: &HeldPolicy,
+    authorities: &Result<Arc<TrustAnchors>, BadAnchors>,
+    bad: &mut Vec<Complaint>,
+    notes: &mut Vec<Complaint>,
+) -> Settings {
     let spec = &source.spec;
     let mut settings = match spec.preset {
         Some(Preset::Intermediate) => Settings::intermediate(),
@@ -255,14 +290,14 @@ fn settings(source: &HeldPolicy, bad: &mut Vec<Complaint>, notes: &mut Vec<Compl
     settings.suites.retain(|suite| (min..=max).contains(&suite.version()) || min > max);
     settings.tickets = spec.session_tickets.unwrap_or(settings.tickets);
     if let Some(auth) = &spec.client_auth {
-        match TrustAnchors::none().with_file(&source.client_ca) {
+        match authorities {
             Ok(authorities) => {
                 let required = auth.mode == ClientAuthMode::Required;
-                settings.client_auth = Some(ClientAuth { required, authorities: Arc::new(authorities) });
+                settings.client_auth = Some(ClientAuth { required, authorities: authorities.clone() });
             }
             Err(error) => {
                 let secret = auth.ca_secret.clone();
-                let error = match source.client_ca.is_empty() {
+                let error = match source.client_ca.pem().is_empty() {
                     true => "it does not exist, or has no ca.crt".to_owned(),
                     false => format!("its ca.crt: {error}"),
                 };
@@ -277,10 +312,11 @@ fn settings(source: &HeldPolicy, bad: &mut Vec<Complaint>, notes: &mut Vec<Compl
 fn note(notes: &mut Vec<Complaint>, part: Part, unavailable: Vec<Unavailable>, left: String) {
     let (named, general): (Vec<_>, Vec<_>) = unavailable.into_iter().partition(|one| one.named);
     if !named.is_empty() {
-        notes.push(Complaint { part, problem: Problem::UnservedTlsNames { names: named, left: left.clone() } });
+        let (names, left) = (named.into(), left.clone());
+        notes.push(Complaint { part, problem: Problem::UnservedTlsNames { names, left } });
     }
     if !general.is_empty() {
-        let names = general.into_iter().map(|one| one.name).collect();
+        let names = general.into_iter().map(|one| one.name).collect::<Vec<_>>().into();
         notes.push(Complaint { part, problem: Problem::UnservedByAlias { names, left } });
     }
 }
@@ -333,23 +369,20 @@ pub(super) struct Asked {
     pub(super) wish: Wish,
     /// What annotations contribute, each with the Ingress that has it.
     pub(super) overrides: Vec<Override>,
+    /// The policy without the annotations, if they change it.
+    pub(super) base: Option<Arc<HostPolicy>>,
 }
 
 /// What becomes of the policy that is asked for.
 pub(super) enum Wish {
     /// It is accepted, and this is what it comes to with the annotations.
     Accepted(Arc<HostPolicy>),
-    /// The annotations spoil it.
-    Overridden {
-        /// What holds without them.
-        base: Arc<HostPolicy>,
-        /// What is wrong with both together.
-        complaints: Vec<Complaint>,
-    },
+    /// The annotations spoil it; what is wrong with both together.
+    Overridden(Vec<Complaint>),
     /// It exists, and is not accepted.
     Refused {
-        /// It demands certificates of clients.
-        requires_client_certificates: bool,
+        /// It asks clients for certificates, and cannot say whose.
+        asks_for_client_certificates: bool,
     },
     /// It does not exist, so nobody knows what it demands.
     Missing,
@@ -378,7 +411,12 @@ pub(super) enum Fate {
 }
 
 /// Which policy a host is to have.
-pub(super) fn choose(view: &mut View<'_>, options: &Options, claims: &[&Arc<Claims>]) -> Asked {
+pub(super) fn choose(view: &mut View<'_>, options: &Options, host: &HostName, all: &[&Arc<Claims>]) -> Asked {
+    // Other namespaces may add paths to a host, and have no say in how it is protected.
+    let owner = &all[0].ingress.namespace;
+    let (claims, foreign): (Vec<&Arc<Claims>>, Vec<&Arc<Claims>>) =
+        all.iter().partition(|claims| claims.ingress.namespace == *owner);
+    let claims = claims.as_slice();
     let named = claims.iter().find_map(|claims| Some((claims, claims.settings.policy.as_ref()?)));
     let (policy, by) = match named {
         Some((claims, written)) => (
@@ -388,20 +426,21 @@ pub(super) fn choose(view: &mut View<'_>, options: &Options, claims: &[&Arc<Clai
         None => (claims.iter().find_map(|claims| claims.class_policy.clone()).or_else(|| default_key(options)), None),
     };
     let base = match &policy {
+        None if lost_class(view, host, claims) => Err(Wish::Missing),
         None => built_in_policy(view),
         Some(key) => accepted(view, key),
     };
     let base = match base {
         Ok(base) => base,
         Err(wish) => {
-            let overrides = late_policies(claims, &policy);
-            return Asked { policy, by, wish, overrides };
+            let overrides = late(claims, &foreign, &policy);
+            return Asked { policy, by, wish, overrides, base: None };
         }
     };
     let mut overrides = overrides(claims, base.source.spec.allow_overrides.unwrap_or(true));
-    overrides.extend(late_policies(claims, &policy));
+    overrides.extend(late(claims, &foreign, &policy));
     if !overrides.iter().any(|one| matches!(one.fate, Fate::Applied(_))) {
-        return Asked { policy, by, wish: Wish::Accepted(base), overrides };
+        return Asked { policy, by, wish: Wish::Accepted(base), overrides, base: None };
     }
     let mut effective = HeldPolicy::clone(&base.source);
     for one in &mut overrides {
@@ -421,11 +460,11 @@ pub(super) fn choose(view: &mut View<'_>, options: &Options, claims: &[&Arc<Clai
         }
     }
     let wish = match &resolved.policy {
-        _ if is_wrong => Wish::Overridden { base, complaints: Vec::new() },
+        _ if is_wrong => Wish::Overridden(Vec::new()),
         Ok(policy) => Wish::Accepted(policy.clone()),
-        Err(complaints) => Wish::Overridden { base, complaints: complaints.clone() },
+        Err(complaints) => Wish::Overridden(complaints.clone()),
     };
-    Asked { policy, by, wish, overrides }
+    Asked { policy, by, wish, overrides, base: Some(base) }
 }
 
 /// The policy that holds where no Ingress has a say.
@@ -438,24 +477,73 @@ pub(super) fn general(view: &mut View<'_>, options: &Options) -> Result<Arc<Host
 
 /// The policy that holds where nobody has named one.
 pub(super) fn built_in_policy(view: &mut View<'_>) -> Result<Arc<HostPolicy>, Wish> {
-    let built_in = HeldPolicy { spec: TlsPolicySpec::default(), client_ca: Box::default() };
+    let built_in = HeldPolicy { spec: TlsPolicySpec::default(), client_ca: ClientCa::default() };
     view.resolve(built_in).policy.clone().map_err(|_| Wish::Missing)
 }
 
-/// Younger Ingresses of a host that name another policy than the one that counts.
-fn late_policies(claims: &[&Arc<Claims>], chosen: &Option<ObjectKey>) -> Vec<Override> {
-    let mut named = claims.iter().filter_map(|claims| Some((claims, claims.settings.policy.as_ref()?)));
-    let Some((winner, _)) = named.next() else { return Vec::new() };
-    let late = named.filter(|(claims, written)| {
-        let key = ObjectKey::new(Kind::TlsPolicy, &claims.ingress.namespace, &written.value);
-        Some(&key) != chosen.as_ref()
+/// What the policy of one Ingress is by what it says itself: its annotation, or the parameters of its class.
+pub(super) fn own(claims: &Claims) -> Option<ObjectKey> {
+    let written = claims.settings.policy.as_ref();
+    let named = written.map(|written| ObjectKey::new(Kind::TlsPolicy, &claims.ingress.namespace, &written.value));
+    named.or_else(|| claims.class_policy.clone())
+}
+
+/// What a policy demands of clients.
+pub(super) enum Demand {
+    /// Certificates by these authorities.
+    Certificates(ClientAuth),
+    Nothing,
+    /// Nobody knows, because it does not exist or cannot be read.
+    Unknown,
+}
+
+/// What the policy of this name demands of clients; without a name, the one that holds where no Ingress has a say.
+pub(super) fn demand(view: &mut View<'_>, options: &Options, key: Option<&ObjectKey>) -> Demand {
+    let policy = match key {
+        Some(key) => accepted(view, key),
+        None => general(view, options),
+    };
+    match policy {
+        Ok(policy) => match policy.tls.settings().client_auth.clone() {
+            Some(auth) if auth.required => Demand::Certificates(auth),
+            Some(_) | None => Demand::Nothing,
+        },
+        Err(Wish::Refused { asks_for_client_certificates: false }) => Demand::Nothing,
+        Err(_) => Demand::Unknown,
+    }
+}
+
+/// True if the host demanded certificates of clients until now, and the class that said so is gone: no reason to open it.
+fn lost_class(view: &mut View<'_>, host: &HostName, claims: &[&Arc<Claims>]) -> bool {
+    let owner = &claims[0].ingress.namespace;
+    claims.iter().any(|claims| claims.class_is_missing)
+        && view.previous_policy(host, owner).is_some_and(|previous| {
+            previous.policy.as_ref().is_ok_and(|previous| previous.tls.settings().client_auth.is_some())
+        })
+}
+
+/// What Ingresses say that has no say: younger ones that name another policy than the one that counts, and those of
+/// other namespaces.
+fn late(claims: &[&Arc<Claims>], foreign: &[&Arc<Claims>], chosen: &Option<ObjectKey>) -> Vec<Override> {
+    let winner = |claims: &[&Arc<Claims>]| {
+        let named = claims.iter().find(|claims| claims.settings.policy.is_some());
+        named.unwrap_or(&claims[0]).ingress.clone()
+    };
+    let policies = claims.iter().chain(foreign).filter_map(|claims| {
+        let written = claims.settings.policy.as_ref()?;
+        let key = own(claims)?;
+        (Some(&key) != chosen.as_ref()).then(|| (claims, written.annotation.clone(), written.value.clone()))
     });
-    let late = late.map(|(claims, written)| Override {
-        ingress: claims.ingress.clone(),
-        annotation: written.annotation.clone(),
-        value: written.value.clone(),
+    let settings = foreign.iter().flat_map(|claims| {
+        let written = written(&claims.settings).into_iter();
+        written.map(move |(_, annotation, value)| (claims, annotation, value))
+    });
+    let late = policies.chain(settings).map(|(one, annotation, value)| Override {
+        ingress: one.ingress.clone(),
+        annotation,
+        value,
         part: Part::Versions,
-        fate: Fate::Late(winner.ingress.clone()),
+        fate: Fate::Late(winner(claims)),
     });
     late.collect()
 }
@@ -499,9 +587,8 @@ pub(super) fn missing_default(view: &mut View<'_>, options: &Options) -> Option<
 /// A policy that is accepted by itself, or why there is none.
 fn accepted(view: &mut View<'_>, key: &ObjectKey) -> Result<Arc<HostPolicy>, Wish> {
     let (policy, resolved) = of_object(view, key).ok_or(Wish::Missing)?;
-    let auth = policy.spec.client_auth.as_ref();
-    let requires_client_certificates = auth.is_some_and(|auth| auth.mode == ClientAuthMode::Required);
-    resolved.policy.clone().map_err(|_| Wish::Refused { requires_client_certificates })
+    let asks_for_client_certificates = policy.spec.client_auth.is_some();
+    resolved.policy.clone().map_err(|_| Wish::Refused { asks_for_client_certificates })
 }
 
 fn default_key(options: &Options) -> Option<ObjectKey> {
@@ -553,7 +640,10 @@ fn written(settings: &TlsSettings) -> Vec<(Part, String, String)> {
 fn apply(one: &mut Override, spec: &mut TlsPolicySpec) -> Result<(), String> {
     match name(&one.annotation) {
         "ssl-protocols" => {
-            let ((min, max), unavailable) = parse::parse_versions(&one.value).map_err(|error| format!("it {error}"))?;
+            const KEPT: usize = 50;
+            let ((min, max), mut unavailable) =
+                parse::parse_versions(&one.value).map_err(|error| format!("it {error}"))?;
+            unavailable.truncate(KEPT);
             let version = |version| match version {
                 Version::Tls12 => ProtocolVersion::Tls12,
                 Version::Tls13 => ProtocolVersion::Tls13,
@@ -562,7 +652,7 @@ fn apply(one: &mut Override, spec: &mut TlsPolicySpec) -> Result<(), String> {
             if !unavailable.is_empty() {
                 let versions = if min == max { vec![min] } else { vec![min, max] };
                 let left = names(versions.iter().map(|version| version.nginx()));
-                one.fate = Fate::Applied(vec![Problem::UnservedTlsNames { names: unavailable, left }]);
+                one.fate = Fate::Applied(vec![Problem::UnservedTlsNames { names: unavailable.into(), left }]);
             }
         }
         "ssl-ciphers" => spec.cipher_suites = Some(vec![one.value.clone()]),

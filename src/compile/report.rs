@@ -186,7 +186,8 @@ impl Compiler {
             Some(credential.summary().outline.path.iter().map(|link| link.not_after).collect())
         });
         let is_used = !groups.is_empty();
-        let is_good = groups.iter().all(|(used, _)| used.outcome == Outcome::Current);
+        let mut judges = groups.iter().filter(|(used, _)| used.counts).peekable();
+        let is_good = judges.peek().is_some() && judges.all(|(used, _)| used.outcome == Outcome::Current);
 
         let history = &mut self.world.history;
         let current = match self.world.store.object(&key) {
@@ -198,6 +199,9 @@ impl Compiler {
             Some(secret) if is_good => history.accept_secret(&key, secret),
             Some(_) | None => {}
         }
+        // What is kept is let go in time, also where no host is served with it.
+        let kept = history.secret(&key, current.is_some(), now, self.options.last_good_ttl);
+        changes_at = terminate::earliest(changes_at, kept.and_then(|(_, until)| until));
         let held = history.held_secret(&key).filter(|held| !is_good && current != Some(&held.secret));
         if self.held.secrets.get(&key) != held {
             let held = held.cloned();

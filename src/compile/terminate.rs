@@ -16,13 +16,14 @@ use super::claims::Claims;
 use super::policy::{self, Asked, Complaint, Fate, HostPolicy, Override, Wish};
 use super::tls::Certificate;
 use super::view::View;
-use super::{Diagnostic, Effect, HeldPolicy, Kind, ObjectKey, Options, Problem};
+use super::{Diagnostic, Effect, HeldPolicy, Kind, ObjectKey, Options, Problem, SecretObject};
 use crate::api::tls_policy::FindingAction;
 use crate::snapshot::{HostName, HostTls, Serving};
 use crate::tls::chain::Finding;
 use crate::tls::clients;
 use crate::tls::compat;
 use crate::tls::negotiate::CredentialKind;
+use crate::tls::policy::ClientAuth;
 use crate::tls::{ServerTls, Severity};
 
 /// A Secret with a certificate for a host, and who names it.
@@ -40,8 +41,8 @@ pub(super) struct Terminated {
     pub(super) https_only: bool,
     pub(super) uses: Vec<SecretUse>,
     pub(super) policy: PolicyUse,
-    /// Until when this holds, if time alone changes it.
-    pub(super) changes_at: Option<UnixTime>,
+    /// Certificates of clients that are demanded of the host's connections.
+    pub(super) client_auth: Option<ClientAuth>,
 }
 
 /// What became of a Secret that a host asks for.
@@ -56,6 +57,8 @@ pub(super) struct SecretUse {
     pub(super) blamed: BTreeSet<&'static str>,
     /// What is served; its last good version where that is it.
     pub(super) served: Option<Arc<Certificate>>,
+    /// The host has a say in whether the Secret is good: it is of the Secret's namespace, and its policy is known.
+    pub(super) counts: bool,
 }
 
 impl SecretUse {
@@ -72,7 +75,8 @@ impl PartialEq for SecretUse {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        (&self.secret, self.outcome, &self.blamed) == (&other.secret, other.outcome, &other.blamed)
+        (&self.secret, self.outcome, &self.blamed, self.counts)
+            == (&other.secret, other.outcome, &other.blamed, other.counts)
             && same(&self.certificate, &other.certificate)
             && same(&self.served, &other.served)
     }
@@ -123,7 +127,6 @@ struct Attempt {
     kinds: Vec<CredentialKind>,
     uses: Vec<SecretUse>,
     diagnostics: Vec<Diagnostic>,
-    changes_at: Option<UnixTime>,
 }
 
 impl Attempt {
@@ -142,10 +145,10 @@ pub(super) fn terminate(
     wanted: &[Wanted],
     report: &mut Vec<Diagnostic>,
 ) -> Terminated {
-    let mut alternatives = alternatives(view, options, host, asked).into_iter();
+    let mut alternatives = alternatives(view, options, host, &oldest.ingress.namespace, asked).into_iter();
     let requested = match &asked.wish {
         Wish::Accepted(policy) => Some(attempt(view, options, host, wanted, policy)),
-        Wish::Missing | Wish::Overridden { .. } | Wish::Refused { .. } => None,
+        Wish::Missing | Wish::Overridden(_) | Wish::Refused { .. } => None,
     };
     let locked_out = match &requested {
         Some(attempt) if attempt.works() => locked_out(view, options, attempt),
@@ -199,13 +202,14 @@ pub(super) fn terminate(
         None => Effect::HostRefused,
     };
     report_policy(host, oldest, asked, problems, effect, report);
-    let Some(in_force) = in_force else {
+    let Some(mut in_force) = in_force else {
         let refused = |wanted: &Wanted| SecretUse {
             secret: wanted.secret.clone(),
             certificate: view.certificate(&wanted.secret),
             outcome: Outcome::Refused,
             blamed: BTreeSet::new(),
             served: None,
+            counts: false,
         };
         return Terminated {
             tls: HostTls::Refuse,
@@ -214,10 +218,10 @@ pub(super) fn terminate(
             https_only: true,
             uses: wanted.iter().map(refused).collect(),
             policy: PolicyUse { asked: asked.policy.clone(), effect: Some(effect), ..PolicyUse::default() },
-            changes_at: None,
+            client_auth: None,
         };
     };
-    report.extend(in_force.diagnostics);
+    report.append(&mut in_force.diagnostics);
     if in_force.server.is_some() {
         for unworkable in compat::unworkable(&in_force.policy.tls, &in_force.kinds) {
             let problem = Problem::UnworkableVersion { why: unworkable.to_string() };
@@ -229,6 +233,10 @@ pub(super) fn terminate(
         Some((server, serving)) => (HostTls::Terminate(server), serving),
         None => (HostTls::Refuse, Serving::Refused),
     };
+    for used in &mut in_force.uses {
+        used.counts =
+            used.secret.namespace == oldest.ingress.namespace && default_key(options) != Some(used.secret.clone());
+    }
     Terminated {
         tls,
         serving,
@@ -241,30 +249,42 @@ pub(super) fn terminate(
             held: is_held,
             effect: Some(effect),
         },
-        changes_at: in_force.changes_at,
+        client_auth: in_force.policy.tls.settings().client_auth.clone().filter(|auth| auth.required),
     }
 }
 
 /// The default certificate for names that no host has.
-#[derive(Default)]
 pub(super) struct DefaultCertificate {
     /// What is served; `None` if nothing can be.
     pub(super) server: Option<(Arc<ServerTls>, Arc<HostPolicy>)>,
     pub(super) uses: Vec<SecretUse>,
-    /// Until when this holds, if time alone changes it.
-    pub(super) changes_at: Option<UnixTime>,
+    /// The policy is the one that was in force before.
+    pub(super) held: bool,
 }
 
 /// Looks for what answers where no host does.
 pub(super) fn default_certificate(view: &mut View<'_>, options: &Options) -> DefaultCertificate {
-    let Ok(policy) = policy::general(view, options) else { return DefaultCertificate::default() };
-    let attempt = attempt(view, options, &HostName::catch_all(), &[], &policy);
-    let server = if attempt.works() { attempt.server } else { None };
-    DefaultCertificate {
-        server: server.map(|(server, _)| (server, policy)),
-        uses: attempt.uses,
-        changes_at: attempt.changes_at,
+    let nobody = HostName::catch_all();
+    let general = policy::general(view, options);
+    let previous = view.previous_policy(&nobody, "").and_then(|previous| previous.policy.clone().ok());
+    for (policy, held) in [(general.ok(), false), (previous, true)] {
+        let Some(policy) = policy else { continue };
+        let mut attempt = attempt(view, options, &nobody, &[], &policy);
+        if attempt.works() {
+            attempt.uses.iter_mut().for_each(|used| used.counts = true);
+            let server = attempt.server.map(|(server, _)| (server, policy));
+            return DefaultCertificate { server, uses: attempt.uses, held };
+        }
     }
+    let refused = default_key(options).map(|secret| SecretUse {
+        certificate: view.certificate(&secret),
+        secret,
+        outcome: Outcome::Refused,
+        blamed: BTreeSet::new(),
+        served: None,
+        counts: false,
+    });
+    DefaultCertificate { server: None, uses: refused.into_iter().collect(), held: false }
 }
 
 /// What may be in force in place of the policy that is asked for, best first; true for the previous one.
@@ -272,24 +292,32 @@ fn alternatives(
     view: &mut View<'_>,
     options: &Options,
     host: &HostName,
+    owner: &str,
     asked: &Asked,
 ) -> Vec<(Arc<HostPolicy>, bool)> {
-    let previous = view.history().policy(host).cloned();
-    let previous = previous.and_then(|previous| view.resolve(HeldPolicy::clone(&previous)).policy.clone().ok());
-    let demands = |policy: &HostPolicy| policy.requires_client_certificates();
-    let (base, demanding, known) = match &asked.wish {
-        Wish::Accepted(policy) => (None, demands(policy), true),
-        Wish::Missing => (None, true, false),
-        Wish::Overridden { base, .. } => (Some(base.clone()), demands(base), true),
-        Wish::Refused { requires_client_certificates } => (None, *requires_client_certificates, true),
+    let auth = |policy: &HostPolicy| policy.tls.settings().client_auth.clone();
+    let previous = view.previous_policy(host, owner).and_then(|previous| previous.policy.clone().ok());
+    // Certificates of clients that a general policy would have to ask for as well; `None` if nobody knows which.
+    let demanded = match &asked.wish {
+        Wish::Accepted(policy) => Some(auth(policy)),
+        Wish::Overridden(_) => Some(asked.base.as_deref().and_then(auth)),
+        Wish::Missing | Wish::Refused { asks_for_client_certificates: true } => None,
+        Wish::Refused { asks_for_client_certificates: false } => Some(None),
     };
-    let mut found: Vec<(Arc<HostPolicy>, bool)> = previous.into_iter().map(|policy| (policy, true)).collect();
-    let mut general: Vec<Arc<HostPolicy>> = base.into_iter().collect();
-    if known {
-        general.extend(policy::general(view, options).ok());
-        general.extend(policy::built_in_policy(view).ok());
+    let mut found: Vec<(Arc<HostPolicy>, bool)> = Vec::new();
+    found.extend(previous.map(|policy| (policy, true)));
+    if let Some(base) = &asked.base {
+        // Annotations that do not work are no reason to keep a host open that is to demand certificates now.
+        let first = auth(base).is_some() && found.iter().any(|(previous, _)| auth(previous) != auth(base));
+        found.insert(if first { 0 } else { found.len() }, (base.clone(), false));
     }
-    found.extend(general.into_iter().filter(|policy| !demanding || demands(policy)).map(|policy| (policy, false)));
+    let general = [policy::general(view, options), policy::built_in_policy(view)].into_iter().flatten();
+    let fits = |policy: &Arc<HostPolicy>| match &demanded {
+        Some(None) => true,
+        Some(demanded) => auth(policy) == *demanded,
+        None => false,
+    };
+    found.extend(general.filter(fits).map(|policy| (policy, false)));
     if let Wish::Accepted(policy) = &asked.wish {
         found.retain(|(other, _)| other.source != policy.source);
     }
@@ -304,18 +332,12 @@ fn attempt(
     wanted: &[Wanted],
     policy: &Arc<HostPolicy>,
 ) -> Attempt {
-    let mut attempt = Attempt {
-        policy: policy.clone(),
-        server: None,
-        kinds: Vec::new(),
-        uses: Vec::new(),
-        diagnostics: Vec::new(),
-        changes_at: None,
-    };
+    let mut attempt =
+        Attempt { policy: policy.clone(), server: None, kinds: Vec::new(), uses: Vec::new(), diagnostics: Vec::new() };
     let mut served: Vec<Arc<Certificate>> = Vec::new();
     let mut owners: Vec<&ObjectKey> = Vec::new();
     for wanted in wanted {
-        let used = pick(view, options, host, &wanted.secret, &mut attempt);
+        let used = pick(view, options, host, &wanted.secret, policy);
         if let Some(certificate) = &used.served
             && let Some(credential) = &certificate.credential
         {
@@ -354,7 +376,7 @@ fn attempt(
     {
         serving = Serving::Default;
         attempt.kinds.clear();
-        let used = pick(view, options, host, &key, &mut attempt);
+        let used = pick(view, options, host, &key, policy);
         if let Some(certificate) = &used.served
             && let Some(credential) = &certificate.credential
         {
@@ -392,58 +414,50 @@ fn attempt(
 }
 
 /// The version of a Secret that a host can be served with.
-fn pick(view: &mut View<'_>, options: &Options, host: &HostName, key: &ObjectKey, attempt: &mut Attempt) -> SecretUse {
-    let policy = attempt.policy.clone();
-    let complete =
-        |view: &mut View<'_>, secret: &super::SecretObject, certificate: Arc<Certificate>| match policy.completion {
-            Some(from) => view.completed(key, secret, certificate, from, &options.intermediates),
-            None => certificate,
-        };
-    let now = view.now;
-    let current = view.certificate(key);
-    let current = match (current, view.secret(key)) {
+fn pick(view: &mut View<'_>, options: &Options, host: &HostName, key: &ObjectKey, policy: &HostPolicy) -> SecretUse {
+    let complete = |view: &mut View<'_>, secret: &SecretObject, certificate: Arc<Certificate>| match policy.completion {
+        Some(from) => view.completed(key, secret, certificate, from, &options.intermediates),
+        None => certificate,
+    };
+    let current = match (view.certificate(key), view.secret(key)) {
         (Some(certificate), Some(secret)) => Some(complete(view, secret, certificate)),
         (None, _) | (_, None) => None,
     };
     let (action, blamed) = match &current {
-        Some(certificate) => judge(certificate, &policy, host, now, &mut attempt.changes_at),
+        Some(certificate) => judge(view, certificate, policy, host),
         None => (FindingAction::Reject, BTreeSet::new()),
     };
-    let current_use = |outcome, served| SecretUse {
+    let used = |outcome, blamed, served| SecretUse {
         secret: key.clone(),
         certificate: current.clone(),
         outcome,
-        blamed: blamed.clone(),
+        blamed,
         served,
+        counts: false,
     };
     if action == FindingAction::Serve {
-        return current_use(Outcome::Current, current.clone());
+        return used(Outcome::Current, blamed, current.clone());
     }
-    let exists = current.is_some();
-    if let Some((held, until)) = view.history().secret(key, exists, now, options.last_good_ttl) {
-        let certificate = view.certificate_of(&held.secret);
-        let certificate = complete(view, &held.secret, certificate);
-        let (action, _) = judge(&certificate, &policy, host, now, &mut attempt.changes_at);
-        if action == FindingAction::Serve {
-            attempt.changes_at = earliest(attempt.changes_at, until);
-            return current_use(Outcome::LastGood, Some(certificate));
+    if let Some((secret, until)) = view.last_good(key, current.is_some(), options.last_good_ttl) {
+        view.note_until(until);
+        let certificate = view.certificate_of(&secret);
+        let certificate = complete(view, &secret, certificate);
+        if judge(view, &certificate, policy, host).0 == FindingAction::Serve {
+            return used(Outcome::LastGood, blamed, Some(certificate));
         }
     }
     match action {
-        FindingAction::Reject => current_use(Outcome::Refused, None),
-        FindingAction::HoldLastGood | FindingAction::Serve => {
-            SecretUse { blamed: BTreeSet::new(), ..current_use(Outcome::Current, current.clone()) }
-        }
+        FindingAction::Reject => used(Outcome::Refused, blamed, None),
+        FindingAction::HoldLastGood | FindingAction::Serve => used(Outcome::Current, BTreeSet::new(), current.clone()),
     }
 }
 
 /// What the policy says to do with a certificate at this time, and for which findings.
 fn judge(
+    view: &mut View<'_>,
     certificate: &Certificate,
     policy: &HostPolicy,
     host: &HostName,
-    now: UnixTime,
-    changes_at: &mut Option<UnixTime>,
 ) -> (FindingAction, BTreeSet<&'static str>) {
     let Some(credential) = &certificate.credential else {
         let is_error = |finding: &&Finding| finding.severity() == Severity::Error && !finding.is_repaired();
@@ -452,8 +466,8 @@ fn judge(
     if policy.actions.is_empty() {
         return (FindingAction::Serve, BTreeSet::new());
     }
-    let dated = credential.dated(now);
-    *changes_at = earliest(*changes_at, dated.changes_at);
+    let dated = credential.dated(view.now);
+    view.note_until(dated.changes_at);
     let uncovered = credential.covers(host).err();
     let codes = certificate.findings.iter().chain(&dated.findings).chain(&uncovered).map(Finding::code);
     let asked: Vec<(&'static str, FindingAction)> =
@@ -515,23 +529,23 @@ fn report_policy(
     effect: Effect,
     report: &mut Vec<Diagnostic>,
 ) {
-    let named = asked.policy.as_ref().map(|key| match key.name.contains('/') {
-        // Somebody has written a namespace where none can stand.
+    let named = asked.policy.as_ref().map(|key| match key.namespace.is_empty() || key.name.contains('/') {
+        // Parameters that name none, or a namespace where none can stand.
         true => key.name.to_string(),
         false => format!("{}/{}", key.namespace, key.name),
     });
-    let named = named.unwrap_or_default();
+    let named = named.unwrap_or_else(|| "of the IngressClass, which is gone,".to_owned());
     let (namer, field) = match (&asked.by, &asked.policy) {
         (Some((ingress, annotation)), _) => (ingress.clone(), format!("metadata.annotations[{annotation}]")),
-        (None, Some(policy)) => (policy.clone(), String::new()),
-        (None, None) => (oldest.ingress.clone(), String::new()),
+        (None, Some(policy)) if !policy.namespace.is_empty() => (policy.clone(), String::new()),
+        (None, Some(_) | None) => (oldest.ingress.clone(), "spec.ingressClassName".to_owned()),
     };
     match &asked.wish {
         Wish::Accepted(_) => {}
         Wish::Missing => {
             add(report, host, &namer, &field, Problem::TlsPolicyNotFound { policy: named.clone() }, effect);
         }
-        Wish::Overridden { complaints, .. } => {
+        Wish::Overridden(complaints) => {
             for Complaint { part, problem } in complaints {
                 let culprit = asked.overrides.iter().filter(|one| matches!(one.fate, Fate::Applied(_)));
                 let (fitting, others): (Vec<&Override>, Vec<&Override>) = culprit.partition(|one| one.part == *part);

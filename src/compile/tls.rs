@@ -175,7 +175,8 @@ impl Certificates {
             .into_iter()
             .filter(|(key, ..)| !self.by_secret.contains_key(*key))
             .map(|(_, secret, policy)| (content(secret), secret, policy))
-            .filter(|(content, ..)| !self.by_content.contains_key(content) && seen.insert(*content))
+            .filter(|(content, ..)| self.by_content.get(content).is_none_or(|known| known.strong_count() == 0))
+            .filter(|(content, ..)| seen.insert(*content))
             .collect();
         if missing.len() < WORTH_IT {
             return;

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::IngressClass;
@@ -70,7 +71,7 @@ impl World {
     /// For one unit, at the time of the compilation.
     pub(super) fn view(&mut self, now: UnixTime) -> View<'_> {
         let Self { store, index, certificates, policies, history } = self;
-        View { store, index, certificates, policies, history, now, reads: HashSet::new() }
+        View { store, index, certificates, policies, history, now, until: None, reads: HashSet::new() }
     }
 }
 
@@ -83,10 +84,36 @@ pub(super) struct View<'a> {
     history: &'a mut History,
     /// The time of the compilation. A unit whose result depends on it says until when the result holds.
     pub(super) now: UnixTime,
+    until: Option<UnixTime>,
     reads: HashSet<Read>,
 }
 
 impl<'a> View<'a> {
+    /// Notes that what the unit has seen holds only until this time.
+    pub(super) fn note_until(&mut self, until: Option<UnixTime>) {
+        self.until = [self.until, until].into_iter().flatten().min();
+    }
+
+    /// The last usable version of a Secret, if there is one, and until when it may be used. Not a question that is
+    /// noted: it changes only with the Secret, and with the units that use it.
+    pub(super) fn last_good(
+        &mut self,
+        key: &ObjectKey,
+        exists: bool,
+        ttl: Duration,
+    ) -> Option<(SecretObject, Option<UnixTime>)> {
+        let (held, until) = self.history.secret(key, exists, self.now, ttl)?;
+        Some((held.secret, until))
+    }
+
+    /// The policy that was in force for a host of this namespace. Not a question that is noted: it changes only with
+    /// the unit that asks.
+    pub(super) fn previous_policy(&mut self, host: &HostName, owner: &str) -> Option<Arc<Resolved>> {
+        let held = self.history.policy(host).filter(|held| *held.owner == *owner)?;
+        let source = HeldPolicy::clone(&held.policy);
+        Some(self.policies.resolve(source))
+    }
+
     pub(super) fn object(&mut self, key: &ObjectKey) -> Option<&'a Object> {
         self.reads.insert(Read::Object(key.clone()));
         self.store.object(key)
@@ -183,13 +210,13 @@ impl<'a> View<'a> {
         self.policies.resolve_object(key, policy, client_ca)
     }
 
-    /// What was usable before. Not a question that is noted: it changes only with the unit that asks.
-    pub(super) fn history(&mut self) -> &mut History {
-        self.history
-    }
-
     pub(super) fn into_reads(self) -> HashSet<Read> {
         self.reads
+    }
+
+    /// What was asked, and until when the result holds if time alone changes it.
+    pub(super) fn into_parts(self) -> (HashSet<Read>, Option<UnixTime>) {
+        (self.reads, self.until)
     }
 }
 
