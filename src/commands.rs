@@ -169,12 +169,12 @@ fn manifests(path: &Path) -> anyhow::Result<Vec<Change>> {
         return Ok(source::directory::read(path)?);
     }
     let content = read(path)?;
-    let name = match path.file_name() {
+    let scope = match path.file_name() {
         Some(name) if path != Path::new("-") => name.to_string_lossy().into_owned(),
         _ if content.trim_ascii_start().starts_with(b"{") => "stdin.json".to_owned(),
         _ => "stdin.yaml".to_owned(),
     };
-    Ok(source::directory::read_one(&name, &content))
+    source::directory::read_one(&scope, &content).with_context(|| format!("nothing can be read from {}", name_of(path)))
 }
 
 /// The file of each object, as its subject is written in reports.
@@ -207,12 +207,16 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     } else {
         std::fs::File::open(path).and_then(|file| file.take(INPUT_LIMIT + 1).read_to_end(&mut content))
     };
-    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let name = name_of(path);
     result.with_context(|| format!("cannot read {name}"))?;
     if content.len() as u64 > INPUT_LIMIT {
         return Err(anyhow!("{name} has more than 256 MiB: split it"));
     }
     Ok(content)
+}
+
+fn name_of(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {

@@ -92,7 +92,9 @@ pub struct TlsPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = rules::ALPN_ITEMS))]
     pub alpn: Option<Vec<String>>,
-    /// Whether clients get tickets to resume their sessions with (RFC 8446 section 4.6.1, RFC 5077). Default: true.
+    /// Whether clients get tickets to resume their sessions with (RFC 8446 section 4.6.1, RFC 5077). Hosts with
+    /// clientAuth give none, whatever is said here, so that each session begins with a certificate that is judged
+    /// anew. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_tickets: Option<bool>,
     /// The header Strict-Transport-Security (RFC 6797) on HTTPS responses: browsers then use HTTPS only. Without it no
@@ -115,12 +117,15 @@ pub struct TlsPolicySpec {
     #[schemars(extend("maxProperties" = rules::LIST_ITEMS))]
     pub finding_actions: BTreeMap<String, FindingAction>,
     /// Known clients that must be able to connect, by the ids that `handfast check --clients` prints, for example
-    /// `java-8u31`. A change that would lock one of them out is not put in force: the previous policy stays.
+    /// `java-8u31`. A change of the policy that would lock one of them out of a host is not put in force: the policy
+    /// that was in force for the host stays. If there is none, or if the certificate locks them out, what is asked for
+    /// is served, and the lock-out is an error.
     #[serde(default)]
     #[schemars(length(max = rules::LIST_ITEMS))]
     pub required_clients: Vec<String>,
     /// Whether annotations of an Ingress (`ssl-protocols`, `ssl-ciphers`, `ssl-ecdh-curve`,
-    /// `ssl-prefer-server-ciphers`) win over this policy. Default: true.
+    /// `ssl-prefer-server-ciphers`) win over this policy. An Ingress may name another policy all the same. Default:
+    /// true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_overrides: Option<bool>,
 }

@@ -170,12 +170,20 @@ impl ChainReport {
         }
         let count =
             |severity: Severity| self.findings.iter().filter(|finding| finding.severity == severity.code()).count();
-        let verdict = match (self.accepted, &self.name) {
-            (true, Some(name)) => format!("accepted for {name}"),
-            (true, None) => "accepted".to_owned(),
-            (false, Some(name)) => format!("refused for {name}"),
-            (false, None) => "refused".to_owned(),
-        };
+        let mut verdict = if self.accepted { "accepted" } else { "refused" }.to_owned();
+        if let Some(name) = &self.name {
+            verdict.push_str(&format!(" for {name}"));
+        }
+        // Severity does not tell: a warning may refuse, and an error may not.
+        let mut causes: Vec<&str> = Vec::new();
+        for finding in self.findings.iter().filter(|finding| finding.refused) {
+            if !causes.contains(&finding.code) {
+                causes.push(finding.code);
+            }
+        }
+        if !causes.is_empty() {
+            verdict.push_str(&format!(" because of {}", causes.join(", ")));
+        }
         text.push('\n');
         write_total(&mut text, &verdict, &[], count(Severity::Error), count(Severity::Warning), &self.at);
         text

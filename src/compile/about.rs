@@ -284,7 +284,7 @@ pub(super) static ROWS: &[About] = &[
         severity: Severity::Error,
         meaning: "The policy that is asked for does not exist. A host that had a policy keeps it. Otherwise its handshakes are refused and plain HTTP is not served, because the policy might demand certificates of clients.",
         fault: "whoever writes the Ingress, the IngressClass or the flag",
-        remedy: "create the TlsPolicy, or correct its name",
+        remedy: "create the TlsPolicy, or correct its name; `handfast check` has to be given it too (`kubectl get …,tlspolicy`)",
     },
     About {
         code: "tls-settings-without-host",

@@ -62,15 +62,30 @@ pub fn read(path: &Path) -> Result<Vec<Change>, SourceError> {
     Ok(directory.scan(Instant::now()).changes)
 }
 
-/// The objects of one text, as if it were the only file of a directory.
-pub fn read_one(name: &str, content: &[u8]) -> Vec<Change> {
+/// The objects of one text, as if it were the only file of a directory. A text that holds nothing is an error: it is
+/// what a command leaves that failed, and says nothing about what is served.
+pub fn read_one(name: &str, content: &[u8]) -> Result<Vec<Change>, NothingRead> {
     let scope = Scope(name.into());
-    match manifest::parse(&scope, content) {
-        Ok(Manifest { objects, diagnostics, .. }) => {
-            vec![Change::Replace(scope.clone(), objects), Change::Rejected(scope, diagnostics)]
-        }
-        Err(diagnostic) => vec![Change::Rejected(scope, vec![*diagnostic])],
+    let Manifest { objects, diagnostics, .. } = manifest::parse(&scope, content)
+        .map_err(|diagnostic| NothingRead::Unreadable { error: diagnostic.problem.to_string() })?;
+    if objects.is_empty() && diagnostics.is_empty() {
+        return Err(NothingRead::Empty);
     }
+    Ok(vec![Change::Replace(scope.clone(), objects), Change::Rejected(scope, diagnostics)])
+}
+
+/// Why a text yields nothing to judge.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+pub enum NothingRead {
+    /// No document, or lists without items only.
+    #[error("it holds no manifest: did the command that should write it fail?")]
+    Empty,
+    /// It is no YAML or JSON.
+    #[error("{error}")]
+    Unreadable {
+        /// What is wrong.
+        error: String,
+    },
 }
 
 fn check(path: &Path) -> Result<(), SourceError> {

@@ -203,10 +203,14 @@ impl ManifestReader<'_> {
         if let Err(error) = check_names(object.metadata(), form) {
             return self.invalid(key, effect, format!("{subject}: {error}"));
         }
-        for path in unknown_fields(&value, &(form.text)(&object)) {
-            let near = (form.kind == Kind::TlsPolicy).then(|| tls_policy::nearest_field(&path)).flatten();
-            let advice = near.map(|near| format!(" (is {near} meant?)")).unwrap_or_default();
-            self.report(Problem::UnknownField { name: format!("{subject} {path}{advice}") }, Effect::None);
+        let unknown = unknown_fields(&value, &(form.text)(&object));
+        if form.kind == Kind::TlsPolicy
+            && let Err(error) = refuse_unknown_settings(&unknown)
+        {
+            return self.invalid(key, effect, format!("{subject}: {error}"));
+        }
+        for path in unknown {
+            self.report(Problem::UnknownField { name: format!("{subject} {path}") }, Effect::None);
         }
         if let Some(error) = complete::missing(&object) {
             let incomplete = Incomplete { place: self.place.clone(), error: format!("{subject}: {error}") };
@@ -393,6 +397,18 @@ fn check_policy(fields: &mut Map<String, Value>) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(faults) => Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
     }
+}
+
+/// A field of a policy's spec that does not exist makes the policy invalid: applied without a misspelt `clientAuth`, it
+/// would open what was meant to be closed.
+fn refuse_unknown_settings(unknown: &[String]) -> Result<(), String> {
+    let is_setting = |path: &&String| path.starts_with("spec.") || path.starts_with("spec[");
+    let fault = |path: &String| match tls_policy::nearest_field(path) {
+        Some(near) => format!("{path}: there is no such field: is {near} meant?"),
+        None => format!("{path}: there is no such field: delete it, or correct its name"),
+    };
+    let faults: Vec<String> = unknown.iter().filter(is_setting).map(fault).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
 }
 
 /// Puts `stringData` into `data`, where it wins, and takes the line breaks out of `data`: both as the API server does.

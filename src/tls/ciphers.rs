@@ -101,17 +101,23 @@ pub struct Expansion {
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum BadList {
     /// A command has no name, or a name has a character that no name has.
-    #[error("cannot read \"{rest}\": write names joined with ':', each with '!', '-' or '+' in front or nothing")]
+    #[error("cannot read {rest:?}: write names joined with ':', each with '!', '-' or '+' in front or nothing")]
     Syntax {
-        /// From the place of the error on.
+        /// From the place of the error on; its beginning if it is long.
         rest: String,
     },
     /// `@` with something else than what there is.
-    #[error("there is no command \"@{command}\": write @STRENGTH, or @SECLEVEL= with a digit from 0 to 5")]
+    #[error("there is no command {:?}: write @STRENGTH, or @SECLEVEL= with a digit from 0 to 5", format!("@{command}"))]
     Command {
-        /// What follows `@`.
+        /// What follows `@`; its beginning if it is long.
         command: String,
     },
+}
+
+/// As much of a text as a message can show.
+fn beginning(text: &str) -> String {
+    const SHOWN: usize = 60;
+    text.chars().take(SHOWN).collect()
 }
 
 /// Every suite up to TLS 1.2, as OpenSSL 3.0 ranks them.
@@ -212,7 +218,7 @@ impl Ranking {
             [digit @ b'0'..=b'5'] => Some(digit - b'0'),
             _ => None,
         });
-        self.expansion.level = Some(level.ok_or_else(|| BadList::Command { command: command.to_owned() })?);
+        self.expansion.level = Some(level.ok_or_else(|| BadList::Command { command: beginning(command) })?);
         Ok(())
     }
 
@@ -221,7 +227,7 @@ impl Ranking {
         let parts: Vec<&str> = names.split('+').collect();
         if let Some(bad) = parts.iter().find(|part| part.is_empty() || !part.chars().all(allowed)) {
             let rest = if bad.is_empty() { names } else { bad };
-            return Err(BadList::Syntax { rest: rest.to_owned() });
+            return Err(BadList::Syntax { rest: beginning(rest) });
         }
         let mut meanings = Vec::with_capacity(parts.len());
         for &part in &parts {

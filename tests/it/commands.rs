@@ -99,8 +99,11 @@ fn chain_is_accepted_only_as_a_strict_client_would() {
         let (found, stdout, _) = run(&["chain", &chain, "--trust-anchors", &root, "--at", at]);
         assert_eq!(found, status, "{at}: {stdout}");
     }
-    // Without the root nobody is known to trust it.
-    assert_eq!(run(&["chain", &chain, "--at", AT]).0, 1);
+    // Without the root nobody is known to trust it. The last line says what refuses, which no severity tells.
+    let (status, table, _) = run(&["chain", &chain, "--at", AT, "--name", "other.example"]);
+    let last = table.lines().last().unwrap();
+    assert_eq!(status, 1, "{table}");
+    assert!(last.starts_with("refused for other.example because of name-not-covered, unanchored: 1 error"), "{table}");
     assert_eq!(run(&["chain", &chain, "--trust-anchors", &key]).0, 2);
     assert_eq!(run(&["chain"]).0, 2);
 }
@@ -179,9 +182,35 @@ fn check_reads_one_file_or_standard_input() {
     let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [secret]});
     let (status, report) = json(&["check", "-", "--output", "json"], &list.to_string());
     assert_eq!((status, &report["verdict"]), (0, &"ok".into()), "{report}");
-    let (status, report) = json(&["check", "-", "--output", "json"], "{[");
-    assert_eq!((status, &report["objects"][0]["findings"][0]["code"]), (1, &"unreadable-file".into()));
+    // One bad document is a finding, whatever else there is.
+    let (status, report) = json(&["check", "-", "--output", "json"], &format!("{all}kind: Ingress\n"));
+    assert_eq!((status, &report["objects"][0]["findings"][0]["code"]), (1, &"invalid-document".into()), "{report}");
     assert_eq!(run(&["check", "/nonexistent.yaml"]).0, 2);
+}
+
+#[test]
+fn check_of_an_input_that_holds_nothing_is_neither_good_nor_bad() {
+    let files = Files::new();
+    // The last one is what `kubectl get … -o yaml` prints where it may read nothing, with exit status 1.
+    let empty = ["", "\n", "---\n# nothing\n---\n", "null", "apiVersion: v1\nitems: []\nkind: List\n"];
+    let broken = [("{[", "line 1"), ("a: [1\nb: 2\n", "line ")];
+    let empty = empty.map(|text| (text, "holds no manifest"));
+    for (text, words) in empty.into_iter().chain(broken) {
+        for output in ["table", "json", "sarif", "snapshot"] {
+            let (status, stdout, stderr) = run_with(&["check", "-", "--output", output], text);
+            assert_eq!((status, stdout.as_str()), (2, ""), "{text:?}: {stderr}");
+            assert!(stderr.contains("standard input") && stderr.contains(words), "{text:?}: {stderr}");
+        }
+        let file = files.write("input.yaml", text);
+        let (status, stdout, stderr) = run(&["check", &file]);
+        assert_eq!((status, stdout.as_str()), (2, ""), "{text:?}: {stderr}");
+        assert!(stderr.contains(&file) && stderr.contains(words), "{text:?}: {stderr}");
+    }
+    let file = files.0.path().join("latin.yaml");
+    std::fs::write(&file, b"kind: \xe9").unwrap();
+    let (status, stdout, stderr) = run(&["check", file.to_str().unwrap()]);
+    assert_eq!((status, stdout.as_str()), (2, ""), "{stderr}");
+    assert!(stderr.contains("not valid UTF-8"), "{stderr}");
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn the_examples_on_the_page_of_policies_are_taken_without_a_word() {
     let blocks: Vec<&str> = text.split("```yaml\n").skip(1).map(|block| block.split_once("```").unwrap().0).collect();
     assert!(blocks.len() >= 8);
     for block in blocks {
-        for change in source::directory::read_one("example.yaml", block.as_bytes()) {
+        for change in source::directory::read_one("example.yaml", block.as_bytes()).unwrap() {
             match change {
                 Change::Replace(_, objects) => assert!(!objects.is_empty(), "{block}"),
                 Change::Rejected(_, diagnostics) if diagnostics.is_empty() => {}

@@ -62,6 +62,36 @@ fn public_roots_are_packaged_and_can_be_left_out() {
 }
 
 #[test]
+fn a_private_chain_with_a_gap_names_the_issuers_key_and_where_it_is() {
+    let root = root("Root");
+    let intermediate = ca("Private CA", &root);
+    let leaf = leaf_with(&intermediate, |params| issuer_url(params, "http://pki.internal/ca.cer"));
+    let findings = load(&leaf.pem, &leaf, &root.pem()).findings;
+    let [finding] = findings.as_slice() else { panic!("{findings:?}") };
+    let text = finding.to_string();
+    assert_eq!((finding.code(), finding.severity()), ("unanchored", Severity::Warning));
+    assert!(
+        text.contains("CN=Private CA, key identifier ") && text.contains(", published at http://pki.internal/ca.cer,"),
+        "{text}"
+    );
+    let remedy = finding.remedy();
+    assert!(
+        remedy.ends_with(
+            "add the intermediate to tls.crt: curl -s http://pki.internal/ca.cer | openssl x509 -inform der"
+        ),
+        "{remedy}"
+    );
+    // Of a root that is there, nothing has to be got.
+    let chain = format!("{}{}{}", leaf.pem, intermediate.pem(), root.pem());
+    let findings = load(&chain, &leaf, "").findings;
+    let unanchored = findings.iter().find(|finding| finding.code() == "unanchored").unwrap();
+    assert!(
+        !unanchored.to_string().contains("key identifier") && !unanchored.remedy().contains("curl"),
+        "{findings:?}"
+    );
+}
+
+#[test]
 fn a_public_certificate_without_its_intermediate_names_it_and_where_it_is() {
     let root = root("Root");
     let intermediate = ca("Issuing CA", &root);

@@ -287,6 +287,22 @@ spec:
     }
 
     #[test]
+    fn a_policy_whose_setting_is_misspelt_by_an_edit_stays_as_it_was() {
+        let policy = "apiVersion: handfast.dev/v1alpha1\nkind: TlsPolicy\nmetadata: {name: closed}\n\
+                      spec:\n  clientAuth: {mode: required, caSecret: our-ca}\n";
+        let mut file = FileState::default();
+        update(&mut file, policy);
+        update(&mut file, &policy.replace("clientAuth", "clientauth"));
+        let [Object::TlsPolicy(held)] = file.objects.as_slice() else { panic!("{:?}", file.objects) };
+        assert!(held.spec.client_auth.is_some());
+        assert_eq!(
+            said(&file),
+            "error: File all.yaml document 1 (line 1): the document is not valid: TlsPolicy default/closed: \
+             spec.clientauth: there is no such field: is clientAuth meant? (last-good)"
+        );
+    }
+
+    #[test]
     fn an_emptied_file_is_broken_and_keeps_its_objects() {
         for empty in ["", " \n\n", "# only\n# comments\n", "---\n---\n"] {
             let mut file = FileState::default();

@@ -462,17 +462,35 @@ fn a_policy_that_an_api_server_would_refuse_is_refused_with_field_and_remedy() {
 }
 
 #[test]
-fn a_misspelt_field_of_a_policy_is_answered_with_the_nearest() {
+fn a_misspelt_setting_makes_a_policy_invalid_because_without_it_hosts_could_be_opened() {
+    for (spec, expected) in [
+        (
+            "{clientauth: {mode: required, caSecret: our-ca}}",
+            "spec.clientauth: there is no such field: is clientAuth meant?",
+        ),
+        (
+            "{minVerson: TLSv1.3, hsts: {maxAge: 1, includeSubdomains: true}, wholly: different}",
+            "spec.hsts.includeSubdomains: there is no such field: is includeSubDomains meant?; spec.minVerson: there \
+             is no such field: is minVersion meant?; spec.wholly: there is no such field: delete it, or correct its \
+             name",
+        ),
+        ("{'client.auth': 1}", "spec[\"client.auth\"]: there is no such field: delete it, or correct its name"),
+    ] {
+        let manifest = parsed(&policy(spec));
+        assert_eq!((manifest.objects.len(), manifest.diagnostics.len(), manifest.damaged), (0, 1, true), "{spec}");
+        // Who has an older version of the policy keeps it.
+        assert_eq!(manifest.broken[0].1.to_string(), "TlsPolicy default/a");
+        let problem = format!("the document is not valid: TlsPolicy default/a: {expected}");
+        assert_eq!(manifest.diagnostics[0].problem.to_string(), problem);
+    }
+    // A field without a value says nothing, and outside of the spec nothing is set.
+    assert_eq!(parsed(&policy("{clientauth: null}")).diagnostics, []);
     check(
-        &policy("{minVerson: TLSv1.3, hsts: {maxAge: 1, includeSubdomains: true}, wholly: different}"),
+        &policy("{}").replace("{name: a}", "{name: a, lables: {}}"),
         &[
             "TlsPolicy default/a",
-            "warning: File shop.yaml document 1 (line 1): unknown field \"TlsPolicy default/a \
-             spec.hsts.includeSubdomains (is includeSubDomains meant?)\": the API server would refuse it",
-            "warning: File shop.yaml document 1 (line 1): unknown field \"TlsPolicy default/a spec.minVerson (is \
-             minVersion meant?)\": the API server would refuse it",
-            "warning: File shop.yaml document 1 (line 1): unknown field \"TlsPolicy default/a spec.wholly\": the API \
-             server would refuse it",
+            "warning: File shop.yaml document 1 (line 1): unknown field \"TlsPolicy default/a metadata.lables\": the \
+             API server would refuse it",
         ],
     );
 }

@@ -272,11 +272,17 @@ pub enum Finding {
     },
     /// The chain ends at a name that is neither in `tls.crt` nor trusted, and nothing says that it is a public one. Private CAs are normal.
     #[error(
-        "the chain ends at {issuer}, which no known root or CA has issued: a private CA, or a missing intermediate"
+        "the chain ends at {issuer}{}{}, which no known root or CA has issued: a private CA, or a missing intermediate",
+        key_id.as_ref().map(|id| format!(", key identifier {id}")).unwrap_or_default(),
+        url.as_ref().map(|url| format!(", published at {url}")).unwrap_or_default()
     )]
     Unanchored {
         /// Where the chain ends.
         issuer: String,
+        /// That issuer's key identifier, in hexadecimal, if its certificate is not there.
+        key_id: Option<String>,
+        /// Where the CA publishes its certificate, if that is not there.
+        url: Option<String>,
     },
     /// A block that is no certificate.
     #[error("block {place} in tls.crt (at byte {offset}) cannot be parsed: {error}")]
@@ -488,7 +494,7 @@ impl Finding {
         let is_harmless = |url: &str| {
             url.starts_with("http") && url.bytes().all(|b| b.is_ascii_alphanumeric() || b":/._~%-".contains(&b))
         };
-        if let Finding::MissingIntermediate { url: Some(url), .. } = self
+        if let Finding::MissingIntermediate { url: Some(url), .. } | Finding::Unanchored { url: Some(url), .. } = self
             && is_harmless(url)
         {
             let read = match url.ends_with(".p7c") {

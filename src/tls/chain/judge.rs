@@ -102,17 +102,19 @@ fn end(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>) {
     match &walk.end {
         End::Anchor(anchor) if anchor.is_leaf => findings.push(Finding::TrustedSelfSigned { subject }),
         End::Anchor(_) => {}
-        End::Gap if leaf.is_public => {
+        End::Gap => {
             let hex = |id: &Vec<u8>| id.iter().map(|byte| format!("{byte:02x}")).collect();
-            findings.push(Finding::MissingIntermediate {
-                place: top.place,
-                issuer: top.issuer.clone(),
-                key_id: top.authority_key.as_ref().map(hex),
-                url: top.issuer_url.clone(),
+            let (issuer, url) = (top.issuer.clone(), top.issuer_url.clone());
+            let key_id = top.authority_key.as_ref().map(hex);
+            findings.push(match leaf.is_public {
+                true => Finding::MissingIntermediate { place: top.place, issuer, key_id, url },
+                false => Finding::Unanchored { issuer, key_id, url },
             });
         }
-        End::Gap => findings.push(Finding::Unanchored { issuer: top.issuer.clone() }),
-        End::Root(root) => findings.push(Finding::Unanchored { issuer: certificates[*root].subject.clone() }),
+        End::Root(root) => {
+            let issuer = certificates[*root].subject.clone();
+            findings.push(Finding::Unanchored { issuer, key_id: None, url: None });
+        }
         End::SelfSigned => findings.push(Finding::SelfSigned { subject }),
     }
 }

@@ -90,7 +90,7 @@ pub enum ParseError {
         example: &'static str,
     },
     /// It is not a list of cipher suites.
-    #[error("is not a list of cipher suites")]
+    #[error("is not a list of cipher suites: {0}")]
     BadList(#[from] BadList),
     /// Nothing of it can be served.
     #[error("leaves no {what} that can be served ({}): write for example \"{example}\"", summary(unavailable))]
