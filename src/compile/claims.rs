@@ -37,6 +37,8 @@ pub(super) struct Claims {
     pub(super) class_policy: Option<ObjectKey>,
     /// Its class does not exist as an object.
     pub(super) class_is_missing: bool,
+    /// It belongs to this controller; others are only judged.
+    pub(super) is_ours: bool,
 }
 
 /// What one Ingress asks for on one host.
@@ -78,10 +80,10 @@ impl Claims {
         if tls { &self.with_tls } else { &self.without_tls }
     }
 
-    /// Order of precedence: creation time, then namespace and name. Objects without a time (those of a directory)
+    /// Order of precedence: ours before those of other controllers, then creation time, then namespace and name. Objects without a time (those of a directory)
     /// come first, so that among them only the names decide.
-    fn age(&self) -> (Option<Timestamp>, &str, &str) {
-        (self.created, &self.ingress.namespace, &self.ingress.name)
+    fn age(&self) -> (bool, Option<Timestamp>, &str, &str) {
+        (!self.is_ours, self.created, &self.ingress.namespace, &self.ingress.name)
     }
 }
 
@@ -143,6 +145,7 @@ pub(super) fn claims(
     let default = IngressSpec::default();
     let spec = ingress.spec.as_ref().unwrap_or(&default);
     let mut report = Report { ingress: key, diagnostics: Vec::new() };
+    let mut is_ours = true;
     let class = match class::owner(view, options, ingress) {
         Owner::Other(class) => {
             if options.report_other_classes {
@@ -151,11 +154,13 @@ pub(super) fn claims(
             if !options.every_class {
                 return (None, report.diagnostics);
             }
+            is_ours = false;
             None
         }
         Owner::Us(class) => class,
         Owner::Unknown(class) if options.every_class => {
             report.add("".into(), Problem::OtherClass { class: Some(class) }, Effect::None, Vec::new());
+            is_ours = false;
             None
         }
         Owner::Unknown(class) => {
@@ -209,6 +214,7 @@ pub(super) fn claims(
         settings: settings.tls,
         class_policy,
         class_is_missing,
+        is_ours,
     };
     (Some(claims), report.diagnostics)
 }

@@ -70,6 +70,12 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
     report_ineffective(&claims, wish.as_ref().map(|(winner, _)| &winner.ingress), &answer, &asked, &mut report);
     let closed = closed(view, options, &claims, &asked, &answer, &mut report);
 
+    let is_ours = |route: &Route| {
+        let by = |claims: &&&Arc<Claims>| {
+            (&claims.ingress.namespace, &claims.ingress.name) == (&route.ingress.0, &route.ingress.1)
+        };
+        claims.iter().find(by).is_some_and(|claims| claims.is_ours)
+    };
     let mut routes = RouteTable::default();
     let mut backends = Vec::new();
     let mut weak_routes: Vec<Arc<Route>> = Vec::new();
@@ -94,6 +100,8 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
                     }
                     // It is in the nature of a weak claim to yield to one that is not.
                     Err(taken) if weak && !weak_routes.iter().any(|route| Arc::ptr_eq(route, &taken)) => {}
+                    // Beside the Ingress that this controller serves stands the one that another still does.
+                    Err(taken) if !claims.is_ours && is_ours(&taken) => {}
                     Err(taken) => report_taken(claims, claim, &taken, &mut report),
                 }
             }
@@ -407,7 +415,8 @@ fn report_conflicts(
         None => "the default certificate".to_owned(),
     };
     let chosen: Vec<String> = indices.iter().map(|index| describe(winner, *index)).collect();
-    for other in claims.iter().filter(|other| other.ingress != winner.ingress) {
+    let is_other = |other: &&&Arc<Claims>| other.ingress != winner.ingress && (other.is_ours || !winner.is_ours);
+    for other in claims.iter().filter(is_other) {
         for index in &other.hosts[host].tls {
             let secret = describe(other, *index);
             if !chosen.contains(&secret) {

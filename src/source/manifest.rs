@@ -399,10 +399,10 @@ fn check_policy(fields: &mut Map<String, Value>) -> Result<(), String> {
     }
 }
 
-/// A field of a policy's spec that does not exist makes the policy invalid: applied without a misspelt `clientAuth`, it
-/// would open what was meant to be closed.
+/// A field of a policy that does not exist makes the policy invalid, in its spec or beside it: applied without a misspelt
+/// `clientAuth`, or one that is not indented enough, it would open what was meant to be closed.
 fn refuse_unknown_settings(unknown: &[String]) -> Result<(), String> {
-    let is_setting = |path: &&String| path.starts_with("spec.") || path.starts_with("spec[");
+    let is_setting = |path: &&String| !path.starts_with("metadata");
     let fault = |path: &String| match tls_policy::nearest_field(path) {
         Some(near) => format!("{path}: there is no such field: is {near} meant?"),
         None => format!("{path}: there is no such field: delete it, or correct its name"),

@@ -88,3 +88,42 @@ fn check_shows_the_conditions_of_each_policy() {
     assert_eq!(policy["conditions"][0]["reason"], "BadTlsPolicy");
     assert_eq!(policy["findings"][0]["code"], "bad-tls-policy");
 }
+
+/// The way out of another controller: both Ingresses stand side by side, and only ours counts.
+#[test]
+fn check_judges_ingresses_of_every_class_and_ours_wins() {
+    let ingress = |name: &str, class: &str, host: &str, secret: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: {name}}}\nspec:\n  ingressClassName: {class}\n  \
+             tls: [{{hosts: [{host}], secretName: {secret}}}]\n  rules: [{{host: {host}, http: {{paths: [\
+             {{path: /, pathType: Prefix, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}}}]\n---\n"
+        )
+    };
+    let text = ingress("a-old", "nginx", "both.example", "old-tls")
+        + &ingress("new", "handfast", "both.example", "new-tls")
+        + &ingress("only-old", "nginx", "old.example", "missing-tls");
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("a.yaml"), text).unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_handfast"));
+    let output = check.args(["check", "--output", "json"]).arg(directory.path()).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = |host: usize| {
+        let findings = report["hosts"][host]["findings"].as_array().unwrap();
+        let word = |finding: &serde_json::Value| {
+            format!("{} {}", finding["code"].as_str().unwrap(), finding["subject"].as_str().unwrap())
+        };
+        findings.iter().map(word).collect::<Vec<_>>()
+    };
+    let has = |host: usize, code: &str, message: &str| {
+        let findings = report["hosts"][host]["findings"].as_array().unwrap();
+        findings.iter().any(|one| one["code"] == code && one["message"].as_str().unwrap().contains(message))
+    };
+    assert_eq!(report["hosts"][0]["host"], "both.example");
+    assert!(has(0, "secret-not-found", "new-tls") && !has(0, "secret-not-found", "old-tls"), "{:?}", found(0));
+    assert!(
+        !found(0).iter().any(|one| one.starts_with("path-conflict") || one.starts_with("conflicting")),
+        "{:?}",
+        found(0)
+    );
+    assert!(has(1, "secret-not-found", "missing-tls"), "{:?}", found(1));
+}
