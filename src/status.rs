@@ -3,14 +3,15 @@
 //! `Publication ──difference──▶ hosts that came, went or have other TLS; diagnostics that appeared or went`
 //!
 //! The list of diagnostics is level-triggered: each publication has all of them. What is said once is not repeated;
-//! what is gone is said to be gone.
+//! what is gone is said to be gone. A problem that does something else to traffic than before is said again, with its
+//! new effect, and is not gone.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use crate::compile::{Diagnostic, Effect, Severity};
+use crate::compile::{Diagnostic, Effect, ObjectKey, Severity};
 use crate::reconcile::Publication;
 use crate::snapshot::{HostName, HostTls, Snapshot, VirtualHost};
 
@@ -23,8 +24,6 @@ const MAX_NAMES: usize = 10;
 /// Remembers what has been said.
 #[derive(Default)]
 pub struct Status {
-    diagnostics: HashMap<String, Diagnostic>,
-    /// The list that `diagnostics` was made of.
     reported: Arc<[Diagnostic]>,
     snapshot: Option<Arc<Snapshot>>,
 }
@@ -80,11 +79,8 @@ impl Status {
         if Arc::ptr_eq(&self.reported, diagnostics) {
             return;
         }
-        self.reported = diagnostics.clone();
-        let now: HashMap<String, &Diagnostic> =
-            diagnostics.iter().map(|diagnostic| (diagnostic.to_string(), diagnostic)).collect();
-        let mut appeared: Vec<_> =
-            diagnostics.iter().filter(|diagnostic| !self.diagnostics.contains_key(&diagnostic.to_string())).collect();
+        let before = std::mem::replace(&mut self.reported, diagnostics.clone());
+        let Changes { mut appeared, gone } = Changes::between(&before, diagnostics);
         // The worst first, so that the limit cuts the least.
         appeared.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.problem.severity()));
         for diagnostic in appeared.iter().take(MAX_LINES) {
@@ -93,8 +89,7 @@ impl Status {
         if appeared.len() > MAX_LINES {
             warn!(more = appeared.len() - MAX_LINES, "There are more problems; `handfast check` lists them all.");
         }
-        let gone: Vec<_> = self.diagnostics.iter().filter(|(text, _)| !now.contains_key(*text)).collect();
-        for (_, diagnostic) in gone.iter().take(MAX_LINES) {
+        for diagnostic in gone.iter().take(MAX_LINES) {
             // Solved, or its object is gone: which of the two, the lines about hosts say.
             info!(
                 subject = %diagnostic.subject,
@@ -102,8 +97,33 @@ impl Status {
                 "No longer reported: {}.", diagnostic.problem
             );
         }
-        self.diagnostics = now.into_iter().map(|(text, diagnostic)| (text, diagnostic.clone())).collect();
     }
+}
+
+/// What one list of diagnostics has and the one before it had not, and the other way round.
+struct Changes<'a> {
+    /// To be said: new problems, and known ones with another effect.
+    appeared: Vec<&'a Diagnostic>,
+    /// No longer there, whatever the effect.
+    gone: Vec<&'a Diagnostic>,
+}
+
+impl<'a> Changes<'a> {
+    fn between(before: &'a [Diagnostic], now: &'a [Diagnostic]) -> Self {
+        let with_effect = |diagnostic: &'a Diagnostic| (problem_of(diagnostic), diagnostic.effect);
+        let said: HashSet<_> = before.iter().map(with_effect).collect();
+        let mut known: HashSet<_> = now.iter().map(problem_of).collect();
+        Self {
+            appeared: now.iter().filter(|diagnostic| !said.contains(&with_effect(diagnostic))).collect(),
+            gone: before.iter().filter(|diagnostic| known.insert(problem_of(diagnostic))).collect(),
+        }
+    }
+}
+
+/// What makes two diagnostics the same problem: subject, field, code and message, but not what it does to traffic.
+fn problem_of(diagnostic: &Diagnostic) -> (&ObjectKey, &str, &'static str, String) {
+    let problem = &diagnostic.problem;
+    (&diagnostic.subject, &diagnostic.field, problem.code(), problem.to_string())
 }
 
 fn is_served_alike(before: &VirtualHost, after: &VirtualHost) -> bool {
@@ -146,5 +166,49 @@ fn log(diagnostic: &Diagnostic) {
         Severity::Error => line!(error),
         Severity::Warning => line!(warn),
         Severity::Info => line!(info),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{Kind, Problem};
+
+    fn diagnostic(name: &str, message: &str, effect: Effect) -> Diagnostic {
+        Diagnostic {
+            subject: ObjectKey { kind: Kind::Secret, namespace: "shop".into(), name: name.into() },
+            field: "data".into(),
+            problem: Problem::BadClassParameters { error: message.into() },
+            effect,
+            hosts: Vec::new(),
+        }
+    }
+
+    /// The names and effects of what is said to have appeared, and the names of what is said to be gone.
+    fn said(before: &[Diagnostic], now: &[Diagnostic]) -> (Vec<(String, Effect)>, Vec<String>) {
+        let changes = Changes::between(before, now);
+        let name = |diagnostic: &&Diagnostic| diagnostic.subject.name.to_string();
+        let appeared = changes.appeared.iter().map(|diagnostic| (name(diagnostic), diagnostic.effect));
+        (appeared.collect(), changes.gone.iter().map(name).collect())
+    }
+
+    #[test]
+    fn a_problem_with_another_effect_is_said_once_more_and_is_not_gone() {
+        let refused = diagnostic("a", "x", Effect::HostRefused);
+        let held = diagnostic("a", "x", Effect::LastGood);
+        let (before, now) = ([refused], [held.clone()]);
+        assert_eq!(said(&before, &now), (vec![("a".into(), Effect::LastGood)], vec![]));
+        assert_eq!(said(&now, &[held]), (vec![], vec![]));
+        assert_eq!(said(&now, &before), (vec![("a".into(), Effect::HostRefused)], vec![]));
+    }
+
+    #[test]
+    fn a_problem_that_is_gone_is_said_to_be_gone_once_and_another_in_its_place_to_have_appeared() {
+        let (refused, held) = (diagnostic("a", "x", Effect::HostRefused), diagnostic("a", "x", Effect::LastGood));
+        let other = diagnostic("b", "x", Effect::LastGood);
+        let worse = diagnostic("a", "y", Effect::LastGood);
+        assert_eq!(said(&[refused, held.clone()], &[]), (vec![], vec!["a".into()]));
+        assert_eq!(said(&[held.clone()], &[worse]), (vec![("a".into(), Effect::LastGood)], vec!["a".into()]));
+        assert_eq!(said(&[held], &[other]), (vec![("b".into(), Effect::LastGood)], vec!["a".into()]));
     }
 }

@@ -425,6 +425,28 @@ async fn a_connection_serves_its_own_host_and_those_with_the_same_certificate() 
     }
 }
 
+/// Whatever the rules without a host have for TLS of their own: no handshake is answered with it.
+#[tokio::test]
+async fn a_connection_that_the_default_certificate_answered_is_for_hosts_that_have_it() {
+    let endpoint = Upstream::echo().await;
+    let (catch_all, default) = (some_tls(), some_tls());
+    let site = || {
+        let site = Site::default().backend("shop", &[endpoint.address]).default_tls(&default);
+        let rows = [("", &catch_all), ("same.example", &catch_all), ("default.example", &default)];
+        rows.into_iter().fold(site, |site, (host, tls)| {
+            site.route(host, "/", "shop", RouteOptions::default()).tls(host, HostTls::Terminate(tls.clone()))
+        })
+    };
+    let host = site().build().hosts.get("").cloned();
+    let rows =
+        [("unknown.example", 200), ("other-unknown.example", 200), ("default.example", 200), ("same.example", 421)];
+    for (requested, expected) in rows {
+        let security = over_tls(Some("unknown.example"), host.clone(), false);
+        let proxy = Proxy::start_with(site(), Start { security, ..Start::default() }).await;
+        assert_eq!(status(&proxy.get(requested, "/").await), expected, "{requested}");
+    }
+}
+
 #[tokio::test]
 async fn a_host_whose_certificate_rotates_is_still_served_on_old_connections() {
     let endpoint = Upstream::echo().await;

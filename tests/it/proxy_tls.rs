@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,15 +16,16 @@ use handfast::proxy::settings::Settings;
 use handfast::proxy::worker::{Shutdown, WorkerSettings, Workers};
 use handfast::snapshot::{AddressList, HostTls, RouteOptions, Snapshot, Target, channel};
 use handfast::tls::ServerTls;
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use hyper::{Method, Request};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::binary::{program, wait_until};
 use crate::client_auth::{Identity, asking, client_ca, identity, identity_with, tls_asking};
 use crate::handshake::now;
 use crate::http_support::{
-    Proxy, Site, Start, Upstream, header, made_with, over_tls, read_response, read_to_end, some_tls, status, until,
+    Proxy, Site, Start, Upstream, header, made_with, over_tls, read_head, read_response, read_to_end, some_tls, status,
+    until,
 };
 use crate::pki::valid_around;
 
@@ -243,7 +245,7 @@ async fn connections_end_when_their_host_asks_for_other_certificates() {
         tokio::time::resume();
         if *ends {
             assert_eq!(read_to_end(&mut idle).await, "", "{index}");
-            until("all are closed", || proxy.open.load(std::sync::atomic::Ordering::Relaxed) == 0).await;
+            until("all are closed", || proxy.open.load(Ordering::Relaxed) == 0).await;
         } else {
             idle.write_all(request).await.unwrap();
             assert_eq!(status(&read_response(&mut idle).await), 200, "{index}");
@@ -262,13 +264,97 @@ async fn connections_end_when_their_host_asks_for_other_certificates() {
     }
 }
 
+/// A download or a tunnel without end must not outlive what let its client in; a drain waits for both.
+#[tokio::test]
+async fn what_runs_ends_soon_after_its_host_asks_for_other_certificates_but_not_when_draining() {
+    let endpoint = Upstream::start(|mut stream, _, seen| async move {
+        let head = read_head(&mut stream, &seen).await.unwrap();
+        let answer: &[u8] = match (head.contains("GET /tunnel "), head.contains("GET /silent ")) {
+            (true, _) => b"HTTP/1.1 101 x\r\nUpgrade: foo\r\nConnection: Upgrade\r\n\r\nfirst",
+            (_, true) => b"",
+            (_, false) => b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst",
+        };
+        stream.write_all(answer).await.unwrap();
+        read_to_end(&mut stream).await;
+    })
+    .await;
+    let authority = Authority::new("Test", now()).unwrap();
+    let open = tls_asking(&authority, "shop.example", None);
+    let asks = tls_asking(&authority, "shop.example", Some(asking(true, &client_ca("Clients"))));
+    let site = |tls: &Arc<ServerTls>| {
+        Site::simple("shop.example", &[endpoint.address]).tls("shop.example", HostTls::Terminate(tls.clone()))
+    };
+    let start = |http2| {
+        let security = made_with(&open, Some("shop.example"), None, http2);
+        Proxy::start_with(site(&open), Start { security, ..Start::default() })
+    };
+    let pass = async |seconds| {
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+    };
+    for (ends, drained) in [(true, false), (true, true), (false, true)] {
+        let (http1, http2) = (start(false).await, start(true).await);
+        let mut streams = Vec::new();
+        for target in ["/", "/silent", "/tunnel"] {
+            let mut stream = http1.connect().await;
+            let upgrade = if target == "/tunnel" { "Connection: Upgrade\r\nUpgrade: foo\r\n" } else { "" };
+            let request = format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\n{upgrade}\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            if target != "/silent" {
+                let mut seen = Vec::new();
+                while !seen.ends_with(b"first") {
+                    assert!(stream.read_buf(&mut seen).await.unwrap() > 0, "{target}");
+                }
+            }
+            streams.push((target, stream));
+        }
+        let mut sender = http2.http2().await;
+        let mut body = sender.send_request(get("https://shop.example/")).await.unwrap().into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+        let silent = tokio::spawn(sender.send_request(get("https://shop.example/silent")));
+        until("all are at the endpoint", || endpoint.open.load(Ordering::Relaxed) == 5).await;
+
+        for proxy in [&http1, &http2] {
+            if drained {
+                proxy.drain.cancel();
+            }
+            if ends {
+                proxy.publisher.publish(site(&asks).build());
+            }
+        }
+        pass(18).await;
+        if ends {
+            for (target, stream) in &mut streams {
+                assert_eq!(read_to_end(stream).await, "", "{target}");
+            }
+            assert!(body.frame().await.unwrap().is_err());
+            assert!(silent.await.unwrap().is_err());
+            for proxy in [&http1, &http2] {
+                until("all are closed", || proxy.open.load(Ordering::Relaxed) == 0).await;
+            }
+            until("endpoints are left", || endpoint.open.load(Ordering::Relaxed) == 0).await;
+            assert_eq!(http1.requests("shop.example", "101"), 1);
+        } else {
+            assert_eq!(endpoint.open.load(Ordering::Relaxed), 5);
+            assert_eq!((http1.open.load(Ordering::Relaxed), http2.open.load(Ordering::Relaxed)), (3, 1));
+            assert!(!silent.is_finished());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_backend_hears_whether_a_certificate_was_verified_and_nothing_that_the_client_says_of_it() {
     let endpoint = Upstream::echo().await;
     let authority = Authority::new("Test", now()).unwrap();
     let tls = tls_asking(&authority, "shop", Some(asking(false, &client_ca("Clients"))));
     let request = "GET / HTTP/1.1\r\nHost: shop\r\nSSL-Client-Verify: SUCCESS\r\nSSL-Client-Subject-DN: CN=admin\r\n\
-        ssl-client-issuer-dn: CN=root\r\nssl-client-cert: x\r\nConnection: close\r\n\r\n";
+        ssl-client-issuer-dn: CN=root\r\nssl-client-cert: x\r\nSsl-Client-Fingerprint: x\r\n\
+        ssl_client_verify: SUCCESS\r\nssl_client-serial: 1\r\nConnection: close\r\n\r\n";
+    let said = |response: &str| -> Vec<String> {
+        assert_eq!(status(response), 200, "{response}");
+        response.lines().filter(|line| line.starts_with("ssl")).map(String::from).collect()
+    };
     let mut anonymous = made_with(&tls, Some("shop"), None, false);
     let mut verified = anonymous.clone();
     if let Security::Tls(tls) = &mut verified {
@@ -277,13 +363,27 @@ async fn a_backend_hears_whether_a_certificate_was_verified_and_nothing_that_the
     for (security, expected) in [(&mut anonymous, "NONE"), (&mut verified, "SUCCESS")] {
         let site = Site::simple("shop", &[endpoint.address]).tls("shop", HostTls::Terminate(tls.clone()));
         let proxy = Proxy::start_with(site, Start { security: security.clone(), ..Start::default() }).await;
-        let response = proxy.raw(request).await;
-        let said: Vec<&str> = response.lines().filter(|line| line.starts_with("ssl-client-")).collect();
-        assert_eq!(said, [format!("ssl-client-verify: {expected}")], "{response}");
+        assert_eq!(said(&proxy.raw(request).await), [format!("ssl-client-verify: {expected}")]);
     }
-    // Elsewhere nobody takes these headers for ours: a proxy in front may have set them.
-    let proxy = Proxy::start(Site::simple("shop", &[endpoint.address])).await;
-    assert!(proxy.raw(request).await.contains("ssl-client-subject-dn: CN=admin"));
+    // Over plain HTTP nobody is asked, and a host that asks for nothing says nothing. Proxies in front verify nothing
+    // for us either.
+    let optional = || HostTls::Terminate(tls.clone());
+    let none = "ssl-client-verify: NONE";
+    let rows = [
+        (Security::Plain, optional(), vec![none]),
+        (Security::Plain, HostTls::Absent, vec![]),
+        (Security::Plain, HostTls::Terminate(some_tls()), vec![]),
+        (over_tls(Some("shop"), None, false), HostTls::Terminate(some_tls()), vec![]),
+    ];
+    for (security, tls, expected) in rows {
+        for trusted_proxies in [loopback(), AddressList::new([])] {
+            let site = Site::simple("shop", &[endpoint.address]).tls("shop", tls.clone());
+            let settings = Settings { trusted_proxies, ..Settings::default() };
+            let start = Start { settings, security: security.clone(), ..Start::default() };
+            let proxy = Proxy::start_with(site, start).await;
+            assert_eq!(said(&proxy.raw(request).await), expected);
+        }
+    }
 }
 
 /// A connection that was made before both hosts came to share what they ask for has shown nothing to either.

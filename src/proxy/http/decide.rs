@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{Method, StatusCode, Version};
 
 use super::head::Refusal;
-use super::headers::Origin;
+use super::headers::{Origin, Verified};
 use super::record::Record;
 use super::{Connection, Security, TlsConnection};
 use crate::proxy::settings::Settings;
@@ -61,6 +61,8 @@ pub(super) struct Forward {
     pub(super) origin: Origin,
     /// `Host`, as the client wrote it.
     pub(super) authority: HeaderValue,
+    /// What came of asking for the client's certificate; `None` if its host asks for none.
+    pub(super) verified: Option<Verified>,
 }
 
 impl Answer {
@@ -196,7 +198,8 @@ fn route(
                     BackendState::Ready if backend.endpoints.is_empty() => UpstreamFailure::NoEndpoints,
                     BackendState::Ready => {
                         let (route, backend) = (route.clone(), backend.clone());
-                        return Ok(Decision::Forward(Forward { route, backend, origin, authority }));
+                        let verified = verified(snapshot, &connection.security, &name);
+                        return Ok(Decision::Forward(Forward { route, backend, origin, authority, verified }));
                     }
                 },
                 None => UpstreamFailure::BackendMissing,
@@ -230,11 +233,12 @@ fn is_misdirected(snapshot: &Snapshot, tls: &TlsConnection, name: &str, host: Op
         return false;
     }
     let current = match &tls.host {
-        Some(host) => snapshot.hosts.get(&host.name).and_then(|host| match &host.tls {
+        // Rules without a host answer for names of no host of their own, whose handshakes get the default certificate.
+        Some(host) if !host.name.is_catch_all() => snapshot.hosts.get(&host.name).and_then(|host| match &host.tls {
             HostTls::Terminate(tls) => Some(tls),
             HostTls::Absent | HostTls::Refuse => None,
         }),
-        None => snapshot.default_tls.as_ref(),
+        Some(_) | None => snapshot.default_tls.as_ref(),
     };
     match (current, snapshot.tls(Some(name))) {
         (Some(current), TlsChoice::Serve { tls, .. }) => !Arc::ptr_eq(current, tls),
@@ -275,6 +279,24 @@ pub(super) fn some_host_asks_otherwise(before: &Arc<Snapshot>, now: &Arc<Snapsho
     changed
         || of_default(before) != of_default(now)
         || before.hosts.iter().any(|(name, host)| asks(host) && !now.hosts.contains_key(name))
+}
+
+/// What came of asking the sender of a request for `name` for a certificate; `None` if that host asks for none. Over
+/// plain HTTP nobody was asked, and so nothing is verified.
+fn verified(snapshot: &Snapshot, security: &Security, name: &str) -> Option<Verified> {
+    match security {
+        // It asked for what the host asks for, or the request would not have come here.
+        Security::Tls(tls) if client_auth(&tls.tls).is_none() => None,
+        Security::Tls(tls) => Some(if tls.client_certificate { Verified::Yes } else { Verified::No }),
+        Security::Plain => {
+            let asks = match snapshot.tls(Some(name)) {
+                TlsChoice::Serve { tls, .. } => client_auth(tls).is_some(),
+                TlsChoice::Absent(host) | TlsChoice::Refused(host) => host.https_only,
+                TlsChoice::Unknown => false,
+            };
+            asks.then_some(Verified::No)
+        }
+    }
 }
 
 fn client_auth(tls: &ServerTls) -> Option<&ClientAuth> {

@@ -152,7 +152,8 @@ fn endpoint_request(
     // A body of no bytes is worth saying for methods that usually have one.
     let empty = body.is_end_stream() && head.headers.contains_key(header::CONTENT_LENGTH);
     let connection = &record.client.connection;
-    let id = headers::for_endpoint(&mut head.headers, to.authority.clone(), &to.origin, connection, upgrade);
+    let id =
+        headers::for_endpoint(&mut head.headers, to.authority.clone(), &to.origin, connection, to.verified, upgrade);
     record.request_id(Some(&id));
     // The framing is ours, and one of the two only: what the client said has been checked and forgotten.
     match (body.is_end_stream(), body.size_hint().exact()) {

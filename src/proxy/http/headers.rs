@@ -6,8 +6,9 @@
 //! or `Forwarded` is dropped, unless the client is a trusted proxy: then `X-Forwarded-For` is extended, the others
 //! are kept, and the client is the right-most address of `X-Forwarded-For` that is no trusted proxy.
 //!
-//! Where a host asks clients for certificates, `ssl-client-verify` is `SUCCESS` or `NONE`, and what clients send of
-//! `ssl-client-*` is dropped.
+//! `ssl-client-*` is ours alone: what a client sends of it is dropped from every request, over TLS and over plain HTTP,
+//! trusted proxies included, since those verify nothing that this host's policy asks for. Where a host asks clients
+//! for certificates, `ssl-client-verify` is then `SUCCESS` or `NONE`, and `NONE` over plain HTTP. Elsewhere there is none.
 //!
 //! Headers about one connection stay on it (RFC 9110 section 7.6.1). Names with an underscore are dropped, as nginx
 //! does by default (`enable-underscores-in-headers`): many servers cannot tell `X_Forwarded_For` from
@@ -27,7 +28,8 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const SSL_CLIENT: [&str; 4] = ["ssl-client-cert", "ssl-client-issuer-dn", "ssl-client-subject-dn", "ssl-client-verify"];
+/// What all headers about a client's certificate begin with.
+const SSL_CLIENT_PREFIX: &str = "ssl-client-";
 const SSL_CLIENT_VERIFY: HeaderName = HeaderName::from_static("ssl-client-verify");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -39,6 +41,25 @@ const X_ORIGINAL_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-origina
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
+
+/// What came of asking a client for its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verified {
+    /// It showed none.
+    No,
+    /// It showed one, which was verified.
+    Yes,
+}
+
+impl Verified {
+    /// The value of `ssl-client-verify`, in nginx' words.
+    fn word(self) -> &'static str {
+        match self {
+            Verified::No => "NONE",
+            Verified::Yes => "SUCCESS",
+        }
+    }
+}
 
 /// Who sent a request, and how it reached the first proxy that we trust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +153,7 @@ pub(super) fn for_endpoint(
     authority: HeaderValue,
     origin: &Origin,
     connection: &Connection,
+    verified: Option<Verified>,
     upgrade: Option<HeaderValue>,
 ) -> HeaderValue {
     let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
@@ -148,7 +170,9 @@ pub(super) fn for_endpoint(
         .keys()
         .filter(|name| {
             let name = name.as_str();
-            name.contains('_') || (!origin.trusted && name.starts_with("x-forwarded-"))
+            name.contains('_')
+                || name.starts_with(SSL_CLIENT_PREFIX)
+                || (!origin.trusted && name.starts_with("x-forwarded-"))
         })
         .cloned()
         .collect();
@@ -159,7 +183,10 @@ pub(super) fn for_endpoint(
         headers.remove(FORWARDED);
     }
 
-    set_client_certificate(headers, connection);
+    // Backends rely on it where a certificate is optional. What clients say of that kind was dropped above.
+    if let Some(verified) = verified {
+        headers.insert(SSL_CLIENT_VERIFY, HeaderValue::from_static(verified.word()));
+    }
 
     let client = text(origin.client);
     let chain = match (&forwarded_for, origin.trusted) {
@@ -203,21 +230,6 @@ pub(super) fn for_endpoint(
     // Also where several were sent: one is kept.
     headers.insert(X_REQUEST_ID, id.clone());
     id
-}
-
-/// Where clients are asked for certificates, `ssl-client-verify` says what came of it, in nginx' words; backends rely on
-/// it where a certificate is optional. What the client itself says of that kind is never believed there, also not in
-/// the headers that ingress-nginx sets beside it and we do not.
-fn set_client_certificate(headers: &mut HeaderMap, connection: &Connection) {
-    let Security::Tls(tls) = &connection.security else { return };
-    if tls.tls.policy().settings().client_auth.is_none() {
-        return;
-    }
-    for name in SSL_CLIENT {
-        headers.remove(name);
-    }
-    let verified = if tls.client_certificate { "SUCCESS" } else { "NONE" };
-    headers.insert(SSL_CLIENT_VERIFY, HeaderValue::from_static(verified));
 }
 
 /// Removes from an endpoint's response what was about our connection with it. `Server` goes too, as in ingress-nginx
@@ -278,7 +290,7 @@ pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
                 || text.contains('_')
                 || text.starts_with("x-forwarded-")
                 || text.starts_with("x-original-forwarded-")
-                || text.starts_with("ssl-client-")
+                || text.starts_with(SSL_CLIENT_PREFIX)
         })
         .cloned()
         .collect();

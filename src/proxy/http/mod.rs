@@ -66,6 +66,10 @@ const CLIENT_BUFFER: usize = 64 * 1024;
 /// How long a new connection is waited for to send its first request when the drain has begun.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
+/// How long what runs on a connection may go on after its host has come to ask for other certificates of clients: time
+/// for short responses to end in good order. A download without end must not outlive what let its client in.
+const OUTDATED_GRACE: Duration = Duration::from_secs(10);
+
 /// How often idle connections are looked over.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -169,10 +173,10 @@ struct Client {
     used: AtomicBool,
     /// Told when a request begins.
     began: Notify,
-    /// Told when the connection is to end because its host asks for other certificates of clients now.
-    end: Notify,
-    /// Whether that is so.
+    /// Whether the connection is to end because its host asks for other certificates of clients now.
     ended: AtomicBool,
+    /// Told when that becomes so.
+    end: Notify,
     /// What the connection becomes when its last response has been sent.
     tunnel: Mutex<Option<Tunnel>>,
 }
@@ -198,8 +202,8 @@ impl Client {
 
     /// The host asks for other certificates of clients than when the connection was made: it ends, with what runs.
     fn outdated(&self) {
-        self.ended.store(true, Ordering::Relaxed);
-        self.end.notify_one();
+        self.ended.store(true, Ordering::Release);
+        self.end.notify_waiters();
     }
 
     /// Ends when the connection is [outdated](Client::outdated), at the latest some seconds after the change. A request
@@ -208,14 +212,17 @@ impl Client {
         let Security::Tls(tls) = &self.connection.security else { return std::future::pending().await };
         loop {
             // Listens before it looks, so that no change falls in between.
-            let changed = self.service.asks_changed.notified();
+            let (changed, end) = (self.service.asks_changed.notified(), self.end.notified());
+            if self.ended.load(Ordering::Acquire) {
+                return;
+            }
             if decide::asks_otherwise(&self.service.reader.load(), tls, tls.server_name.as_deref()) {
-                self.ended.store(true, Ordering::Relaxed);
+                self.ended.store(true, Ordering::Release);
                 return;
             }
             tokio::select! {
                 () = changed => {}
-                () = self.end.notified() => return,
+                () = end => return,
             }
         }
     }
@@ -249,6 +256,8 @@ impl Client {
 
 /// Serves requests on one connection until it ends. When `drain` is cancelled, what runs is finished, the client is
 /// told (GOAWAY, `Connection: close`), and then it ends; an upgraded connection goes on until this future is dropped.
+/// When its host comes to ask for other certificates of clients, what runs has ten seconds more, and an upgraded
+/// connection ends at once.
 pub async fn serve<S>(stream: S, connection: Connection, service: Arc<HttpService>, drain: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -326,7 +335,7 @@ where
     {
         let connection = builder.serve_connection(TokioIo::new(framed), service).with_upgrades();
         let mut connection = pin!(connection);
-        let mut draining = false;
+        let (mut draining, mut deadline) = (false, None);
         loop {
             tokio::select! {
                 biased;
@@ -336,15 +345,21 @@ where
                     }
                     break;
                 }
+                () = client.until_outdated(), if deadline.is_none() => {
+                    deadline = Some(Instant::now() + OUTDATED_GRACE);
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
                 () = time_to_end(&client), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }
+                () = passed(deadline) => break,
             }
         }
     }
     if let Some(tunnel) = tunnel.take() {
-        tunnel.run().await;
+        tunnel.run(client.until_outdated()).await;
     }
 }
 
@@ -368,7 +383,7 @@ where
     let stream = Prefixed::new(first.into(), stream);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut pace = pin!(client.pace.keep(settings.client_write_timeout));
-    let mut draining = false;
+    let (mut draining, mut deadline) = (false, None);
     loop {
         tokio::select! {
             biased;
@@ -378,10 +393,16 @@ where
                 }
                 return;
             }
+            () = client.until_outdated(), if deadline.is_none() => {
+                deadline = Some(Instant::now() + OUTDATED_GRACE);
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
             () = time_to_end(&client), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = passed(deadline) => return,
             () = stuck(&client, settings.client_write_timeout), if draining => return,
             () = pace.as_mut() => {}
         }
@@ -404,14 +425,21 @@ impl Drop for TunnelSlot {
     }
 }
 
-/// Ends when the client is to be told that the connection ends: at the drain, after a change of whom the host lets in, or
-/// after too long without a request.
+/// Ends when the client is to be told that the connection ends, and what runs may go on: at the drain, or after too long
+/// without a request.
 async fn time_to_end(client: &Client) {
     tokio::select! {
         biased;
         () = client.drained() => {}
-        () = client.until_outdated() => {}
         () = idle(client) => {}
+    }
+}
+
+/// Ends at the deadline, if there is one.
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -452,7 +480,7 @@ async fn handle(client: Arc<Client>, request: Request<Incoming>) -> Result<Respo
     let (number, refusal) = client.wire.next_request();
     let mut response = respond(&client, request, refusal).await;
     let last = client.drain.is_cancelled()
-        || client.ended.load(Ordering::Relaxed)
+        || client.ended.load(Ordering::Acquire)
         || client.service.settings.client_idle_timeout.is_zero();
     if last && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
         // hyper says so as well, but only of responses that begin after it was told.

@@ -1,4 +1,5 @@
-//! Upgraded connections: bytes both ways until both sides have ended, or nothing moved for a while.
+//! Upgraded connections: bytes both ways until both sides have ended, nothing moved for a while, or the client's
+//! connection may not go on.
 
 use std::io;
 use std::pin::Pin;
@@ -31,8 +32,8 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Copies until the end. A side that ends its direction may still receive.
-    pub(super) async fn run(self) {
+    /// Copies until the end, at the latest that of `over`. A side that ends its direction may still receive.
+    pub(super) async fn run(self, over: impl Future<Output = ()>) {
         let Self { on_client, on_endpoint, idle, lease, mut record } = self;
         // Held to the end: the tunnel is load on this endpoint.
         let _lease = lease;
@@ -44,6 +45,7 @@ impl Tunnel {
             // Errors mean that one side is gone; nobody is left to tell.
             _ = tokio::io::copy_bidirectional(&mut client, &mut endpoint) => {}
             () = idle_for(&active, idle) => {}
+            () = over => {}
         }
         let moved = lock(&active);
         record.bytes_in = moved.from_client;
