@@ -208,7 +208,10 @@ mod tests {
         let other = diagnostic("b", "x", Effect::LastGood);
         let worse = diagnostic("a", "y", Effect::LastGood);
         assert_eq!(said(&[refused, held.clone()], &[]), (vec![], vec!["a".into()]));
-        assert_eq!(said(&[held.clone()], &[worse]), (vec![("a".into(), Effect::LastGood)], vec!["a".into()]));
+        assert_eq!(
+            said(std::slice::from_ref(&held), &[worse]),
+            (vec![("a".into(), Effect::LastGood)], vec!["a".into()])
+        );
         assert_eq!(said(&[held], &[other]), (vec![("b".into(), Effect::LastGood)], vec!["a".into()]));
     }
 }

@@ -145,9 +145,10 @@ pub(super) fn terminate(
     wanted: &[Wanted],
     report: &mut Vec<Diagnostic>,
 ) -> Terminated {
-    let mut alternatives = alternatives(view, options, host, &oldest.ingress.namespace, asked).into_iter();
+    let owner = &*oldest.ingress.namespace;
+    let mut alternatives = alternatives(view, options, host, owner, asked).into_iter();
     let requested = match &asked.wish {
-        Wish::Accepted(policy) => Some(attempt(view, options, host, wanted, policy)),
+        Wish::Accepted(policy) => Some(attempt(view, options, host, Some(owner), wanted, policy)),
         Wish::Missing | Wish::Overridden(_) | Wish::Refused { .. } => None,
     };
     let locked_out = match &requested {
@@ -158,7 +159,7 @@ pub(super) fn terminate(
     let mut is_programmed = false;
     let mut next = |view: &mut View<'_>| {
         alternatives.find_map(|(policy, is_previous)| {
-            let attempt = attempt(view, options, host, wanted, &policy);
+            let attempt = attempt(view, options, host, Some(owner), wanted, &policy);
             attempt.works().then_some((attempt, is_previous))
         })
     };
@@ -233,10 +234,6 @@ pub(super) fn terminate(
         Some((server, serving)) => (HostTls::Terminate(server), serving),
         None => (HostTls::Refuse, Serving::Refused),
     };
-    for used in &mut in_force.uses {
-        used.counts =
-            used.secret.namespace == oldest.ingress.namespace && default_key(options) != Some(used.secret.clone());
-    }
     Terminated {
         tls,
         serving,
@@ -269,9 +266,8 @@ pub(super) fn default_certificate(view: &mut View<'_>, options: &Options) -> Def
     let previous = view.previous_policy(&nobody, "").and_then(|previous| previous.policy.clone().ok());
     for (policy, held) in [(general.ok(), false), (previous, true)] {
         let Some(policy) = policy else { continue };
-        let mut attempt = attempt(view, options, &nobody, &[], &policy);
+        let attempt = attempt(view, options, &nobody, None, &[], &policy);
         if attempt.works() {
-            attempt.uses.iter_mut().for_each(|used| used.counts = true);
             let server = attempt.server.map(|(server, _)| (server, policy));
             return DefaultCertificate { server, uses: attempt.uses, held };
         }
@@ -324,11 +320,13 @@ fn alternatives(
     found
 }
 
-/// Chooses a certificate for each Secret under a policy, and puts the configuration together.
+/// Chooses a certificate for each Secret under a policy, and puts the configuration together. `owner` is the namespace of
+/// the host; the default certificate for unknown names has none.
 fn attempt(
     view: &mut View<'_>,
     options: &Options,
     host: &HostName,
+    owner: Option<&str>,
     wanted: &[Wanted],
     policy: &Arc<HostPolicy>,
 ) -> Attempt {
@@ -337,7 +335,7 @@ fn attempt(
     let mut served: Vec<Arc<Certificate>> = Vec::new();
     let mut owners: Vec<&ObjectKey> = Vec::new();
     for wanted in wanted {
-        let used = pick(view, options, host, &wanted.secret, policy);
+        let used = pick(view, options, host, owner, &wanted.secret, policy);
         if let Some(certificate) = &used.served
             && let Some(credential) = &certificate.credential
         {
@@ -376,7 +374,7 @@ fn attempt(
     {
         serving = Serving::Default;
         attempt.kinds.clear();
-        let used = pick(view, options, host, &key, policy);
+        let used = pick(view, options, host, owner, &key, policy);
         if let Some(certificate) = &used.served
             && let Some(credential) = &certificate.credential
         {
@@ -414,7 +412,19 @@ fn attempt(
 }
 
 /// The version of a Secret that a host can be served with.
-fn pick(view: &mut View<'_>, options: &Options, host: &HostName, key: &ObjectKey, policy: &HostPolicy) -> SecretUse {
+///
+/// Whether a Secret is good is for hosts of its own namespace to say; of the default certificate's, for nobody but itself.
+/// Others are served with the last good version only if the Secret is of no use to anybody now.
+fn pick(
+    view: &mut View<'_>,
+    options: &Options,
+    host: &HostName,
+    owner: Option<&str>,
+    key: &ObjectKey,
+    policy: &HostPolicy,
+) -> SecretUse {
+    let is_default = default_key(options).as_ref() == Some(key);
+    let counts = owner.is_none_or(|owner| *key.namespace == *owner && !is_default);
     let complete = |view: &mut View<'_>, secret: &SecretObject, certificate: Arc<Certificate>| match policy.completion {
         Some(from) => view.completed(key, secret, certificate, from, &options.intermediates),
         None => certificate,
@@ -433,12 +443,15 @@ fn pick(view: &mut View<'_>, options: &Options, host: &HostName, key: &ObjectKey
         outcome,
         blamed,
         served,
-        counts: false,
+        counts,
     };
     if action == FindingAction::Serve {
         return used(Outcome::Current, blamed, current.clone());
     }
-    if let Some((secret, until)) = view.last_good(key, current.is_some(), options.last_good_ttl) {
+    let is_usable = current.as_ref().is_some_and(|certificate| certificate.credential.is_some());
+    if (counts || !is_usable)
+        && let Some((secret, until)) = view.last_good(key, current.is_some(), options.last_good_ttl)
+    {
         view.note_until(until);
         let certificate = view.certificate_of(&secret);
         let certificate = complete(view, &secret, certificate);

@@ -208,8 +208,7 @@ fn whatever_happens_to_a_policy_the_one_that_worked_stays_until_another_one_work
         ("the versions are reversed", Some(policy("{minVersion: TLSv1.3, maxVersion: TLSv1.2}")), "invalid-document"),
         ("no CA for clients", Some(policy("{clientAuth: {mode: optional, caSecret: none}}")), "unusable-client-ca"),
         ("no such value", Some(policy("{preset: ancient}")), "invalid-document"),
-        // As the API server does, what is misspelt is left out; and this is what is left.
-        ("no such field", Some(policy("{groups: [secp384r1], gruops: [X25519]}")), "unknown-field"),
+        ("no such field", Some(policy("{gruops: [X25519]}")), "invalid-document"),
         ("broken YAML", Some("kind: [TlsPolicy\n\t: }".to_owned()), "unreadable-file"),
         ("deleted", None, "tls-policy-not-found"),
     ];
