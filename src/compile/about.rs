@@ -224,6 +224,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "name one Secret for each kind of key: for example one ECDSA and one RSA certificate",
     },
     About {
+        code: "rejected-by-policy",
+        severity: Severity::Error,
+        meaning: "A certificate could be served, and the policy of the host says reject for one of its findings, and there is no last good version. The host's other certificates are served, or the default certificate, or nothing.",
+        fault: "whoever fills the Secret",
+        remedy: "mend what the findings say about the certificate, or take their codes out of findingActions of the policy",
+    },
+    About {
         code: "required-client-locked-out",
         severity: Severity::Error,
         meaning: "A change would lock out a client that the policy names in requiredClients. Where a previous policy was in force, it stays in force.",

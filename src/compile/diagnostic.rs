@@ -272,6 +272,12 @@ pub enum Problem {
         /// The type of the key.
         key: String,
     },
+    /// A certificate that could be served and that the policy of the host rejects.
+    #[error("the certificate is not served: the policy of the host rejects {codes}")]
+    RejectedByPolicy {
+        /// The findings.
+        codes: String,
+    },
     /// A client that has to connect cannot.
     #[error("the required client {client} cannot connect: {why}")]
     RequiredClientLockedOut {
@@ -543,6 +549,7 @@ impl Problem {
             Problem::OverrideNotAllowed { .. } => "override-not-allowed",
             Problem::PathConflict { .. } => "path-conflict",
             Problem::RedundantCertificate { .. } => "redundant-certificate",
+            Problem::RejectedByPolicy { .. } => "rejected-by-policy",
             Problem::RequiredClientLockedOut { .. } => "required-client-locked-out",
             Problem::ResourceBackend { .. } => "resource-backend",
             Problem::RestrictingAnnotation { .. } => "restricting-annotation",

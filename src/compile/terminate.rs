@@ -395,6 +395,13 @@ fn attempt(
             used.outcome = instead;
             used.served = None;
         }
+        let is_usable = used.certificate.as_ref().is_some_and(|certificate| certificate.credential.is_some());
+        if is_usable && used.served.is_none() && !used.blamed.is_empty() {
+            let codes = used.blamed.iter().copied().collect::<Vec<_>>().join(", ");
+            let effect = used.outcome.effect();
+            let problem = Problem::RejectedByPolicy { codes };
+            add(&mut attempt.diagnostics, host, &used.secret, "", problem, effect);
+        }
         if used.certificate.is_none() {
             let secret = format!("{}/{}", wanted.secret.namespace, wanted.secret.name);
             let problem = Problem::SecretNotFound { secret };
