@@ -7,7 +7,7 @@
 //! without a preset Handfast's default. A field is here only once it works.
 //!
 //! The comments on the fields are what `kubectl explain` prints, so they speak to operators. What the types cannot say
-//! stands in [`rules`]: an API server holds it by the schema, a directory of manifests by [`TlsPolicySpec::validate`].
+//! stands in `rules`: an API server holds it by the schema, a directory of manifests by [`TlsPolicySpec::validate`].
 
 mod rules;
 mod schema;
@@ -148,7 +148,7 @@ impl TlsPolicySpec {
     }
 
     /// The same for a document that has not been read: a policy of the right form is read, then validated. Fields
-    /// without a value have to be out ([`prune_nulls`]).
+    /// without a value have to be out (`prune_nulls`).
     pub fn read(document: &serde_json::Value) -> Result<Self, Vec<Fault>> {
         let faults = structure::faults(schema::spec(), document, "spec");
         if !faults.is_empty() {
