@@ -446,13 +446,20 @@ fn written<T>(name: &str, own: bool, value: T) -> Written<T> {
 
 // The forms of values.
 
-/// A name as Kubernetes takes it (RFC 1123 subdomain).
+/// Whether Kubernetes takes it as a part of a name: an RFC 1123 label, of whatever length.
+pub(crate) fn is_label(text: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && !text.starts_with('-') && !text.ends_with('-') && text.bytes().all(good)
+}
+
+/// Whether Kubernetes takes it as the name of an object (RFC 1123 subdomain).
+pub(crate) fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// A name as Kubernetes takes it.
 fn object_name(value: &str) -> Result<String, String> {
-    let label = |label: &str| {
-        let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(good)
-    };
-    match value.len() <= 253 && value.split('.').all(label) {
+    match is_subdomain(value) {
         true => Ok(value.to_owned()),
         false => Err(format!("{value:?} is no name of an object: use lower-case letters, digits, '-' and '.'")),
     }

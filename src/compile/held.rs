@@ -156,11 +156,6 @@ impl History {
         self.secrets.remove(key);
     }
 
-    /// As it stands, for [`Held`].
-    pub(super) fn held_secret(&self, key: &ObjectKey) -> Option<&HeldSecret> {
-        self.secrets.get(key)
-    }
-
     pub(super) fn policy(&self, host: &HostName) -> Option<&PolicyOfHost> {
         self.policies.get(host)
     }

@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use super::claims::{Claims, RouteClaim};
 use super::policy::{self, Asked, Wish};
-use super::terminate::{DefaultCertificate, PolicyUse, SecretUse, Terminated, Wanted, default_certificate, terminate};
+use super::terminate::{
+    self, DefaultCertificate, PolicyUse, SecretUse, Terminated, Wanted, annotation_field, default_certificate,
+    terminate,
+};
 use super::view::View;
 use super::{Diagnostic, Effect, HostOwnership, Kind, ObjectKey, Options, Problem};
 use crate::snapshot::{BackendKey, HostName, HostTls, PathMatch, Route, RouteTable, Serving, Target, VirtualHost};
@@ -189,7 +192,7 @@ fn wanted(claims: &Claims, indices: &[usize]) -> Vec<Wanted> {
         Some((secret, format!("spec.tls[{index}].secretName")))
     });
     let additional = claims.settings.additional_secrets.iter().flat_map(|written| {
-        let field = format!("metadata.annotations[{}]", written.annotation);
+        let field = annotation_field(&written.annotation);
         written.value.iter().map(move |secret| (secret.as_str(), field.clone()))
     });
     let mut wanted: Vec<Wanted> = Vec::new();
@@ -220,7 +223,7 @@ fn wished(
         None => {
             if let Some(written) = &winner.settings.additional_secrets {
                 let annotation = written.annotation.clone();
-                let field = format!("metadata.annotations[{annotation}]");
+                let field = annotation_field(&annotation);
                 let why = "its tls entry names no Secret, so the default certificate is served";
                 report.add(&winner.ingress, &field, Problem::IneffectiveTlsSetting { annotation, why }, Effect::None);
             }
@@ -230,7 +233,7 @@ fn wished(
     if host.is_catch_all() {
         if let Some(first) = wanted.first() {
             // Without a name nothing selects this certificate: the default one answers.
-            let secret = format!("{}/{}", first.secret.namespace, first.secret.name);
+            let secret = first.secret.path();
             let field = format!("spec.tls[{index}].secretName");
             report.add(&winner.ingress, &field, Problem::TlsWithoutHost { secret }, Effect::None);
         }
@@ -278,12 +281,10 @@ fn unasked(
             serving: if policy.is_some() { Serving::Default } else { Serving::None },
             tls,
             hsts: policy.as_ref().and_then(|policy| policy.hsts.clone()),
-            https_only: policy.as_ref().is_some_and(|policy| policy.requires_client_certificates()),
+            https_only: policy.as_ref().is_some_and(|policy| policy.demanded().is_some()),
             uses,
             policy: PolicyUse::default(),
-            client_auth: policy
-                .and_then(|policy| policy.tls.settings().client_auth.clone())
-                .filter(|auth| auth.required),
+            client_auth: policy.and_then(|policy| policy.demanded().cloned()),
         };
     }
     let mut answer = answered(view, options, host, claims, asked, &[], report);
@@ -330,7 +331,7 @@ fn report_ineffective(
     }
     let mut add = |ingress: &ObjectKey, annotation: &str, why| {
         let problem = Problem::IneffectiveTlsSetting { annotation: annotation.to_owned(), why };
-        report.add(ingress, &format!("metadata.annotations[{annotation}]"), problem, Effect::None);
+        report.add(ingress, &annotation_field(annotation), problem, Effect::None);
     };
     for claims in claims.iter().filter(|claims| Some(&claims.ingress) != chooses) {
         if let Some(written) = &claims.settings.additional_secrets {
@@ -381,7 +382,7 @@ fn closed(
         }
         let annotation = one.settings.policy.as_ref().map(|written| written.annotation.clone());
         let (annotation, field) = match annotation {
-            Some(annotation) => (annotation.clone(), format!("metadata.annotations[{annotation}]")),
+            Some(annotation) => (annotation.clone(), annotation_field(&annotation)),
             None if is_enforced => continue,
             None if own.is_some() => ("the policy of the IngressClass".to_owned(), "spec.ingressClassName".to_owned()),
             None => ("--default-tls-policy".to_owned(), String::new()),
@@ -395,7 +396,7 @@ fn closed(
     }
     if is_catch_all {
         for one in &asked.overrides {
-            let (annotation, field) = (one.annotation.clone(), format!("metadata.annotations[{}]", one.annotation));
+            let (annotation, field) = (one.annotation.clone(), annotation_field(&one.annotation));
             report.add(&one.ingress, &field, Problem::TlsSettingsWithoutHost { annotation }, Effect::None);
         }
     }
@@ -464,7 +465,6 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn add(&mut self, subject: &ObjectKey, field: &str, problem: Problem, effect: Effect) {
-        let hosts = vec![self.host.clone()];
-        self.diagnostics.push(Diagnostic { subject: subject.clone(), field: field.into(), problem, effect, hosts });
+        terminate::add(&mut self.diagnostics, self.host, subject, field, problem, effect);
     }
 }

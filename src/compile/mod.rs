@@ -37,7 +37,7 @@ use self::backend::BackendProblem;
 use self::held::History;
 use self::ingress::{BackendUse, Foreseen};
 use self::policy::Policies;
-use self::report::backend_diagnostics;
+use self::report::{backend_diagnostics, put};
 use self::store::Store;
 use self::terminate::{DefaultCertificate, PolicyUse, SecretUse, default_key};
 use self::tls::Certificates;
@@ -368,11 +368,7 @@ impl Compiler {
             let (held, until) = held.unzip();
             next = terminate::earliest(next, until.flatten());
             if self.held.secrets.get(&key) != held.as_ref() {
-                let secrets = &mut Arc::make_mut(&mut self.held).secrets;
-                match held {
-                    Some(held) => drop(secrets.insert(key, held)),
-                    None => drop(secrets.remove(&key)),
-                }
+                put(&mut Arc::make_mut(&mut self.held).secrets, &key, held);
             }
         }
         next
@@ -446,7 +442,7 @@ impl Compiler {
             diagnostics.push(Diagnostic {
                 subject: key.clone(),
                 field: "".into(),
-                problem: Problem::SecretNotFound { secret: format!("{}/{}", key.namespace, key.name) },
+                problem: Problem::SecretNotFound { secret: key.path() },
                 effect: uses.first().map_or(Effect::HostRefused, |used| used.outcome.effect()),
                 hosts: Vec::new(),
             });
@@ -510,11 +506,7 @@ impl Compiler {
         let held = self.world.history.policy(host).filter(|_| is_held);
         if self.held.policies.get(host) != held {
             let held = held.cloned();
-            let policies = &mut Arc::make_mut(&mut self.held).policies;
-            match held {
-                Some(policy) => drop(policies.insert(host.clone(), policy)),
-                None => drop(policies.remove(host)),
-            }
+            put(&mut Arc::make_mut(&mut self.held).policies, host, held);
         }
     }
 

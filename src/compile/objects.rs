@@ -127,6 +127,11 @@ impl Object {
 }
 
 impl ObjectKey {
+    /// `NAMESPACE/NAME`, as people write it where the kind is clear.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
     /// Names an object.
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
         Self { kind, namespace: namespace.into(), name: name.into() }
@@ -134,6 +139,14 @@ impl ObjectKey {
 }
 
 impl Kind {
+    /// Whether its objects are in namespaces.
+    pub const fn is_namespaced(self) -> bool {
+        match self {
+            Kind::EndpointSlice | Kind::Ingress | Kind::Secret | Kind::Service | Kind::TlsPolicy => true,
+            Kind::File | Kind::IngressClass | Kind::Other => false,
+        }
+    }
+
     /// The kind as manifests write it.
     pub fn name(self) -> &'static str {
         match self {

@@ -40,9 +40,9 @@ pub(super) struct HostPolicy {
 }
 
 impl HostPolicy {
-    /// True if no request may come from a client that has shown no certificate.
-    pub(super) fn requires_client_certificates(&self) -> bool {
-        self.tls.settings().client_auth.as_ref().is_some_and(|auth| auth.required)
+    /// The certificates without which no request may come from a client.
+    pub(super) fn demanded(&self) -> Option<&ClientAuth> {
+        self.tls.settings().client_auth.as_ref().filter(|auth| auth.required)
     }
 }
 
@@ -504,10 +504,7 @@ pub(super) fn demand(view: &mut View<'_>, options: &Options, key: Option<&Object
         None => general(view, options),
     };
     match policy {
-        Ok(policy) => match policy.tls.settings().client_auth.clone() {
-            Some(auth) if auth.required => Demand::Certificates(auth),
-            Some(_) | None => Demand::Nothing,
-        },
+        Ok(policy) => policy.demanded().cloned().map_or(Demand::Nothing, Demand::Certificates),
         Err(Wish::Refused { asks_for_client_certificates: false }) => Demand::Nothing,
         Err(_) => Demand::Unknown,
     }
@@ -577,7 +574,7 @@ pub(super) fn missing_default(view: &mut View<'_>, options: &Options) -> Option<
     let is_missing = view.policy(&key).is_none();
     is_missing.then(|| Diagnostic {
         field: "".into(),
-        problem: Problem::TlsPolicyNotFound { policy: format!("{}/{}", key.namespace, key.name) },
+        problem: Problem::TlsPolicyNotFound { policy: key.path() },
         effect: Effect::HostRefused,
         hosts: Vec::new(),
         subject: key,

@@ -113,11 +113,7 @@ impl Compiler {
             by_effect.into_iter().for_each(|(effect, hosts)| add(effect, hosts));
         }
         if self.statuses.get(&key) != status.as_ref() {
-            let statuses = Arc::make_mut(&mut self.statuses);
-            match status {
-                Some(status) => drop(statuses.insert(key.clone(), status)),
-                None => drop(statuses.remove(&key)),
-            }
+            put(Arc::make_mut(&mut self.statuses), &key, status);
         }
         let reads = if self.world.store.object(&key).is_some() {
             reads
@@ -200,29 +196,28 @@ impl Compiler {
             Some(_) | None => {}
         }
         // What is kept is let go in time, also where no host is served with it.
-        let kept = history.secret(&key, current.is_some(), now, self.options.last_good_ttl);
-        changes_at = terminate::earliest(changes_at, kept.and_then(|(_, until)| until));
-        let held = history.held_secret(&key).filter(|held| !is_good && current != Some(&held.secret));
-        if self.held.secrets.get(&key) != held {
-            let held = held.cloned();
-            let secrets = &mut Arc::make_mut(&mut self.held).secrets;
-            match held {
-                Some(held) => drop(secrets.insert(key.clone(), held)),
-                None => drop(secrets.remove(&key)),
-            }
+        let (kept, until) = history.secret(&key, current.is_some(), now, self.options.last_good_ttl).unzip();
+        changes_at = terminate::earliest(changes_at, until.flatten());
+        let held = kept.filter(|kept| !is_good && current != Some(&kept.secret));
+        if self.held.secrets.get(&key) != held.as_ref() {
+            put(&mut Arc::make_mut(&mut self.held).secrets, &key, held);
         }
         if !is_used {
             self.secrets.remove(&key);
         }
         if self.ends.get(&key) != ends.as_ref() {
-            let all = Arc::make_mut(&mut self.ends);
-            match ends {
-                Some(ends) => drop(all.insert(key.clone(), ends)),
-                None => drop(all.remove(&key)),
-            }
+            put(Arc::make_mut(&mut self.ends), &key, ends);
         }
         self.schedule(&Unit::Secret(key.clone()), changes_at);
         self.report(Unit::Secret(key), diagnostics);
+    }
+}
+
+/// Puts a value in its place, or takes it away.
+pub(super) fn put<K: Clone + Ord, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(key.clone(), value)),
+        None => drop(map.remove(key)),
     }
 }
 

@@ -256,21 +256,10 @@ impl Store {
 
 /// Namespaced objects without a namespace are in `default`, as `kubectl apply` puts them.
 fn normal_key(key: ObjectKey) -> ObjectKey {
-    match key.kind {
-        Kind::EndpointSlice | Kind::Ingress | Kind::Secret | Kind::Service | Kind::TlsPolicy
-            if key.namespace.is_empty() =>
-        {
-            ObjectKey { namespace: "default".into(), ..key }
-        }
-        Kind::EndpointSlice
-        | Kind::File
-        | Kind::Ingress
-        | Kind::IngressClass
-        | Kind::Other
-        | Kind::Secret
-        | Kind::Service
-        | Kind::TlsPolicy => key,
+    if key.kind.is_namespaced() && key.namespace.is_empty() {
+        return ObjectKey { namespace: "default".into(), ..key };
     }
+    key
 }
 
 /// The object with nothing but the fields that are used: what is not kept cannot leak, cost memory, or look changed.

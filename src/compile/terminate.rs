@@ -62,6 +62,12 @@ pub(super) struct SecretUse {
 }
 
 impl SecretUse {
+    /// Nothing is served, for want of a policy: that says nothing about the Secret.
+    fn refused(view: &mut View<'_>, secret: ObjectKey) -> Self {
+        let certificate = view.certificate(&secret);
+        Self { secret, certificate, outcome: Outcome::Refused, blamed: BTreeSet::new(), served: None, counts: false }
+    }
+
     /// What a finding about what the Secret holds now does to the host.
     pub(super) fn effect_of(&self, code: &str) -> Effect {
         if self.blamed.contains(code) { self.outcome.effect() } else { Effect::None }
@@ -146,7 +152,6 @@ pub(super) fn terminate(
     report: &mut Vec<Diagnostic>,
 ) -> Terminated {
     let owner = &*oldest.ingress.namespace;
-    let mut alternatives = alternatives(view, options, host, owner, asked).into_iter();
     let requested = match &asked.wish {
         Wish::Accepted(policy) => Some(attempt(view, options, host, Some(owner), wanted, policy)),
         Wish::Missing | Wish::Overridden(_) | Wish::Refused { .. } => None,
@@ -157,8 +162,9 @@ pub(super) fn terminate(
     };
     let mut is_held = false;
     let mut is_programmed = false;
-    let mut next = |view: &mut View<'_>| {
-        alternatives.find_map(|(policy, is_previous)| {
+    // Most hosts have what they ask for, so the next best is looked for only where it is needed.
+    let next = |view: &mut View<'_>| {
+        alternatives(view, options, host, owner, asked).into_iter().find_map(|(policy, is_previous)| {
             let attempt = attempt(view, options, host, Some(owner), wanted, &policy);
             attempt.works().then_some((attempt, is_previous))
         })
@@ -204,14 +210,7 @@ pub(super) fn terminate(
     };
     report_policy(host, oldest, asked, problems, effect, report);
     let Some(mut in_force) = in_force else {
-        let refused = |wanted: &Wanted| SecretUse {
-            secret: wanted.secret.clone(),
-            certificate: view.certificate(&wanted.secret),
-            outcome: Outcome::Refused,
-            blamed: BTreeSet::new(),
-            served: None,
-            counts: false,
-        };
+        let refused = |wanted: &Wanted| SecretUse::refused(view, wanted.secret.clone());
         return Terminated {
             tls: HostTls::Refuse,
             serving: Serving::Refused,
@@ -238,7 +237,7 @@ pub(super) fn terminate(
         tls,
         serving,
         hsts: in_force.policy.hsts.clone(),
-        https_only: in_force.policy.requires_client_certificates(),
+        https_only: in_force.policy.demanded().is_some(),
         uses: in_force.uses,
         policy: PolicyUse {
             asked: asked.policy.clone(),
@@ -246,7 +245,7 @@ pub(super) fn terminate(
             held: is_held,
             effect: Some(effect),
         },
-        client_auth: in_force.policy.tls.settings().client_auth.clone().filter(|auth| auth.required),
+        client_auth: in_force.policy.demanded().cloned(),
     }
 }
 
@@ -272,14 +271,7 @@ pub(super) fn default_certificate(view: &mut View<'_>, options: &Options) -> Def
             return DefaultCertificate { server, uses: attempt.uses, held };
         }
     }
-    let refused = default_key(options).map(|secret| SecretUse {
-        certificate: view.certificate(&secret),
-        secret,
-        outcome: Outcome::Refused,
-        blamed: BTreeSet::new(),
-        served: None,
-        counts: false,
-    });
+    let refused = default_key(options).map(|secret| SecretUse::refused(view, secret));
     DefaultCertificate { server: None, uses: refused.into_iter().collect(), held: false }
 }
 
@@ -348,8 +340,8 @@ fn attempt(
                 }
                 Some(first) => {
                     let problem = Problem::RedundantCertificate {
-                        secret: format!("{}/{}", wanted.secret.namespace, wanted.secret.name),
-                        first: format!("{}/{}", owners[first].namespace, owners[first].name),
+                        secret: wanted.secret.path(),
+                        first: owners[first].path(),
                         key: credential.summary().key.to_string(),
                     };
                     add(&mut attempt.diagnostics, host, &wanted.ingress, &wanted.field, problem, Effect::None);
@@ -403,8 +395,7 @@ fn attempt(
             add(&mut attempt.diagnostics, host, &used.secret, "", problem, effect);
         }
         if used.certificate.is_none() {
-            let secret = format!("{}/{}", wanted.secret.namespace, wanted.secret.name);
-            let problem = Problem::SecretNotFound { secret };
+            let problem = Problem::SecretNotFound { secret: wanted.secret.path() };
             let effect = used.outcome.effect();
             add(&mut attempt.diagnostics, host, &wanted.ingress, &wanted.field, problem, effect);
         }
@@ -552,11 +543,11 @@ fn report_policy(
     let named = asked.policy.as_ref().map(|key| match key.namespace.is_empty() || key.name.contains('/') {
         // Parameters that name none, or a namespace where none can stand.
         true => key.name.to_string(),
-        false => format!("{}/{}", key.namespace, key.name),
+        false => key.path(),
     });
     let named = named.unwrap_or_else(|| "of the IngressClass, which is gone,".to_owned());
     let (namer, field) = match (&asked.by, &asked.policy) {
-        (Some((ingress, annotation)), _) => (ingress.clone(), format!("metadata.annotations[{annotation}]")),
+        (Some((ingress, annotation)), _) => (ingress.clone(), annotation_field(annotation)),
         (None, Some(policy)) if !policy.namespace.is_empty() => (policy.clone(), String::new()),
         (None, Some(_) | None) => (oldest.ingress.clone(), "spec.ingressClassName".to_owned()),
     };
@@ -575,7 +566,7 @@ fn report_policy(
                         other => other.to_string(),
                     };
                     let problem = bad_annotation(one, error);
-                    add(report, host, &one.ingress, &field_of(one), problem, effect);
+                    add(report, host, &one.ingress, &annotation_field(&one.annotation), problem, effect);
                 }
             }
         }
@@ -597,7 +588,7 @@ fn report_policy(
             Fate::Wrong(error) => (vec![bad_annotation(one, error.clone())], effect),
         };
         for problem in problems {
-            add(report, host, &one.ingress, &field_of(one), problem, effect);
+            add(report, host, &one.ingress, &annotation_field(&one.annotation), problem, effect);
         }
     }
     let subject = subject(oldest, asked);
@@ -610,11 +601,13 @@ fn bad_annotation(one: &Override, error: String) -> Problem {
     Problem::BadAnnotation { annotation: one.annotation.clone(), value: one.value.clone(), error }
 }
 
-fn field_of(one: &Override) -> String {
-    format!("metadata.annotations[{}]", one.annotation)
+/// The field of an annotation.
+pub(super) fn annotation_field(annotation: &str) -> String {
+    format!("metadata.annotations[{annotation}]")
 }
 
-fn add(
+/// Says something that touches one host.
+pub(super) fn add(
     report: &mut Vec<Diagnostic>,
     host: &HostName,
     subject: &ObjectKey,

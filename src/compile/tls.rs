@@ -91,15 +91,14 @@ impl Certificates {
         known.unwrap_or_else(|| self.insert(build(secret, content, &self.anchors)))
     }
 
-    /// The certificate with its chain completed from the candidates; as it is if they are of no use.
+    /// A certificate whose chain has a gap, with the chain completed from the candidates; as it is if they are of no use.
     pub(super) fn completed(
         &mut self,
         secret: &SecretObject,
         certificate: Arc<Certificate>,
         candidates: &Candidates,
     ) -> Arc<Certificate> {
-        let has_gap = certificate.credential.as_ref().is_some_and(|credential| credential.has_gap());
-        if !has_gap || candidates.is_empty() {
+        if candidates.is_empty() {
             return certificate;
         }
         let [tls_crt, tls_key, ca_crt] = FIELDS.map(|name| field(secret, name));

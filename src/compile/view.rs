@@ -173,12 +173,12 @@ impl<'a> View<'a> {
         from: ChainCompletion,
         bundle: &Candidates,
     ) -> Arc<Certificate> {
+        if certificate.credential.as_ref().is_none_or(|credential| !credential.has_gap()) {
+            return certificate;
+        }
         match from {
             ChainCompletion::FromBundle => self.certificates.completed(secret, certificate, bundle),
             ChainCompletion::FromCluster => {
-                if certificate.credential.as_ref().is_none_or(|credential| !credential.has_gap()) {
-                    return certificate;
-                }
                 self.reads.insert(Read::Secrets(key.namespace.clone()));
                 let pool = self.certificates.pool(&key.namespace, self.store.secrets(&key.namespace));
                 self.certificates.completed(secret, certificate, &pool)

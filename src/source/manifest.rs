@@ -26,7 +26,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::api::annotations::edit_distance;
+use crate::api::annotations::{edit_distance, is_label, is_subdomain};
 use crate::api::tls_policy::{self, TlsPolicy, TlsPolicySpec};
 use crate::compile::{Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope, SecretObject};
 
@@ -168,18 +168,9 @@ impl ManifestReader<'_> {
         if api_version != form.api_version {
             let found =
                 if api_version.is_empty() { "there is none".to_owned() } else { format!("it is {api_version:?}") };
-            let changed = match form.kind {
-                Kind::Ingress if api_version.ends_with("/v1beta1") => {
-                    "; there, backend.serviceName and servicePort are backend.service.name and service.port.number"
-                }
-                Kind::EndpointSlice
-                | Kind::File
-                | Kind::Ingress
-                | Kind::IngressClass
-                | Kind::Other
-                | Kind::Secret
-                | Kind::Service
-                | Kind::TlsPolicy => "",
+            let changed = match form.kind == Kind::Ingress && api_version.ends_with("/v1beta1") {
+                true => "; there, backend.serviceName and servicePort are backend.service.name and service.port.number",
+                false => "",
             };
             let error = format!("{subject}: apiVersion must be {:?}, {found}{changed}", form.api_version);
             return self.invalid(key, effect, error);
@@ -278,7 +269,6 @@ impl ManifestReader<'_> {
 struct Form {
     kind: Kind,
     api_version: &'static str,
-    namespaced: bool,
     object: fn(&Value) -> Result<Object, serde_json::Error>,
     /// The object as a document again, to see which fields it took.
     text: fn(&Object) -> Value,
@@ -298,7 +288,7 @@ impl Form {
     /// As `kubectl` does without `--namespace`; objects of the whole cluster have none.
     fn default_namespace(&self, fields: &mut Map<String, Value>) {
         let Some(Value::Object(metadata)) = fields.get_mut("metadata") else { return };
-        if !self.namespaced {
+        if !self.kind.is_namespaced() {
             metadata.remove("namespace");
         } else if metadata.get("namespace").is_none_or(|namespace| namespace.is_null() || namespace == "") {
             metadata.insert("namespace".into(), "default".into());
@@ -309,7 +299,7 @@ impl Form {
     fn key(&self, fields: &Map<String, Value>) -> Option<ObjectKey> {
         let metadata = fields.get("metadata")?;
         let name = metadata.get("name")?.as_str()?;
-        let namespace = if self.namespaced { metadata.get("namespace")?.as_str()? } else { "" };
+        let namespace = if self.kind.is_namespaced() { metadata.get("namespace")?.as_str()? } else { "" };
         Some(ObjectKey::new(self.kind, namespace, name))
     }
 
@@ -324,19 +314,14 @@ impl Form {
 }
 
 static FORMS: [Form; 6] = [
-    form::<EndpointSlice>(Kind::EndpointSlice, true, |value| {
-        Ok(Object::EndpointSlice(read::<EndpointSlice>(value)?.into()))
-    }),
-    form::<Ingress>(Kind::Ingress, true, |value| Ok(Object::Ingress(read::<Ingress>(value)?.into()))),
-    form::<IngressClass>(Kind::IngressClass, false, |value| {
-        Ok(Object::IngressClass(read::<IngressClass>(value)?.into()))
-    }),
-    form::<Secret>(Kind::Secret, true, |value| Ok(Object::Secret(SecretObject(read::<Secret>(value)?.into())))),
-    form::<Service>(Kind::Service, true, |value| Ok(Object::Service(read::<Service>(value)?.into()))),
+    form::<EndpointSlice>(Kind::EndpointSlice, |value| Ok(Object::EndpointSlice(read::<EndpointSlice>(value)?.into()))),
+    form::<Ingress>(Kind::Ingress, |value| Ok(Object::Ingress(read::<Ingress>(value)?.into()))),
+    form::<IngressClass>(Kind::IngressClass, |value| Ok(Object::IngressClass(read::<IngressClass>(value)?.into()))),
+    form::<Secret>(Kind::Secret, |value| Ok(Object::Secret(SecretObject(read::<Secret>(value)?.into())))),
+    form::<Service>(Kind::Service, |value| Ok(Object::Service(read::<Service>(value)?.into()))),
     Form {
         kind: Kind::TlsPolicy,
         api_version: "handfast.dev/v1alpha1",
-        namespaced: true,
         object: |value| {
             // The other types take documents with anything left out, as the search for a fault expects. What may not
             // be left out of this one has been checked by then.
@@ -350,12 +335,8 @@ static FORMS: [Form; 6] = [
     },
 ];
 
-const fn form<K: Resource>(
-    kind: Kind,
-    namespaced: bool,
-    object: fn(&Value) -> Result<Object, serde_json::Error>,
-) -> Form {
-    Form { kind, api_version: K::API_VERSION, namespaced, object, text: document_of }
+const fn form<K: Resource>(kind: Kind, object: fn(&Value) -> Result<Object, serde_json::Error>) -> Form {
+    Form { kind, api_version: K::API_VERSION, object, text: document_of }
 }
 
 fn read<K: DeserializeOwned>(value: &Value) -> Result<K, serde_json::Error> {
@@ -546,27 +527,15 @@ fn check_names(metadata: &ObjectMeta, form: &Form) -> Result<(), String> {
             None => "metadata.name is missing".into(),
         });
     };
-    let label = |text: &str| {
-        !text.is_empty()
-            && !text.starts_with('-')
-            && !text.ends_with('-')
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    let valid = match form.kind {
-        Kind::Service => name.len() <= 63 && label(name),
-        Kind::EndpointSlice
-        | Kind::File
-        | Kind::Ingress
-        | Kind::IngressClass
-        | Kind::Other
-        | Kind::Secret
-        | Kind::TlsPolicy => name.len() <= 253 && name.split('.').all(label),
+    let valid = match form.kind == Kind::Service {
+        true => name.len() <= 63 && is_label(name),
+        false => is_subdomain(name),
     };
     if !valid {
         return Err(format!("metadata.name {name:?} is not allowed: use lower-case letters, digits, '-' and '.'"));
     }
     match metadata.namespace.as_deref() {
-        Some(namespace) if namespace.len() > 63 || !label(namespace) => {
+        Some(namespace) if namespace.len() > 63 || !is_label(namespace) => {
             Err(format!("metadata.namespace {namespace:?} is not allowed: use lower-case letters, digits and '-'"))
         }
         _ => Ok(()),
