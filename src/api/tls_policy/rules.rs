@@ -10,6 +10,7 @@
 use std::sync::LazyLock;
 
 use super::{FindingAction, Preset, ProtocolVersion, TlsPolicySpec};
+use crate::api::annotations::is_label;
 use crate::tls::chain::Finding;
 
 /// Items of a list, entries of a map.
@@ -62,12 +63,7 @@ static PATTERNS: [Pattern; 3] = [
     },
     Pattern {
         regex: NAME_PATTERN,
-        holds: |text| {
-            text.split('.').all(|label| {
-                let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-                !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(allowed)
-            })
-        },
+        holds: |text| text.split('.').all(is_label),
         wanted: "has to be a name of lower-case letters, digits, '-' and '.'",
     },
 ];
