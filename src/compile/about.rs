@@ -224,6 +224,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "name one Secret for each kind of key: for example one ECDSA and one RSA certificate",
     },
     About {
+        code: "redundant-shadow-policy",
+        severity: Severity::Info,
+        meaning: "The policy that is tried out comes to the same as the one in force, as far as a client's offer can be judged, so it cannot tell anything.",
+        fault: "nobody",
+        remedy: "remove the annotation shadow-tls-policy if the change has been made, or correct its value",
+    },
+    About {
         code: "rejected-by-policy",
         severity: Severity::Error,
         meaning: "A certificate could be served, and the policy of the host says reject for one of its findings, and there is no last good version. The host's other certificates are served, or the default certificate, or nothing.",
@@ -390,6 +397,13 @@ pub(super) static ROWS: &[About] = &[
         meaning: "A TlsPolicy demands certificates of clients, and the Secret that it names has no usable ca.crt, so the policy is not accepted.",
         fault: "whoever writes the TlsPolicy or the Secret",
         remedy: "put the CA that issues the clients' certificates into ca.crt of the Secret, as PEM",
+    },
+    About {
+        code: "unusable-shadow-policy",
+        severity: Severity::Warning,
+        meaning: "The policy that is to be tried out does not exist or is wrong in itself, so no client is judged by it. The host is served as before.",
+        fault: "whoever writes the Ingress or the TlsPolicy",
+        remedy: "create the TlsPolicy or correct it, as its own findings say, or correct the annotation shadow-tls-policy",
     },
     About {
         code: "unworkable-version",

@@ -272,6 +272,12 @@ pub enum Problem {
         /// The type of the key.
         key: String,
     },
+    /// A shadow policy of which nothing can be learned.
+    #[error("TlsPolicy {policy} is tried out in vain: each client's hello comes to the same under the policy in force")]
+    RedundantShadowPolicy {
+        /// Namespace and name.
+        policy: String,
+    },
     /// A certificate that could be served and that the policy of the host rejects.
     #[error("the certificate is not served: the policy of the host rejects {codes}")]
     RejectedByPolicy {
@@ -434,6 +440,14 @@ pub enum Problem {
         /// What is wrong with it.
         error: String,
     },
+    /// A shadow policy that cannot be tried out.
+    #[error("TlsPolicy {policy} is not tried out: {why}")]
+    UnusableShadowPolicy {
+        /// Namespace and name.
+        policy: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A version that is on and that cannot work with one of the host's certificates.
     #[error("{why}")]
     UnworkableVersion {
@@ -549,6 +563,7 @@ impl Problem {
             Problem::OverrideNotAllowed { .. } => "override-not-allowed",
             Problem::PathConflict { .. } => "path-conflict",
             Problem::RedundantCertificate { .. } => "redundant-certificate",
+            Problem::RedundantShadowPolicy { .. } => "redundant-shadow-policy",
             Problem::RejectedByPolicy { .. } => "rejected-by-policy",
             Problem::RequiredClientLockedOut { .. } => "required-client-locked-out",
             Problem::ResourceBackend { .. } => "resource-backend",
@@ -573,6 +588,7 @@ impl Problem {
             Problem::UnservedTlsNames { .. } => "unserved-tls-names",
             Problem::UnsupportedAnnotation { .. } => "unsupported-annotation",
             Problem::UnusableClientCa { .. } => "unusable-client-ca",
+            Problem::UnusableShadowPolicy { .. } => "unusable-shadow-policy",
             Problem::UnworkableVersion { .. } => "unworkable-version",
         }
     }

@@ -22,6 +22,7 @@ mod ingress;
 mod objects;
 mod policy;
 mod report;
+mod shadow;
 mod store;
 mod terminate;
 mod tls;
@@ -671,7 +672,7 @@ fn is_same(before: &VirtualHost, after: &VirtualHost) -> bool {
         (HostTls::Terminate(before), HostTls::Terminate(after)) => Arc::ptr_eq(before, after),
         (HostTls::Absent | HostTls::Refuse | HostTls::Terminate(_), _) => false,
     };
-    tls && (&before.name, before.serving, &before.hsts, before.https_only)
-        == (&after.name, after.serving, &after.hsts, after.https_only)
+    tls && (&before.name, before.serving, &before.hsts, before.https_only, &before.shadow)
+        == (&after.name, after.serving, &after.hsts, after.https_only, &after.shadow)
         && before.routes.routes() == after.routes.routes()
 }

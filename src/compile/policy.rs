@@ -582,7 +582,7 @@ pub(super) fn missing_default(view: &mut View<'_>, options: &Options) -> Option<
 }
 
 /// A policy that is accepted by itself, or why there is none.
-fn accepted(view: &mut View<'_>, key: &ObjectKey) -> Result<Arc<HostPolicy>, Wish> {
+pub(super) fn accepted(view: &mut View<'_>, key: &ObjectKey) -> Result<Arc<HostPolicy>, Wish> {
     let (policy, resolved) = of_object(view, key).ok_or(Wish::Missing)?;
     let asks_for_client_certificates = policy.spec.client_auth.is_some();
     resolved.policy.clone().map_err(|_| Wish::Refused { asks_for_client_certificates })

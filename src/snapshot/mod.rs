@@ -26,6 +26,7 @@ pub use route::{
 };
 
 use crate::tls::ServerTls;
+use crate::tls::policy::Policy;
 
 /// Everything the data plane needs to serve: hosts with their certificates and routes, and backends.
 #[derive(Clone, Default)]
@@ -116,6 +117,9 @@ pub struct VirtualHost {
     pub hsts: Option<Box<str>>,
     /// Requests over plain HTTP never reach a backend, whatever routes say: clients have to show a certificate.
     pub https_only: bool,
+    /// A policy that is tried out: hellos of clients are judged by it as well, and nothing of it is in force. Only
+    /// where TLS is terminated.
+    pub shadow: Option<Arc<ShadowPolicy>>,
     /// Paths to backends.
     pub routes: RouteTable,
 }
@@ -128,8 +132,17 @@ impl VirtualHost {
             HostTls::Refuse => Serving::Refused,
             HostTls::Terminate(_) => Serving::Current,
         };
-        Self { name, tls, serving, hsts: None, https_only: false, routes }
+        Self { name, tls, serving, hsts: None, https_only: false, shadow: None, routes }
     }
+}
+
+/// A policy that would be in force if somebody chose it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ShadowPolicy {
+    /// Namespace and name of the TlsPolicy.
+    pub name: Box<str>,
+    /// What it comes to, as it is written: without what annotations say.
+    pub policy: Policy,
 }
 
 /// What the handshakes of a host get.

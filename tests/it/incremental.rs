@@ -327,6 +327,43 @@ enum Step {
     Compile(u64),
 }
 
+#[test]
+fn a_policy_that_is_tried_out_comes_changes_and_goes_and_sessions_keep_resuming() {
+    let mut compiler = Compiler::new(directory());
+    let plain = ingress("shop", "shop.example", "tls", "web");
+    let tries = plain
+        .replace("namespace: default}", "namespace: default, annotations: {handfast.dev/shadow-tls-policy: next}}");
+    let policy =
+        |spec: &str| format!("{{kind: TlsPolicy, metadata: {{name: next, namespace: default}}, spec: {{{spec}}}}}");
+    upsert(&mut compiler, &(plain.clone() + &secret("tls", "shop.example") + &service("web")));
+    let first = tls_of(&compiler.compile(at(NOW)), "shop.example");
+    let missing = vec!["unusable-shadow-policy", "no-endpoints"];
+    let steps: [(&str, Option<&str>, Vec<&str>); 5] = [
+        (&tries, None, missing.clone()),
+        (&policy("preset: modern"), Some("versions=1.3"), vec!["no-endpoints"]),
+        (&policy("maxVersion: TLSv1.2"), Some("versions=1.2"), vec!["no-endpoints"]),
+        (&policy("groups: [nonsense]"), None, missing),
+        (&plain, None, vec!["no-endpoints"]),
+    ];
+    for (change, expected, expected_codes) in steps {
+        upsert(&mut compiler, change);
+        let compiled = compiler.compile(at(NOW));
+        let host = &compiled.snapshot.hosts["shop.example"];
+        let found = host.shadow.as_ref().map(|shadow| (&*shadow.name, shadow.policy.to_string()));
+        match expected {
+            Some(versions) => {
+                let (name, policy) = found.unwrap();
+                assert!(name == "default/next" && policy.starts_with(versions), "{name} {policy}");
+            }
+            None => assert_eq!(found, None, "{change}"),
+        }
+        let codes: Vec<&str> = codes(&compiled).into_iter().filter(|code| *code != "bad-tls-policy").collect();
+        assert_eq!(codes, expected_codes, "{change}");
+        assert!(Arc::ptr_eq(&tls_of(&compiled, "shop.example"), &first), "{change}");
+        assert_eq!(compiled.stats.tls.built, 0, "{change}");
+    }
+}
+
 /// What the scopes hold now, as a list of documents each.
 #[derive(Default)]
 struct Model {
@@ -408,7 +445,7 @@ const CONTENTS: [&str; 9] = [
     "tls.crt: '$LEAF(a.example)', tls.key: '$KEY(a.example)', ca.crt: '$ROOT()'",
     "tls.crt: '$CERT(a.example rsa)', tls.key: '$KEY(a.example rsa)', ca.crt: '$ROOT()'",
 ];
-const ANNOTATIONS: [&str; 14] = [
+const ANNOTATIONS: [&str; 16] = [
     "nginx.ingress.kubernetes.io/auth-type: basic",
     "nginx.ingress.kubernetes.io/canary: 'true'",
     "nginx.ingress.kubernetes.io/ssl-redirect: 'false'",
@@ -417,6 +454,8 @@ const ANNOTATIONS: [&str; 14] = [
     "handfast.dev/tls-policy: p1",
     "handfast.dev/tls-policy: p2",
     "handfast.dev/tls-policy: p2, handfast.dev/ssl-protocols: TLSv1.2",
+    "handfast.dev/shadow-tls-policy: p1",
+    "handfast.dev/shadow-tls-policy: p2, handfast.dev/tls-policy: p1",
     "handfast.dev/ssl-ciphers: AES128-SHA",
     "handfast.dev/ssl-ciphers: ECDHE-RSA-AES128-GCM-SHA256, handfast.dev/ssl-protocols: TLSv1.2",
     "handfast.dev/additional-tls-secrets: s3",

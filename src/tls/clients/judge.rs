@@ -44,12 +44,24 @@ pub enum Obstacle {
 ///
 /// Roots of the operator's own (`--trust-anchors`, `ca.crt`) are taken to have been given to every client.
 pub fn judge(tls: &ServerTls, without_name: Option<&ServerTls>, client: &Client) -> Result<Agreement, Obstacle> {
-    let agreement = negotiate(tls.policy(), tls.credentials(), &client.offer).map_err(Obstacle::Handshake)?;
+    judge_under(tls.policy(), tls, without_name, client)
+}
+
+/// The same with another policy in force for the host.
+pub fn judge_under(
+    policy: &Policy,
+    tls: &ServerTls,
+    without_name: Option<&ServerTls>,
+    client: &Client,
+) -> Result<Agreement, Obstacle> {
+    let agreement = negotiate(policy, tls.credentials(), &client.offer).map_err(Obstacle::Handshake)?;
     let names_server = match client.offer.server_name {
         NamedServer::Name(_) => true,
         NamedServer::Absent | NamedServer::Address | NamedServer::Malformed => false,
     };
-    if !names_server && !without_name.is_some_and(|other| std::ptr::eq(tls, other)) {
+    // What answers without a name answers under its own policy, and a request for a host of another one is refused.
+    let is_same = |other: &ServerTls| std::ptr::eq(tls, other) && policy == other.policy();
+    if !names_server && !without_name.is_some_and(is_same) {
         return Err(Obstacle::NoServerName);
     }
     trusts(client, &tls.summary_of(agreement.credential).outline)?;
@@ -168,8 +180,13 @@ impl Obstacle {
 
     /// What to do about it at the host, if anything can be done there. It is tried out in the model before it is said.
     pub fn remedy(&self, tls: &ServerTls, client: &Client) -> String {
+        self.remedy_under(tls.policy(), tls, client)
+    }
+
+    /// The same for a host with another policy in force.
+    pub fn remedy_under(&self, policy: &Policy, tls: &ServerTls, client: &Client) -> String {
         match self {
-            Obstacle::Handshake(reason) => way_out(*reason, tls.policy(), tls.credentials(), client),
+            Obstacle::Handshake(reason) => way_out(*reason, policy, tls.credentials(), client),
             Obstacle::LacksRoot { root } => format!(
                 "add a cross-sign of {root} by an older root to tls.crt, if the CA has a valid one, or take a certificate \
                  of another CA"
