@@ -28,9 +28,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::page::{Answer, Asked, Audience, Page, Refusal, text, typed};
-use self::query::Query;
+use self::query::{Parameter, Query};
+use crate::failures::{Failures, report};
 use crate::metrics::Metrics;
-use crate::snapshot::Reader;
+use crate::snapshot::{HostName, Reader};
 
 /// Whether this replica should get traffic.
 #[derive(Clone, Default)]
@@ -74,6 +75,10 @@ pub struct Admin {
     pub reader: Reader,
     /// For `/readyz`.
     pub readiness: Readiness,
+    /// For `/api/failures`.
+    pub failures: Arc<Failures>,
+    /// For `/api/shadow`.
+    pub lost: Arc<Failures>,
     /// Whether pages for loopback peers answer everyone: `--admin-expose-api`.
     pub expose_api: bool,
 }
@@ -113,6 +118,41 @@ static PAGES: &[Page] = &[
         answer: ready,
     },
     Page {
+        path: "/api/failures",
+        method: Method::GET,
+        audience: Audience::Loopback,
+        parameters: &[HOST, LIMIT],
+        about: "the last failed handshakes, whose fault and what to do; as JSON",
+        answer: |admin, asked| {
+            let (host, limit) = selection(admin, asked)?;
+            let snapshot = admin.reader.load_full();
+            page::json(&report::failures(&admin.failures, &admin.metrics, &snapshot, host.as_ref(), limit))
+        },
+    },
+    Page {
+        path: "/api/hosts",
+        method: Method::GET,
+        audience: Audience::Loopback,
+        parameters: &[HOST, LIMIT],
+        about: "each virtual host: what it is served with, and what its clients can do; as JSON",
+        answer: |admin, asked| {
+            let (host, limit) = selection(admin, asked)?;
+            page::json(&report::hosts(&admin.metrics, &admin.reader.load_full(), host.as_ref(), limit))
+        },
+    },
+    Page {
+        path: "/api/shadow",
+        method: Method::GET,
+        audience: Audience::Loopback,
+        parameters: &[HOST, LIMIT],
+        about: "what shadow policies would have done, and to whom; as JSON",
+        answer: |admin, asked| {
+            let (host, limit) = selection(admin, asked)?;
+            let snapshot = admin.reader.load_full();
+            page::json(&report::shadow(&admin.lost, &admin.metrics, &snapshot, host.as_ref(), limit))
+        },
+    },
+    Page {
         path: "/debug/snapshot",
         method: Method::GET,
         audience: Audience::Loopback,
@@ -121,6 +161,24 @@ static PAGES: &[Page] = &[
         answer: |admin, _| Ok(text(StatusCode::OK, admin.reader.load_full().render())),
     },
 ];
+
+const HOST: Parameter = Parameter { name: "host", takes: "the name of a virtual host, or *" };
+const LIMIT: Parameter = Parameter { name: "limit", takes: "a number from 1 to 5000 (200 if it is left out)" };
+
+/// What `host` and `limit` select. A host that is not configured is an error: an empty list would look like good news.
+fn selection(admin: &Admin, asked: &Asked) -> Result<(Option<HostName>, usize), Refusal> {
+    let host = asked.query.value("host", query::host_name)?;
+    let limit = asked.query.value("limit", query::number(1..=5000))?.unwrap_or(200);
+    if let Some(name) = &host {
+        let snapshot = admin.reader.load();
+        if !snapshot.hosts.contains_key(name.as_str()) {
+            let nearest = snapshot.nearest_host(name.as_str());
+            let meant = nearest.map(|host| format!(": is {host} meant?")).unwrap_or_default();
+            return Err(Refusal::not_found(format!("there is no virtual host {name}{meant}")));
+        }
+    }
+    Ok((host, limit))
+}
 
 /// Connections to the admin listener at a time; a scraper and a probe need one each.
 const MAX_CONNECTIONS: usize = 256;
@@ -245,7 +303,14 @@ mod tests {
 
     fn admin(expose_api: bool) -> Admin {
         let (_, reader) = snapshot::channel(Arc::default());
-        Admin { metrics: Metrics::new(true), reader, readiness: Readiness::default(), expose_api }
+        Admin {
+            metrics: Metrics::new(true),
+            reader,
+            readiness: Readiness::default(),
+            failures: Arc::new(Failures::new(1)),
+            lost: Arc::new(Failures::new(1)),
+            expose_api,
+        }
     }
 
     fn ask(admin: &Admin, peer: &str, method: Method, target: &str) -> Response<Full<Bytes>> {

@@ -33,9 +33,11 @@ use crate::commands::{self, DEFAULT_DIRECTORY};
 use crate::compile::{Compiler, Held, HostOwnership, Options};
 use crate::config::{AccessLogFormat, Cli, Command, CompileArgs, Environment, HostOwnershipArg, RunArgs};
 use crate::demo;
+use crate::failures::follow;
 use crate::metrics::Metrics;
 use crate::proxy::http::HttpService;
 use crate::proxy::listener::listen;
+use crate::proxy::record::Observers;
 use crate::proxy::settings::Settings;
 use crate::proxy::worker::{Shutdown, WorkerSettings, Workers};
 use crate::reconcile::{self, Batching, Outputs, Publication};
@@ -54,6 +56,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Completions { shell } => completions(shell),
         Command::Crd => commands::crd(),
         Command::Demo(args) => block_on(demo::run(args)),
+        Command::Failures(args) => commands::failures(&args),
         Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Run(args) => block_on(run(*args)).map(|()| ExitCode::SUCCESS),
     };
@@ -155,10 +158,14 @@ impl Running {
         let (publications, mut published) = watch::channel(None);
         let end = CancellationToken::new();
         let readiness = Readiness::default();
+        let observers = Observers::new(metrics.clone(), reader.clone(), workers, clock::system_time);
+        let Observers { failures, lost, .. } = observers.clone();
         let admin_state = Admin {
             metrics: metrics.clone(),
             reader: reader.clone(),
             readiness: readiness.clone(),
+            failures: failures.clone(),
+            lost: lost.clone(),
             expose_api: args.admin_expose_api,
         };
         for listener in admin {
@@ -194,6 +201,8 @@ impl Running {
             .context("cannot start the reconcile thread")?;
         published.wait_for(Option::is_some).await.map_err(|_| anyhow!("the reconcile thread has ended"))?;
         tokio::spawn(log_status(published.clone(), end.clone()));
+        tokio::spawn(follow::summarize(failures.clone(), reader.clone(), end.clone()));
+        tokio::spawn(follow::forget(failures, lost, metrics.clone(), published.clone(), end.clone()));
 
         let (access_log, access_log_writer) = start_access_log(args.access_log, &metrics)?;
         let settings = Arc::new(http_settings(&args, workers));
@@ -207,7 +216,7 @@ impl Running {
         let shutdown = Shutdown::default();
         let service = || HttpService::new(reader.clone(), settings.clone(), metrics.clone(), access_log.clone());
         let listeners = http.into_iter().zip(https).collect();
-        let workers = Workers::start(listeners, &worker_settings, &reader, &metrics, &shutdown, service)
+        let workers = Workers::start(listeners, &worker_settings, &reader, &observers, &shutdown, service)
             .context("cannot start the worker threads")?;
         let running = Self {
             addresses,

@@ -65,8 +65,43 @@ pub enum Command {
         /// The code, for example key-mismatch. Without it all codes are listed.
         code: Option<String>,
     },
+    /// Show the last failed handshakes of a running controller: who failed where and why, whose fault it is, and what to
+    /// do about it.
+    ///
+    /// Asks the admin listener, from the same machine or through `kubectl port-forward`. Exit status: 0, or 2 if it
+    /// cannot be asked.
+    Failures(FailuresArgs),
     /// Serve: terminate TLS and proxy HTTP for the Ingresses of a source.
     Run(Box<RunArgs>),
+}
+
+/// Options of `failures`.
+#[derive(Args, Clone, Debug)]
+pub struct FailuresArgs {
+    /// Address of the admin listener.
+    #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS", value_parser = address)]
+    pub admin: SocketAddr,
+
+    /// Only those of one virtual host; `*` is the one of rules without a host.
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+
+    /// Go on and show what happens, until Ctrl-C.
+    #[arg(long, conflicts_with = "shadow")]
+    pub follow: bool,
+
+    /// Show what shadow policies (handfast.dev/shadow-tls-policy) would have done instead: whom would the stricter
+    /// policy lock out?
+    #[arg(long)]
+    pub shadow: bool,
+
+    /// How many examples at most, the newest ones.
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub limit: u16,
+
+    /// How to print them: a table, or the JSON of /api/failures (with --follow one example a line).
+    #[arg(long, default_value = "table", value_name = "FORM")]
+    pub output: ListOutput,
 }
 
 /// Options of `run`.

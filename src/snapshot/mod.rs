@@ -25,6 +25,7 @@ pub use route::{
     AddressList, Ambiguous, BadPath, NormalPath, PathMatch, Redirect, Route, RouteOptions, RouteTable, Target,
 };
 
+use crate::api::annotations::edit_distance;
 use crate::tls::ServerTls;
 use crate::tls::policy::Policy;
 
@@ -72,6 +73,14 @@ impl Snapshot {
                 None => TlsChoice::Unknown,
             },
         }
+    }
+
+    /// The host whose name is written most like this one, if any is much like it. Looks at every host: for log lines.
+    pub fn nearest_host(&self, name: &str) -> Option<&HostName> {
+        let near =
+            |host: &&HostName| !host.is_catch_all() && host.as_str().len().abs_diff(name.len()) <= name.len() / 3;
+        let scored = self.hosts.keys().filter(near).map(|host| (edit_distance(host.as_str(), name), host));
+        scored.filter(|(distance, _)| *distance <= name.len() / 3).min().map(|(_, host)| host)
     }
 
     /// The backend that a route names. `None` only if the snapshot was built by hand without it.

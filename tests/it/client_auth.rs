@@ -138,7 +138,7 @@ pub async fn every_failure() -> BTreeSet<Reason> {
             identity_with(&ca, |params| params.is_ca = ca_params("").is_ca),
             AlertDescription::CertificateUnknown,
         ),
-        (Reason::ClientCertificateInvalid, identity(&namesake), AlertDescription::DecryptError),
+        (Reason::ClientCertificateBadSignature, identity(&namesake), AlertDescription::DecryptError),
         (Reason::ClientCertificateNotValidYet, days(2, 10), AlertDescription::CertificateExpired),
         (Reason::ClientCertificateUnknownCa, identity(&client_ca("Strangers")), AlertDescription::UnknownCA),
         (
@@ -159,7 +159,7 @@ pub async fn every_failure() -> BTreeSet<Reason> {
                 let outcome = connect(&world, name, version, identity).await;
                 let failure = outcome.failure.unwrap_or_else(|| panic!("{reason} at {name} in {version:?}"));
                 assert_eq!(failure.reason, reason, "{name} {version:?} {:?}", failure.source);
-                assert_eq!(failure.host.unwrap().name.as_str(), name);
+                assert_eq!(failure.trace.host.unwrap().name.as_str(), name);
                 assert_eq!(reason.blame(), Blame::Client);
                 assert_eq!(outcome.told, Some(rustls::Error::AlertReceived(alert)), "{reason} {version:?}");
                 seen.insert(reason);

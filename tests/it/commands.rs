@@ -301,7 +301,7 @@ fn check_says_which_clients_connect_only_if_asked() {
     );
     let xp = of("chrome-49-xp");
     assert_eq!((&xp["connects"], &xp["version"]), (&false.into(), &Value::Null));
-    assert_eq!(xp["obstacle"]["code"], "no-shared-suite");
+    assert_eq!(xp["obstacle"]["code"], "wrong-certificate-type");
     assert!(explain::explain(xp["obstacle"]["code"].as_str().unwrap()).is_some());
     // Java 7 could not be served by any policy, so only the other one counts.
     let finding = &host["findings"][0];
@@ -315,7 +315,7 @@ fn check_says_which_clients_connect_only_if_asked() {
     let (_, table, _) = run(&["check", path, "--clients"]);
     assert!(table.contains("    clients: 47 of 49 known ones connect\n      TLS 1.3 "), "{table}");
     assert!(table.contains("      TLS 1.3 X25519MLKEM768 TLS_AES_128_GCM_SHA256 ecdsa-p256: "), "{table}");
-    assert!(table.contains("      ✗ Chrome 49 (XP): has no cipher suite"), "{table}");
+    assert!(table.contains("      ✗ Chrome 49 (XP): cannot use a certificate with the host's kind of key"), "{table}");
     assert!(table.contains("        remedy: add a certificate with an RSA key to the host"), "{table}");
     assert!(table.contains("warning: 1 host, 0 errors, 1 warning"), "{table}");
     let (_, log) = json(&["check", path, "--clients", "--output", "sarif"], "");

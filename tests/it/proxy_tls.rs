@@ -12,6 +12,7 @@ use handfast::access_log::{AccessLog, Format};
 use handfast::demo::pki::Authority;
 use handfast::metrics::Metrics;
 use handfast::proxy::http::{HttpService, Security};
+use handfast::proxy::record::Observers;
 use handfast::proxy::settings::Settings;
 use handfast::proxy::worker::{Shutdown, WorkerSettings, Workers};
 use handfast::snapshot::{AddressList, HostTls, RouteOptions, Snapshot, Target, channel};
@@ -437,7 +438,8 @@ impl Edge {
         let (log, _) = AccessLog::start(Format::Off, std::io::sink(), std::time::SystemTime::now, dropped).unwrap();
         let service = || HttpService::new(reader.clone(), Arc::new(Settings::default()), metrics.clone(), log.clone());
         let settings = WorkerSettings::default();
-        let workers = Workers::start(vec![(http, https)], &settings, &reader, &metrics, &shutdown, service).unwrap();
+        let observers = Observers::new(metrics.clone(), reader.clone(), 1, std::time::SystemTime::now);
+        let workers = Workers::start(vec![(http, https)], &settings, &reader, &observers, &shutdown, service).unwrap();
         let directory = tempfile::tempdir().unwrap();
         Self { https: address, metrics, shutdown, workers: Some(workers), directory, _publisher: publisher }
     }
