@@ -305,7 +305,7 @@ impl Unused {
     }
 
     /// The client has sent something.
-    pub(super) fn used(mut self: Box<Self>) {
+    pub(super) fn used(&mut self) {
         self.used = true;
     }
 

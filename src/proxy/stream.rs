@@ -91,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
                 Ok(read) => {
                     // Zero is a close_notify: the clean end (RFC 8446 section 6.1).
                     if read > 0
-                        && let Some(unused) = self.unused.take()
+                        && let Some(mut unused) = self.unused.take()
                     {
                         unused.used();
                     }
