@@ -25,6 +25,11 @@ pub enum Reason {
     ClientCertificateMissing,
     /// The client's certificate, or one above it, is not valid yet (RFC 5280 section 6.1.3).
     ClientCertificateNotValidYet,
+    /// The host's revocation lists (`ca.crl`) say nothing about the client's certificate, or one above it: its issuer has
+    /// no list there, or one that has expired or that its issuer's key has not signed (RFC 5280 section 6.3).
+    ClientCertificateRevocationUnknown,
+    /// The client's certificate, or one above it, is in its issuer's revocation list (RFC 5280 section 6.3).
+    ClientCertificateRevoked,
     /// No chain leads from the client's certificate to the host's client CAs: another issuer, or the client left its
     /// intermediates out.
     ClientCertificateUnknownCa,
@@ -138,6 +143,8 @@ impl Reason {
         Reason::ClientCertificateInvalid,
         Reason::ClientCertificateMissing,
         Reason::ClientCertificateNotValidYet,
+        Reason::ClientCertificateRevocationUnknown,
+        Reason::ClientCertificateRevoked,
         Reason::ClientCertificateUnknownCa,
         Reason::ClientCertificateWrongPurpose,
         Reason::ClosedAfterCertificate,
@@ -184,6 +191,8 @@ impl Reason {
             Reason::ClientCertificateInvalid => "client-certificate-invalid",
             Reason::ClientCertificateMissing => "client-certificate-missing",
             Reason::ClientCertificateNotValidYet => "client-certificate-not-valid-yet",
+            Reason::ClientCertificateRevocationUnknown => "client-certificate-revocation-unknown",
+            Reason::ClientCertificateRevoked => "client-certificate-revoked",
             Reason::ClientCertificateUnknownCa => "client-certificate-unknown-ca",
             Reason::ClientCertificateWrongPurpose => "client-certificate-wrong-purpose",
             Reason::ClosedAfterCertificate => "closed-after-certificate",
@@ -241,6 +250,7 @@ impl Reason {
             | Reason::ClientCertificateInvalid
             | Reason::ClientCertificateMissing
             | Reason::ClientCertificateNotValidYet
+            | Reason::ClientCertificateRevoked
             | Reason::ClientCertificateUnknownCa
             | Reason::ClientCertificateWrongPurpose
             | Reason::MalformedHello
@@ -264,6 +274,7 @@ impl Reason {
             | Reason::TimeoutAfterCertificate
             | Reason::TimeoutBeforeHello
             | Reason::TimeoutInHello => Blame::Network,
+            Reason::ClientCertificateRevocationUnknown => Blame::Policy,
             Reason::Internal | Reason::Overloaded => Blame::Server,
         }
     }
@@ -286,7 +297,10 @@ impl Reason {
             Reason::NoSharedAlpn => Some(AlertDescription::NoApplicationProtocol),
             Reason::NoSharedVersion | Reason::Sslv2 => Some(AlertDescription::ProtocolVersion),
             Reason::ProtocolViolation => Some(AlertDescription::UnexpectedMessage),
-            Reason::ClientCertificateUnknownCa => Some(AlertDescription::UnknownCA),
+            Reason::ClientCertificateRevocationUnknown | Reason::ClientCertificateUnknownCa => {
+                Some(AlertDescription::UnknownCA)
+            }
+            Reason::ClientCertificateRevoked => Some(AlertDescription::CertificateRevoked),
             Reason::HostRefused | Reason::HostWithoutTls | Reason::NoServerName | Reason::UnknownHost => {
                 Some(AlertDescription::UnrecognisedName)
             }
@@ -332,6 +346,12 @@ impl Reason {
             }
             Reason::ClientCertificateNotValidYet => {
                 "The client's certificate, or one above it, is not valid yet (RFC 5280 section 6.1.3)."
+            }
+            Reason::ClientCertificateRevocationUnknown => {
+                "The host's revocation lists (ca.crl) say nothing about the client's certificate, or one above it: its issuer has no list there, or one that has expired or that is not signed with the issuer's key (RFC 5280 section 6.3)."
+            }
+            Reason::ClientCertificateRevoked => {
+                "The client's certificate, or one above it, is in its issuer's revocation list (RFC 5280 section 6.3)."
             }
             Reason::ClientCertificateUnknownCa => {
                 "No chain leads from the client's certificate to the host's client CAs: another issuer, or the client left its intermediates out."
@@ -432,6 +452,12 @@ impl Reason {
                 "give the client a certificate and its key; if it has one, let it be issued by one of the host's client CAs, because clients send none that these did not issue"
             }
             Reason::ClientCertificateNotValidYet => "wait, or correct the clock of the CA or of this machine",
+            Reason::ClientCertificateRevocationUnknown => {
+                "put the current list of each issuer, intermediates included, into ca.crl of the Secret with the host's client CAs"
+            }
+            Reason::ClientCertificateRevoked => {
+                "give the client a new certificate; if this one was not to be revoked, put the CA's current list into ca.crl of the Secret"
+            }
             Reason::ClientCertificateUnknownCa => {
                 "let the client send its intermediates, or add its CA to the Secret with the host's client CAs"
             }
@@ -504,6 +530,7 @@ impl Reason {
             Error::NoApplicationProtocol => Reason::NoSharedAlpn,
             Error::NoCertificatesPresented => Reason::ClientCertificateMissing,
             Error::InvalidCertificate(error) => Self::of_client_certificate(error),
+            Error::InvalidCertRevocationList(_) => Reason::ClientCertificateRevocationUnknown,
             Error::PeerIncompatible(incompatible) => match incompatible {
                 PeerIncompatible::NoCipherSuitesInCommon => Reason::NoSharedSuite,
                 PeerIncompatible::NoKxGroupsInCommon
@@ -537,6 +564,10 @@ impl Reason {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 Reason::ClientCertificateWrongPurpose
             }
+            CertificateError::Revoked => Reason::ClientCertificateRevoked,
+            CertificateError::UnknownRevocationStatus
+            | CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. } => Reason::ClientCertificateRevocationUnknown,
             CertificateError::UnknownIssuer => Reason::ClientCertificateUnknownCa,
             // Encoding, signatures, constraints; the enum is open.
             _ => Reason::ClientCertificateInvalid,
