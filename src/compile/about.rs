@@ -112,6 +112,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "delete one of the definitions, or give it another name",
     },
     About {
+        code: "expired-revocation-list",
+        severity: Severity::Error,
+        meaning: "A revocation list is older than it says it may be, so nobody knows what its authority has revoked since. Where the previous lists are still current, they stay in force; otherwise certificates by this authority are refused.",
+        fault: "whoever renews the lists in the Secret",
+        remedy: "put the authority's current list into ca.crl of the Secret, each time before the old one ends",
+    },
+    About {
         code: "external-name-not-allowed",
         severity: Severity::Error,
         meaning: "The Service is of type ExternalName, and the operator has not allowed that: whoever may write a Service would choose where requests go.",
@@ -145,6 +152,13 @@ pub(super) static ROWS: &[About] = &[
         meaning: "All manifests of the directory are gone at once, or another directory has taken its place. What was served is served for a while, since a volume that is away looks like that.",
         fault: "whoever keeps the directory",
         remedy: "restore the manifests, or mount their volume again; delete files one by one to take effect at once",
+    },
+    About {
+        code: "missing-revocation-list",
+        severity: Severity::Warning,
+        meaning: "A Secret with revocation lists has none of one of its authorities. Where lists are given, a certificate that no list speaks of is refused.",
+        fault: "whoever fills the Secret",
+        remedy: "put the list of each authority in ca.crt into ca.crl, one PEM block behind the other, or take the authority out of ca.crt",
     },
     About {
         code: "misspelt-kind",
@@ -397,6 +411,13 @@ pub(super) static ROWS: &[About] = &[
         meaning: "A TlsPolicy demands certificates of clients, and the Secret that it names has no usable ca.crt, so the policy is not accepted.",
         fault: "whoever writes the TlsPolicy or the Secret",
         remedy: "put the CA that issues the clients' certificates into ca.crt of the Secret, as PEM",
+    },
+    About {
+        code: "unusable-revocation-list",
+        severity: Severity::Error,
+        meaning: "A TlsPolicy demands certificates of clients, and the Secret that it names has a ca.crl that cannot be used. Without it revoked certificates would be let in, so the policy is not accepted.",
+        fault: "whoever fills the Secret",
+        remedy: "put the current list of each authority in ca.crt into ca.crl of the Secret, as PEM; delete ca.crl if nothing is to be looked up",
     },
     About {
         code: "unusable-shadow-policy",

@@ -313,7 +313,8 @@ impl Compiler {
             self.graph.readers(&read).for_each(|unit| dirty.unit(unit));
         }
         if self.compiled_at.is_some_and(|before| now < before) {
-            // A clock that was set back makes what was said about any certificate doubtful.
+            // A clock that was set back makes what was said about any certificate or list doubtful.
+            dirty.policies.extend(self.statuses.keys().cloned());
             dirty.secrets.extend(self.secrets.keys().cloned());
             dirty.hosts.extend(self.hosts.keys().cloned());
             dirty.default = true;

@@ -424,6 +424,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 None
             }
             rustls::Error::InvalidCertificate(error) => Some(AlertDescription::from(error.clone())),
+            rustls::Error::InvalidCertRevocationList(_) => Some(AlertDescription::HandshakeFailure),
             _ => reason.alert(),
         };
         if alert.is_empty() {

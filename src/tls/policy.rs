@@ -258,7 +258,11 @@ impl fmt::Display for Policy {
         match client_auth {
             Some(auth) => {
                 let mode = if auth.required { "required" } else { "optional" };
-                write!(f, " client-certificates={mode} ({} authorities)", auth.authorities.len())
+                write!(f, " client-certificates={mode} ({} authorities", auth.authorities.len())?;
+                match &auth.revoked {
+                    Some(lists) => write!(f, ", {} revocation lists)", lists.count()),
+                    None => write!(f, ")"),
+                }
             }
             None => Ok(()),
         }

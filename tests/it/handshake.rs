@@ -702,8 +702,6 @@ async fn every_failure_has_its_reason_and_its_alert() {
     // A fault of ours cannot be brought about; PROXY headers and what comes after the handshake are the worker's, tested
     // with it.
     let elsewhere = [
-        Reason::ClientCertificateRevocationUnknown,
-        Reason::ClientCertificateRevoked,
         Reason::EstablishedWithoutRequest,
         Reason::Internal,
         Reason::ProxyHeaderMissing,

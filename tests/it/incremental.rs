@@ -434,7 +434,7 @@ fn check(options: &Options, steps: Vec<Step>) -> Result<(), TestCaseError> {
 const NAMESPACES: [&str; 4] = ["x", "x", "x", "z"];
 const HOSTS: [&str; 5] = ["a.example", "b.example", "*.example", "c.other.test", "bad_host"];
 const SECRETS: [&str; 3] = ["s1", "s2", "s3"];
-const CONTENTS: [&str; 9] = [
+const CONTENTS: [&str; 12] = [
     "tls.crt: '$CERT(a.example b.example)', tls.key: '$KEY(a.example b.example)'",
     "tls.crt: '$CERT(*.example)', tls.key: '$KEY(*.example)'",
     "tls.crt: '$CERT(*.example)', tls.key: '$KEY(a.example b.example)'",
@@ -442,6 +442,9 @@ const CONTENTS: [&str; 9] = [
     "tls.crt: '$CERT(a.example ending)', tls.key: '$KEY(a.example ending)'",
     "tls.crt: '$REVERSED(a.example future)', tls.key: '$KEY(a.example future)'",
     "tls.crt: 'garbage'",
+    "ca.crt: '$CLIENTCA(one two)', ca.crl: '$CRL(one)'",
+    "ca.crt: '$CLIENTCA(one)', ca.crl: '$CRL(one ending)'",
+    "ca.crt: '$CLIENTCA(one)', ca.crl: 'garbage'",
     "tls.crt: '$LEAF(a.example)', tls.key: '$KEY(a.example)', ca.crt: '$ROOT()'",
     "tls.crt: '$CERT(a.example rsa)', tls.key: '$KEY(a.example rsa)', ca.crt: '$ROOT()'",
 ];

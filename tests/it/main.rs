@@ -33,6 +33,7 @@ mod proxy_connection;
 mod proxy_http;
 mod proxy_tls;
 mod reconcile;
+mod revocation;
 mod scale;
 mod scanner;
 mod serving;

@@ -266,6 +266,11 @@ fn verifier(client_auth: &ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, Ver
     verifiers.retain(|_, verifier| verifier.strong_count() > 0);
     let roots = Arc::new(client_auth.authorities.root_store());
     let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::new(aws_lc_rs::default_provider()));
+    // With lists, a certificate of any issuer without a current one is refused, to the last intermediate.
+    let builder = match &client_auth.revoked {
+        Some(lists) => builder.with_crls(lists.der()).enforce_revocation_expiration(),
+        None => builder,
+    };
     let verifier = if client_auth.required { builder } else { builder.allow_unauthenticated() }.build()?;
     verifiers.insert(client_auth.clone(), Arc::downgrade(&verifier));
     Ok(verifier)
