@@ -155,7 +155,12 @@ impl Running {
         let (publications, mut published) = watch::channel(None);
         let end = CancellationToken::new();
         let readiness = Readiness::default();
-        let admin_state = Admin { metrics: metrics.clone(), reader: reader.clone(), readiness: readiness.clone() };
+        let admin_state = Admin {
+            metrics: metrics.clone(),
+            reader: reader.clone(),
+            readiness: readiness.clone(),
+            expose_api: args.admin_expose_api,
+        };
         for listener in admin {
             tokio::spawn(admin::serve(listener, admin_state.clone(), end.clone()));
         }

@@ -90,9 +90,18 @@ pub struct RunArgs {
     #[arg(long, env = "HANDFAST_HTTPS", default_value = "[::]:8443", value_name = "ADDRESS", value_parser = address)]
     pub https: SocketAddr,
 
-    /// Address of the admin listener: /metrics, /healthz, /readyz, /debug/snapshot.
+    /// Address of the admin listener: /metrics, /healthz and /readyz, and what is for loopback peers only; / lists the
+    /// pages.
     #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS", value_parser = address)]
     pub admin: SocketAddr,
+
+    /// Let the admin pages below /api and /debug answer everyone who reaches the admin listener, instead of loopback
+    /// peers only (which is where `kubectl port-forward` arrives).
+    ///
+    /// They show clients' addresses, and with --allow-keylog they can have TLS secrets written: use it only where
+    /// something else decides who reaches the port.
+    #[arg(long, env = "HANDFAST_ADMIN_EXPOSE_API", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub admin_expose_api: bool,
 
     /// The port that clients reach the HTTPS listener on, for redirects; left out of them if not given.
     #[arg(long, env = "HANDFAST_HTTPS_PUBLIC_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
