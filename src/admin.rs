@@ -8,6 +8,7 @@
 //! Errors are one line of plain text that says what to do.
 
 mod gate;
+mod keylog;
 pub mod page;
 pub mod query;
 
@@ -29,6 +30,7 @@ use tracing::{debug, warn};
 
 use self::page::{Answer, Asked, Audience, Page, Refusal, text, typed};
 use self::query::Query;
+use crate::keylog::KeyLog;
 use crate::metrics::Metrics;
 use crate::snapshot::Reader;
 
@@ -76,6 +78,8 @@ pub struct Admin {
     pub readiness: Readiness,
     /// Whether pages for loopback peers answer everyone: `--admin-expose-api`.
     pub expose_api: bool,
+    /// For `/api/keylog`.
+    pub keylog: KeyLog,
 }
 
 /// Every page. What is about clients, or changes something, is for loopback peers.
@@ -112,6 +116,9 @@ static PAGES: &[Page] = &[
         about: "whether it should get traffic",
         answer: ready,
     },
+    keylog::SHOW,
+    keylog::BEGIN,
+    keylog::END,
     Page {
         path: "/debug/snapshot",
         method: Method::GET,
@@ -245,7 +252,13 @@ mod tests {
 
     fn admin(expose_api: bool) -> Admin {
         let (_, reader) = snapshot::channel(Arc::default());
-        Admin { metrics: Metrics::new(true), reader, readiness: Readiness::default(), expose_api }
+        Admin {
+            metrics: Metrics::new(true),
+            reader,
+            readiness: Readiness::default(),
+            expose_api,
+            keylog: KeyLog::default(),
+        }
     }
 
     fn ask(admin: &Admin, peer: &str, method: Method, target: &str) -> Response<Full<Bytes>> {

@@ -33,6 +33,7 @@ use crate::commands::{self, DEFAULT_DIRECTORY};
 use crate::compile::{Compiler, Held, HostOwnership, Options};
 use crate::config::{AccessLogFormat, Cli, Command, CompileArgs, Environment, HostOwnershipArg, RunArgs};
 use crate::demo;
+use crate::keylog::{self, KeyLog};
 use crate::metrics::Metrics;
 use crate::proxy::http::HttpService;
 use crate::proxy::listener::listen;
@@ -78,7 +79,7 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How long the end waits for a reader of the access log.
+/// How long the end waits for a reader of the access log, and for the disk of the key log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the end waits for the disk of the state directory.
@@ -125,6 +126,7 @@ pub struct Running {
     workers: Workers,
     access_log: access_log::Writer,
     state: Option<state::Writer>,
+    keylog: Option<keylog::Writer>,
     /// Ends source, admin listener and log lines.
     end: CancellationToken,
     reconcile: std::thread::JoinHandle<()>,
@@ -150,6 +152,7 @@ impl Running {
 
         let metrics = Metrics::new(args.metrics_per_host);
         let (held, state, state_writer) = open_state(args.state_dir.as_deref(), &metrics)?;
+        let (keylog, keylog_writer) = start_keylog(args.allow_keylog.as_deref())?;
         let clock = clock::system();
         let (publisher, reader) = snapshot::channel(Arc::default());
         let (publications, mut published) = watch::channel(None);
@@ -160,6 +163,7 @@ impl Running {
             reader: reader.clone(),
             readiness: readiness.clone(),
             expose_api: args.admin_expose_api,
+            keylog: keylog.clone(),
         };
         for listener in admin {
             tokio::spawn(admin::serve(listener, admin_state.clone(), end.clone()));
@@ -202,6 +206,7 @@ impl Running {
             max_handshakes: args.limits.max_handshakes,
             handshake_timeout: args.timeouts.handshake_timeout,
             proxy_protocol: args.proxy_protocol,
+            keylog,
             ..WorkerSettings::default()
         };
         let shutdown = Shutdown::default();
@@ -218,6 +223,7 @@ impl Running {
             workers,
             access_log: access_log_writer,
             state: state_writer,
+            keylog: keylog_writer,
             end,
             reconcile,
             unready_delay: args.timeouts.unready_delay,
@@ -274,11 +280,14 @@ impl Running {
 
     /// Waits for the workers, then ends everything else in reverse order of construction.
     async fn stopped(self) {
-        let Self { workers, access_log, state, end, reconcile, .. } = self;
+        let Self { workers, access_log, state, keylog, end, reconcile, .. } = self;
         // Joining blocks, and this runtime still serves the admin pages.
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
             access_log.finish(LOG_PATIENCE);
+            if let Some(keylog) = keylog {
+                keylog.finish(LOG_PATIENCE);
+            }
         });
         let _ = joined.await;
         end.cancel();
@@ -356,6 +365,13 @@ fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, S
     }
     let (sink, writer) = state.start(metrics.state_write_failures.clone())?;
     Ok((held, sink, Some(writer)))
+}
+
+fn start_keylog(path: Option<&Path>) -> anyhow::Result<(KeyLog, Option<keylog::Writer>)> {
+    let Some(path) = path else { return Ok((KeyLog::default(), None)) };
+    let (keylog, writer) = KeyLog::start(path)?;
+    info!(file = %path.display(), "TLS secrets may be written on request (--allow-keylog).");
+    Ok((keylog, Some(writer)))
 }
 
 fn source_config(source: Option<&str>, environment: &Environment) -> anyhow::Result<SourceConfig> {

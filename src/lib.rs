@@ -19,6 +19,7 @@ pub mod compile;
 pub mod config;
 pub mod demo;
 pub mod explain;
+pub mod keylog;
 pub mod metrics;
 pub mod proxy;
 pub mod reconcile;

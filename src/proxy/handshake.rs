@@ -10,6 +10,7 @@
 //! after `into_connection`; and for one error rustls queues no alert, so we write ours.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConnection}
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::stream::TlsStream;
+use crate::keylog::KeyLog;
 use crate::snapshot::{Reader, TlsChoice, VirtualHost};
 use crate::tls::negotiate::shares_suite;
 use crate::tls::offer::{FirstBytes, Offer, first_bytes, legacy_version};
@@ -108,13 +110,16 @@ const MAX_HELLO: usize = 80 * 1024;
 const READ_SIZE: usize = 4096;
 
 /// Performs the server's side of a handshake within `timeout`. `received` are bytes read ahead from `io`. Without a place
-/// among `slots` it fails as [`Reason::Overloaded`].
+/// among `slots` it fails as [`Reason::Overloaded`]. `keylog` writes its secrets if it covers the host or the address of
+/// the `client`.
 pub async fn handshake<S>(
     io: S,
     received: Vec<u8>,
     reader: &Reader,
     slots: &Slots,
     timeout: Duration,
+    keylog: &KeyLog,
+    client: IpAddr,
 ) -> Result<Handshake<S>, NotEstablished<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -129,7 +134,7 @@ where
         server_name: None,
         host: None,
     };
-    let failed = match tokio::time::timeout(timeout, driver.run(reader, slots)).await {
+    let failed = match tokio::time::timeout(timeout, driver.run(reader, slots, keylog, client)).await {
         Ok(Ok((connection, tls))) => return Ok(driver.established(connection, tls)),
         Ok(Err(failed)) => failed,
         Err(_elapsed) => Failed::from(match (driver.decided, driver.stage) {
@@ -203,7 +208,13 @@ struct Driver<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    async fn run(&mut self, reader: &Reader, slots: &Slots) -> Result<(ServerConnection, Arc<ServerTls>), Failed> {
+    async fn run(
+        &mut self,
+        reader: &Reader,
+        slots: &Slots,
+        keylog: &KeyLog,
+        client: IpAddr,
+    ) -> Result<(ServerConnection, Arc<ServerTls>), Failed> {
         let accepted = self.client_hello().await?;
         let Some(_slot) = slots.take() else { return Err(Reason::Overloaded.into()) };
         let hello = accepted.client_hello();
@@ -215,7 +226,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         // What rustls accepts, the parser accepts; if it ever did not, the policy's first configuration serves.
         let offer = Offer::parse(&self.hello).ok().flatten();
         self.shares_suite = offer.as_ref().is_none_or(|offer| shares_suite(tls.policy(), offer));
-        let config = tls.config_for(offer.as_ref()).clone();
+        let config = tls.config_for(offer.as_ref());
+        let config = keylog.config_for(config, self.host.as_ref().map(|host| &host.name), client);
         self.stage = Stage::Answered;
         match accepted.into_connection(config) {
             Ok(connection) => Ok((self.finish(connection).await?, tls)),

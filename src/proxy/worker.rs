@@ -29,6 +29,7 @@ use super::handshake::{Handshake, NotEstablished, Slots, handshake, linger};
 use super::http::{self, Connection, HttpService, Security, TlsConnection};
 use super::proxy_protocol::{self, ProxyProtocolError};
 use super::stream::Prefixed;
+use crate::keylog::KeyLog;
 use crate::metrics::Metrics;
 use crate::snapshot::{Reader, VirtualHost, canonical_ip};
 use crate::tls::reason::Reason;
@@ -46,6 +47,8 @@ pub struct WorkerSettings {
     pub proxy_protocol: bool,
     /// From accept to the end of the PROXY protocol header.
     pub proxy_protocol_timeout: Duration,
+    /// Whose TLS secrets are written.
+    pub keylog: KeyLog,
 }
 
 impl Default for WorkerSettings {
@@ -56,6 +59,7 @@ impl Default for WorkerSettings {
             handshake_timeout: Duration::from_secs(10),
             proxy_protocol: false,
             proxy_protocol_timeout: Duration::from_secs(5),
+            keylog: KeyLog::default(),
         }
     }
 }
@@ -245,24 +249,26 @@ impl Worker {
         }
         let Arrived { stream, received, client, peer, local } = arrived;
         let timeout = self.settings.handshake_timeout;
-        let established = match handshake(stream, received, &self.reader, &self.handshakes, timeout).await {
-            Ok(established) => established,
-            Err(NotEstablished::Probe) => return record.probe(),
-            Err(NotEstablished::Failed(failure)) => {
-                record.fail(failure.reason, failure.host.as_deref());
-                debug!(
-                    client = %client.ip(),
-                    server_name = failure.server_name.as_deref().unwrap_or_default(),
-                    host = failure.host.as_ref().map_or("", |host| host.name.label()),
-                    reason = failure.reason.label(),
-                    blame = failure.reason.blame().label(),
-                    remedy = failure.reason.remedy(),
-                    cause = failure.source.as_ref().map(tracing::field::display),
-                    "A TLS handshake failed."
-                );
-                return linger(failure.io).await;
-            }
-        };
+        let keylog = &self.settings.keylog;
+        let established =
+            match handshake(stream, received, &self.reader, &self.handshakes, timeout, keylog, client.ip()).await {
+                Ok(established) => established,
+                Err(NotEstablished::Probe) => return record.probe(),
+                Err(NotEstablished::Failed(failure)) => {
+                    record.fail(failure.reason, failure.host.as_deref());
+                    debug!(
+                        client = %client.ip(),
+                        server_name = failure.server_name.as_deref().unwrap_or_default(),
+                        host = failure.host.as_ref().map_or("", |host| host.name.label()),
+                        reason = failure.reason.label(),
+                        blame = failure.reason.blame().label(),
+                        remedy = failure.reason.remedy(),
+                        cause = failure.source.as_ref().map(tracing::field::display),
+                        "A TLS handshake failed."
+                    );
+                    return linger(failure.io).await;
+                }
+            };
         record.complete(&established);
         let Handshake { stream, server_name, host, tls, version, http2, client_certificate, resumed: _, hello } =
             established;

@@ -1,10 +1,12 @@
 //! Each way a handshake ends, by a real client where one can be made to do it, else by bytes.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use handfast::demo::pki::{Authority, KeyType};
+use handfast::keylog::KeyLog;
 use handfast::proxy::handshake::{HandshakeFailure, NotEstablished, Slots, handshake, linger};
 use handfast::snapshot::{HostName, HostTls, Reader, RouteTable, Snapshot, VirtualHost, channel};
 use handfast::tls::chain::{Credential, TrustAnchors};
@@ -164,6 +166,9 @@ impl ServerCertVerifier for Unanimous {
     }
 }
 
+/// Whom the server takes its client for.
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 pub type Failure = Box<HandshakeFailure<DuplexStream>>;
 
 /// The server's side against `client`; what the server says, and what the client returns.
@@ -173,7 +178,17 @@ pub async fn serve<T>(
 ) -> (Result<handfast::proxy::handshake::Handshake<DuplexStream>, NotEstablished<()>>, Option<Failure>, T) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let server = async {
-        match handshake(ours, Vec::new(), &world.reader, &Slots::new(100), Duration::from_secs(10)).await {
+        match handshake(
+            ours,
+            Vec::new(),
+            &world.reader,
+            &Slots::new(100),
+            Duration::from_secs(10),
+            &KeyLog::default(),
+            CLIENT,
+        )
+        .await
+        {
             Ok(mut established) => {
                 // The client may be gone already.
                 let _ = established.stream.shutdown().await;
@@ -675,7 +690,8 @@ async fn too_many(world: &World, hello: &[u8]) -> Reason {
     let (silent, _silent) = begin(b"").await;
     let (first, _first) = begin(hello).await;
     let (second, _second) = begin(hello).await;
-    let serve = |io| handshake(io, Vec::new(), &world.reader, &slots, Duration::from_secs(10));
+    let keylog = KeyLog::default();
+    let serve = |io| handshake(io, Vec::new(), &world.reader, &slots, Duration::from_secs(10), &keylog, CLIENT);
     tokio::select! {
         biased;
         _ = serve(silent) => panic!("a silent client waits"),
@@ -693,8 +709,18 @@ async fn reset_in_hello(world: &World, bytes: &[u8]) -> Reason {
     let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
     client.write_all(bytes).await.unwrap();
-    let server =
-        async { handshake(server, Vec::new(), &world.reader, &Slots::new(100), Duration::from_secs(10)).await };
+    let server = async {
+        handshake(
+            server,
+            Vec::new(),
+            &world.reader,
+            &Slots::new(100),
+            Duration::from_secs(10),
+            &KeyLog::default(),
+            CLIENT,
+        )
+        .await
+    };
     let reset = async {
         tokio::task::yield_now().await;
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
