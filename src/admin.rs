@@ -8,6 +8,7 @@
 //! Errors are one line of plain text that says what to do.
 
 mod gate;
+mod keylog;
 pub mod page;
 pub mod query;
 
@@ -30,6 +31,7 @@ use tracing::{debug, warn};
 use self::page::{Answer, Asked, Audience, Page, Refusal, text, typed};
 use self::query::{Parameter, Query};
 use crate::failures::{Failures, report};
+use crate::keylog::KeyLog;
 use crate::metrics::Metrics;
 use crate::snapshot::{HostName, Reader};
 
@@ -81,6 +83,8 @@ pub struct Admin {
     pub lost: Arc<Failures>,
     /// Whether pages for loopback peers answer everyone: `--admin-expose-api`.
     pub expose_api: bool,
+    /// For `/api/keylog`.
+    pub keylog: KeyLog,
 }
 
 /// Every page. What is about clients, or changes something, is for loopback peers.
@@ -117,6 +121,9 @@ static PAGES: &[Page] = &[
         about: "whether it should get traffic",
         answer: ready,
     },
+    keylog::SHOW,
+    keylog::BEGIN,
+    keylog::END,
     Page {
         path: "/api/failures",
         method: Method::GET,
@@ -310,6 +317,7 @@ mod tests {
             failures: Arc::new(Failures::new(1)),
             lost: Arc::new(Failures::new(1)),
             expose_api,
+            keylog: KeyLog::default(),
         }
     }
 

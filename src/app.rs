@@ -34,6 +34,8 @@ use crate::compile::{Compiler, Held, HostOwnership, Options};
 use crate::config::{AccessLogFormat, Cli, Command, CompileArgs, Environment, HostOwnershipArg, RunArgs};
 use crate::demo;
 use crate::failures::follow;
+use crate::keylog::{self, KeyLog};
+use crate::mask::ClientAddresses;
 use crate::metrics::Metrics;
 use crate::proxy::http::HttpService;
 use crate::proxy::listener::listen;
@@ -81,7 +83,7 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How long the end waits for a reader of the access log.
+/// How long the end waits for a reader of the access log, and for the disk of the key log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the end waits for the disk of the state directory.
@@ -128,6 +130,7 @@ pub struct Running {
     workers: Workers,
     access_log: access_log::Writer,
     state: Option<state::Writer>,
+    keylog: Option<keylog::Writer>,
     /// Ends source, admin listener and log lines.
     end: CancellationToken,
     reconcile: std::thread::JoinHandle<()>,
@@ -153,12 +156,16 @@ impl Running {
 
         let metrics = Metrics::new(args.metrics_per_host);
         let (held, state, state_writer) = open_state(args.state_dir.as_deref(), &metrics)?;
+        let (keylog, keylog_writer) = start_keylog(args.allow_keylog.as_deref())?;
         let clock = clock::system();
         let (publisher, reader) = snapshot::channel(Arc::default());
         let (publications, mut published) = watch::channel(None);
         let end = CancellationToken::new();
         let readiness = Readiness::default();
-        let observers = Observers::new(metrics.clone(), reader.clone(), workers, clock::system_time);
+        let observers = Observers {
+            addresses: ClientAddresses::new(args.mask_clients),
+            ..Observers::new(metrics.clone(), reader.clone(), workers, clock::system_time)
+        };
         let Observers { failures, lost, .. } = observers.clone();
         let admin_state = Admin {
             metrics: metrics.clone(),
@@ -167,6 +174,7 @@ impl Running {
             failures: failures.clone(),
             lost: lost.clone(),
             expose_api: args.admin_expose_api,
+            keylog: keylog.clone(),
         };
         for listener in admin {
             tokio::spawn(admin::serve(listener, admin_state.clone(), end.clone()));
@@ -211,6 +219,7 @@ impl Running {
             max_handshakes: args.limits.max_handshakes,
             handshake_timeout: args.timeouts.handshake_timeout,
             proxy_protocol: args.proxy_protocol,
+            keylog,
             ..WorkerSettings::default()
         };
         let shutdown = Shutdown::default();
@@ -227,6 +236,7 @@ impl Running {
             workers,
             access_log: access_log_writer,
             state: state_writer,
+            keylog: keylog_writer,
             end,
             reconcile,
             unready_delay: args.timeouts.unready_delay,
@@ -283,11 +293,14 @@ impl Running {
 
     /// Waits for the workers, then ends everything else in reverse order of construction.
     async fn stopped(self) {
-        let Self { workers, access_log, state, end, reconcile, .. } = self;
+        let Self { workers, access_log, state, keylog, end, reconcile, .. } = self;
         // Joining blocks, and this runtime still serves the admin pages.
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
             access_log.finish(LOG_PATIENCE);
+            if let Some(keylog) = keylog {
+                keylog.finish(LOG_PATIENCE);
+            }
         });
         let _ = joined.await;
         end.cancel();
@@ -365,6 +378,13 @@ fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, S
     }
     let (sink, writer) = state.start(metrics.state_write_failures.clone())?;
     Ok((held, sink, Some(writer)))
+}
+
+fn start_keylog(path: Option<&Path>) -> anyhow::Result<(KeyLog, Option<keylog::Writer>)> {
+    let Some(path) = path else { return Ok((KeyLog::default(), None)) };
+    let (keylog, writer) = KeyLog::start(path)?;
+    info!(file = %path.display(), "TLS secrets may be written on request (--allow-keylog).");
+    Ok((keylog, Some(writer)))
 }
 
 fn source_config(source: Option<&str>, environment: &Environment) -> anyhow::Result<SourceConfig> {

@@ -138,6 +138,13 @@ pub struct RunArgs {
     #[arg(long, env = "HANDFAST_ADMIN_EXPOSE_API", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub admin_expose_api: bool,
 
+    /// Allow the admin pages to have TLS secrets of one host or one client written to this file for a while, so that
+    /// Wireshark can decrypt a capture: POST /api/keylog?host=NAME&for=60s (or client=ADDRESS), GET, DELETE.
+    ///
+    /// Off by default. The file is made with mode 0600 and appended to; one that is there must not be open to others.
+    #[arg(long, env = "HANDFAST_ALLOW_KEYLOG", value_name = "FILE")]
+    pub allow_keylog: Option<PathBuf>,
+
     /// The port that clients reach the HTTPS listener on, for redirects; left out of them if not given.
     #[arg(long, env = "HANDFAST_HTTPS_PUBLIC_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub https_public_port: Option<u16>,
@@ -178,6 +185,11 @@ pub struct RunArgs {
     /// Whether metrics have a series per virtual host. Without, every `host` label is empty.
     #[arg(long, env = "HANDFAST_METRICS_PER_HOST", num_args = 0..=1, default_missing_value = "true", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set)]
     pub metrics_per_host: bool,
+
+    /// Cut the addresses of clients in /api/failures, in `handfast failures` and in log lines about handshakes to their
+    /// network: /24 for IPv4, /48 for IPv6. The access log and X-Forwarded-For keep them whole.
+    #[arg(long, env = "HANDFAST_MASK_CLIENTS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub mask_clients: bool,
 
     /// One line per request on standard output.
     #[arg(long, env = "HANDFAST_ACCESS_LOG", default_value = "text", value_name = "FORMAT")]

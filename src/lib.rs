@@ -20,6 +20,8 @@ pub mod config;
 pub mod demo;
 pub mod explain;
 pub mod failures;
+pub mod keylog;
+pub mod mask;
 pub mod metrics;
 pub mod proxy;
 pub mod reconcile;

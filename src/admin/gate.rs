@@ -1,10 +1,11 @@
 //! Who may use a page: decided from the peer's address and the request's head alone.
 //!
 //! Two kinds of strangers are kept out. *Other machines*: pages that show clients or change something answer loopback
-//! peers, which is where `kubectl port-forward` arrives. *Pages of other sites* in a browser on the same machine: their
-//! requests arrive from loopback too. What a browser says of such a request is believed (`Origin`, `Sec-Fetch-Site`);
-//! and since a site can give its own name the address 127.0.0.1, after which the browser takes us for that site (DNS
-//! rebinding), the name that was asked for has to be an address or `localhost`, which no site can have.
+//! peers, which is where `kubectl port-forward` arrives. A proxy on this machine (a mesh's sidecar, say) would make
+//! everybody such a peer, so what says that it came through one is refused. *Pages of other sites* in a browser on the
+//! same machine: their requests arrive from loopback too. What a browser says of such a request is believed (`Origin`,
+//! `Sec-Fetch-Site`); and since a site can give its own name the address 127.0.0.1, after which the browser takes us for
+//! that site (DNS rebinding), the name that was asked for has to be an address or `localhost`, which no site can have.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -34,6 +35,9 @@ pub(super) fn admit(
         Audience::Loopback if !canonical_ip(peer).is_loopback() => Err(Refusal::forbidden(
             "only for loopback peers: use kubectl port-forward, or start with --admin-expose-api",
         )),
+        Audience::Loopback if came_through_a_proxy(headers) => Err(Refusal::forbidden(
+            "not through a proxy, which makes everybody a loopback peer: ask directly, or start with --admin-expose-api",
+        )),
         Audience::Loopback if !asks_for_this_machine(uri, headers) => Err(Refusal::forbidden(
             "only for the Host localhost or an IP address, so that no web site can pass for this server: use one of them",
         )),
@@ -46,6 +50,12 @@ pub(super) fn admit(
 fn is_of_another_site(headers: &HeaderMap) -> bool {
     let ours = |value: &http::HeaderValue| matches!(value.as_bytes(), b"none" | b"same-origin");
     headers.contains_key(ORIGIN) || !headers.get_all("sec-fetch-site").iter().all(ours)
+}
+
+fn came_through_a_proxy(headers: &HeaderMap) -> bool {
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
 }
 
 /// One `Host`, and the authority of the target if it has one (RFC 9112 section 3.2.2).
@@ -127,6 +137,16 @@ mod tests {
         let loopback = IpAddr::from([127, 0, 0, 1]);
         assert!(admit(Audience::Loopback, false, loopback, &absolute, &headers).is_err());
         assert!(admit(Audience::Everyone, false, loopback, &absolute, &headers).is_ok());
+    }
+
+    #[test]
+    fn what_came_through_a_proxy_is_not_from_this_machine() {
+        for name in ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"] {
+            let headers = [("host", "localhost"), (name, "x")];
+            assert!(!admitted(Audience::Loopback, false, "127.0.0.1", &headers), "{name}");
+            assert!(admitted(Audience::Loopback, true, "127.0.0.1", &headers), "{name}");
+            assert!(admitted(Audience::Everyone, false, "127.0.0.1", &headers), "{name}");
+        }
     }
 
     #[test]

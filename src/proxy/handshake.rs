@@ -12,6 +12,7 @@
 //! `into_connection`.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConfig, Ser
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::stream::TlsStream;
+use crate::keylog::KeyLog;
 use crate::snapshot::{Reader, TlsChoice, VirtualHost};
 use crate::tls::offer::{BadHello, FirstBytes, HelloReader, NamedServer, Offer, first_bytes};
 use crate::tls::reason::Reason;
@@ -127,15 +129,22 @@ impl Drop for Slot<'_> {
 const MAX_HELLO: usize = 80 * 1024;
 const READ_SIZE: usize = 4096;
 
-/// Performs the server's side of a handshake within `timeout`. `received` are bytes read ahead from `io`. Without a place
-/// among `slots` it fails as [`Reason::Overloaded`].
-pub async fn handshake<S>(
-    io: S,
-    received: Vec<u8>,
-    reader: &Reader,
-    slots: &Slots,
-    timeout: Duration,
-) -> Result<Handshake<S>, NotEstablished<S>>
+/// What a handshake is performed with.
+pub struct Terms<'a> {
+    /// For the snapshot of the moment in which the hello is complete.
+    pub reader: &'a Reader,
+    /// Without a place among them it fails as [`Reason::Overloaded`].
+    pub slots: &'a Slots,
+    /// The longest that all of it may take.
+    pub timeout: Duration,
+    /// Writes the connection's secrets if it covers the host or the client.
+    pub keylog: &'a KeyLog,
+    /// The client's address.
+    pub client: IpAddr,
+}
+
+/// Performs the server's side of a handshake. `received` are bytes read ahead from `io`.
+pub async fn handshake<S>(io: S, received: Vec<u8>, terms: &Terms<'_>) -> Result<Handshake<S>, NotEstablished<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -148,7 +157,7 @@ where
         passed_over: None,
         trace: Trace::default(),
     };
-    let failed = match tokio::time::timeout(timeout, driver.run(reader, slots)).await {
+    let failed = match tokio::time::timeout(terms.timeout, driver.run(terms)).await {
         Ok(Ok((connection, tls))) => return Ok(driver.established(connection, tls)),
         Ok(Err(failed)) => failed,
         Err(_elapsed) => Failed::from(match (driver.decided, driver.stage) {
@@ -222,22 +231,23 @@ struct Driver<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    async fn run(&mut self, reader: &Reader, slots: &Slots) -> Result<(ServerConnection, Arc<ServerTls>), Failed> {
+    async fn run(&mut self, terms: &Terms<'_>) -> Result<(ServerConnection, Arc<ServerTls>), Failed> {
         let offer = self.client_hello().await?;
         self.trace.hello_size = self.hello.len();
         if let NamedServer::Name(name) = &offer.server_name {
             self.trace.server_name = Some(Arc::from(&**name));
         }
         let offer = &*self.trace.offer.insert(offer);
-        let Some(_slot) = slots.take() else { return Err(Reason::Overloaded.into()) };
-        let chosen = preflight(offer, self.trace.server_name.as_deref(), reader);
+        let Some(_slot) = terms.slots.take() else { return Err(Reason::Overloaded.into()) };
+        let chosen = preflight(offer, self.trace.server_name.as_deref(), terms.reader);
         self.trace.host = chosen.host;
         self.trace.tls = chosen.tls.clone();
         let (config, tls) = match (chosen.config, chosen.tls) {
             (Ok((config, credential)), Some(tls)) => {
                 self.trace.agreed = true;
                 self.trace.credential = credential;
-                (config, tls)
+                let host = self.trace.host.as_ref().map(|host| &host.name);
+                (terms.keylog.config_for(&config, host, terms.client), tls)
             }
             (Ok(_), None) => return Err(self.refuse(Reason::Internal, None).await),
             (Err(reason), _) => return Err(self.refuse(reason, None).await),

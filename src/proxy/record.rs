@@ -21,6 +21,7 @@ use tracing::{Level, debug, enabled};
 
 use super::handshake::{Handshake, Trace};
 use crate::failures::{Failure, Failures, Served};
+use crate::mask::ClientAddresses;
 use crate::metrics::Metrics;
 use crate::snapshot::Reader;
 use crate::tls::alert;
@@ -45,13 +46,15 @@ pub struct Observers {
     pub reader: Reader,
     /// Tells the time of day.
     pub clock: fn() -> SystemTime,
+    /// Whether addresses of clients are shown whole.
+    pub addresses: ClientAddresses,
 }
 
 impl Observers {
     /// For so many workers, with nothing recorded.
     pub fn new(metrics: Metrics, reader: Reader, workers: usize, clock: fn() -> SystemTime) -> Self {
         let store = || Arc::new(Failures::new(workers));
-        Self { metrics, failures: store(), lost: store(), reader, clock }
+        Self { metrics, failures: store(), lost: store(), reader, clock, addresses: ClientAddresses::Whole }
     }
 
     /// What one worker writes to.
@@ -213,7 +216,7 @@ impl Observer {
         let (blame, detail, remedy) = explain(reason, trace, time, cause);
         Failure {
             time,
-            client: client.to_string().into(),
+            client: self.observers.addresses.show(client).to_string().into(),
             server_name: trace.server_name.as_deref().map(Into::into),
             host: trace.host.as_ref().map(|host| host.name.clone()),
             reason,

@@ -25,11 +25,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::handshake::{Handshake, NotEstablished, Slots, Trace, handshake, linger};
+use super::handshake::{Handshake, NotEstablished, Slots, Terms, Trace, handshake, linger};
 use super::http::{self, Connection, HttpService, Security, TlsConnection};
 use super::proxy_protocol::{self, ProxyProtocolError};
 use super::record::{HandshakeRecord, Observer, Observers, Unused};
 use super::stream::Prefixed;
+use crate::keylog::KeyLog;
 use crate::metrics::Metrics;
 use crate::snapshot::{Reader, canonical_ip};
 use crate::tls::reason::Reason;
@@ -47,6 +48,8 @@ pub struct WorkerSettings {
     pub proxy_protocol: bool,
     /// From accept to the end of the PROXY protocol header.
     pub proxy_protocol_timeout: Duration,
+    /// Whose TLS secrets are written.
+    pub keylog: KeyLog,
 }
 
 impl Default for WorkerSettings {
@@ -57,6 +60,7 @@ impl Default for WorkerSettings {
             handshake_timeout: Duration::from_secs(10),
             proxy_protocol: false,
             proxy_protocol_timeout: Duration::from_secs(5),
+            keylog: KeyLog::default(),
         }
     }
 }
@@ -246,8 +250,14 @@ impl Worker {
             }
         }
         let Arrived { stream, received, client, peer, local } = arrived;
-        let timeout = self.settings.handshake_timeout;
-        let established = match handshake(stream, received, &self.reader, &self.handshakes, timeout).await {
+        let terms = Terms {
+            reader: &self.reader,
+            slots: &self.handshakes,
+            timeout: self.settings.handshake_timeout,
+            keylog: &self.settings.keylog,
+            client: client.ip(),
+        };
+        let established = match handshake(stream, received, &terms).await {
             Ok(established) => established,
             Err(NotEstablished::Probe) => return record.probe(),
             Err(NotEstablished::Failed(failure)) => {

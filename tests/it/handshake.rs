@@ -1,11 +1,13 @@
 //! Each way a handshake ends, by a real client where one can be made to do it, else by bytes.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use handfast::demo::pki::{Authority, KeyType};
-use handfast::proxy::handshake::{HandshakeFailure, NotEstablished, Slots, handshake, linger};
+use handfast::keylog::KeyLog;
+use handfast::proxy::handshake::{HandshakeFailure, NotEstablished, Slots, Terms, handshake, linger};
 use handfast::snapshot::{HostName, HostTls, Reader, RouteTable, Snapshot, VirtualHost, channel};
 use handfast::tls::chain::{Credential, TrustAnchors};
 use handfast::tls::clients;
@@ -168,6 +170,14 @@ impl ServerCertVerifier for Unanimous {
     }
 }
 
+/// Whom the server takes its client for.
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// What a handshake is performed with here.
+fn terms<'a>(world: &'a World, slots: &'a Slots, keylog: &'a KeyLog) -> Terms<'a> {
+    Terms { reader: &world.reader, slots, timeout: Duration::from_secs(10), keylog, client: CLIENT }
+}
+
 pub type Failure = Box<HandshakeFailure<DuplexStream>>;
 
 /// The server's side against `client`; what the server says, and what the client returns.
@@ -177,7 +187,7 @@ pub async fn serve<T>(
 ) -> (Result<handfast::proxy::handshake::Handshake<DuplexStream>, NotEstablished<()>>, Option<Failure>, T) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let server = async {
-        match handshake(ours, Vec::new(), &world.reader, &Slots::new(100), Duration::from_secs(10)).await {
+        match handshake(ours, Vec::new(), &terms(world, &Slots::new(100), &KeyLog::default())).await {
             Ok(mut established) => {
                 // The client may be gone already.
                 let _ = established.stream.shutdown().await;
@@ -701,11 +711,7 @@ async fn every_failure_has_its_reason_and_its_alert() {
     let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !seen.contains(reason)).collect();
     // A fault of ours cannot be brought about; PROXY headers and what comes after the handshake are the worker's, tested
     // with it.
-    let elsewhere = [
-        Reason::EstablishedWithoutRequest,
-        Reason::Internal,
-        Reason::ProxyHeaderMissing,
-    ];
+    let elsewhere = [Reason::EstablishedWithoutRequest, Reason::Internal, Reason::ProxyHeaderMissing];
     assert_eq!(missing, elsewhere.iter().collect::<Vec<_>>());
 }
 
@@ -720,7 +726,9 @@ async fn too_many(world: &World, hello: &[u8]) -> Reason {
     let (silent, _silent) = begin(b"").await;
     let (first, _first) = begin(hello).await;
     let (second, _second) = begin(hello).await;
-    let serve = |io| handshake(io, Vec::new(), &world.reader, &slots, Duration::from_secs(10));
+    let keylog = KeyLog::default();
+    let terms = terms(world, &slots, &keylog);
+    let serve = |io| handshake(io, Vec::new(), &terms);
     tokio::select! {
         biased;
         _ = serve(silent) => panic!("a silent client waits"),
@@ -738,8 +746,7 @@ async fn reset(world: &World, bytes: &[u8], answer: usize, expected: Reason) -> 
     let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
     client.write_all(bytes).await.unwrap();
-    let server =
-        async { handshake(server, Vec::new(), &world.reader, &Slots::new(100), Duration::from_secs(10)).await };
+    let server = async { handshake(server, Vec::new(), &terms(world, &Slots::new(100), &KeyLog::default())).await };
     let reset = async {
         tokio::task::yield_now().await;
         client.read_exact(&mut vec![0; answer]).await.unwrap();

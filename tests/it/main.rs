@@ -22,6 +22,7 @@ mod handshake;
 mod hellos;
 mod http_support;
 mod incremental;
+mod keylog;
 mod last_good;
 mod manifests;
 mod negotiate;
