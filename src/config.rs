@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ipnet::IpNet;
 
@@ -487,9 +487,11 @@ pub struct DemoArgs {
 impl RunArgs {
     /// The defaults of all options, without looking at the command line or the environment.
     pub fn defaults() -> Self {
-        // Variables are looked up during parsing; those of the process must not leak into tests and the demo, so
-        // each command takes the values it depends on from here and sets the rest itself.
-        let Ok(Cli { command: Command::Run(args) }) = Cli::try_parse_from(["handfast", "run"]) else {
+        // Variables are looked up during parsing; those of the process must not leak into tests and the demo.
+        let without_variables = |run: clap::Command| run.mut_args(|arg| arg.env(None::<&'static str>));
+        let command = Cli::command().mut_subcommand("run", without_variables);
+        let parsed = command.try_get_matches_from(["handfast", "run"]).and_then(|found| Cli::from_arg_matches(&found));
+        let Ok(Cli { command: Command::Run(args) }) = parsed else {
             unreachable!("invariant: `run` has no required options")
         };
         *args

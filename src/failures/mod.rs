@@ -15,6 +15,7 @@ pub mod report;
 pub mod summary;
 pub mod view;
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -74,6 +75,17 @@ pub struct Example {
     pub count: u64,
 }
 
+impl Example {
+    /// Puts together what two workers have seen of one client.
+    fn add(&mut self, other: &Example) {
+        self.first = self.first.min(other.first);
+        self.count += other.count;
+        if self.last.time < other.last.time {
+            self.last = other.last.clone();
+        }
+    }
+}
+
 /// What a kind of failure is: a host and a reason.
 pub type Kind = (Option<HostName>, Reason);
 
@@ -95,12 +107,18 @@ impl Failures {
 
     /// All examples, newest first; of one host if `host` is given.
     pub fn examples(&self, host: Option<&HostName>) -> Vec<Example> {
-        let mut found = Vec::new();
+        let mut found: HashMap<(Kind, Box<str>), Example> = HashMap::new();
         for shard in &self.shards {
             let shard = lock(shard);
             let kinds = shard.kinds.iter().filter(|((name, _), _)| host.is_none() || name.as_ref() == host);
-            found.extend(kinds.flat_map(|(_, examples)| examples.iter().cloned()));
+            for (kind, example) in kinds.flat_map(|(kind, examples)| examples.iter().map(move |one| (kind, one))) {
+                match found.entry((kind.clone(), example.last.client.clone())) {
+                    Entry::Occupied(mut known) => known.get_mut().add(example),
+                    Entry::Vacant(place) => drop(place.insert(example.clone())),
+                }
+            }
         }
+        let mut found: Vec<Example> = found.into_values().collect();
         found.sort_by_key(|example| std::cmp::Reverse(example.last.time));
         found
     }
@@ -286,6 +304,10 @@ pub(crate) mod tests {
         let (count, newest) = &news[&(Some("shop.example".parse().unwrap()), Reason::RejectedUnknownCa)];
         assert_eq!((*count, &*newest.client), (2, "192.0.2.2"));
         assert!(failures.news().is_empty());
+        failures.record(0, failure("192.0.2.2", host, Reason::RejectedUnknownCa, 3));
+        let found = failures.examples(None);
+        let of_two: Vec<_> = found.iter().filter(|one| &*one.last.client == "192.0.2.2").collect();
+        assert_eq!((of_two.len(), of_two[0].count), (1, 2), "one client is one example, whoever served it");
         failures.retain_hosts(|_| false);
         assert!(failures.examples(None).is_empty());
     }

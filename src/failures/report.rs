@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use rustls::{CipherSuite, NamedGroup, SignatureScheme};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Example, Failures};
@@ -19,7 +20,7 @@ use crate::tls::offer::Offer;
 use crate::tls::{TlsSummary, alert, rfc3339};
 
 /// `GET /api/failures`: examples of failed handshakes, newest first, and how many there were.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailuresReport {
     /// The newest failure of each client that is kept, by host and reason.
     pub failures: Vec<Entry>,
@@ -28,7 +29,7 @@ pub struct FailuresReport {
 }
 
 /// Failures of one client in one way; all but counts and times are about the newest one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// When the newest one was, RFC 3339 in UTC.
     pub time: String,
@@ -67,7 +68,7 @@ pub struct Entry {
 }
 
 /// A ClientHello in the names of the IANA registries; codes without a name are hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Offered {
     /// Protocol versions.
     pub versions: Vec<String>,
@@ -82,7 +83,7 @@ pub struct Offered {
 }
 
 /// A certificate that was served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServedEntry {
     /// SHA-256 of the leaf, hexadecimal.
     pub fingerprint: String,
@@ -91,7 +92,7 @@ pub struct ServedEntry {
 }
 
 /// Failures of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Total {
     /// The virtual host; empty if there is none, or with `--metrics-per-host=false`.
     pub host: String,
@@ -104,14 +105,14 @@ pub struct Total {
 }
 
 /// `GET /api/hosts`: each virtual host with what it is served with and what its clients do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostsReport {
     /// By name.
     pub hosts: Vec<HostEntry>,
 }
 
 /// One virtual host. Counts are since the start; all are 0 with `--metrics-per-host=false`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostEntry {
     /// Its name; `*` for rules without a host.
     pub host: String,
@@ -136,7 +137,7 @@ pub struct HostEntry {
 }
 
 /// A certificate that is served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CertificateEntry {
     /// SHA-256 of the leaf, hexadecimal.
     pub fingerprint: String,
@@ -149,14 +150,14 @@ pub struct CertificateEntry {
 }
 
 /// `GET /api/shadow`: what the shadow policies would have done since they were named.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShadowReport {
     /// Hosts that have one, by name.
     pub hosts: Vec<ShadowEntry>,
 }
 
 /// One host that tries a policy out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShadowEntry {
     /// The host.
     pub host: String,

@@ -140,3 +140,68 @@ fn the_examples_on_the_page_of_policies_are_taken_without_a_word() {
         }
     }
 }
+
+/// A table of the fields of each object in a schema, the outermost first.
+fn tables(schema: &serde_json::Value, text: &mut String) {
+    let kind = |field: &serde_json::Value| -> String {
+        let one = |node: &serde_json::Value| match (node["$ref"].as_str(), node["type"].as_str()) {
+            (Some(name), _) => format!("{}", name.rsplit('/').next().unwrap()),
+            (None, Some(kind)) => kind.to_owned(),
+            (None, None) => String::new(),
+        };
+        let nullable = field["anyOf"].as_array().map(|any| one(&any[0]) + " or null");
+        match (nullable, &field["type"]) {
+            (Some(kind), _) => kind,
+            (None, serde_json::Value::Array(kinds)) => {
+                kinds.iter().filter_map(|kind| kind.as_str()).collect::<Vec<_>>().join(" or ")
+            }
+            (None, _) if field["type"] == "array" => format!("list of {}", one(&field["items"])),
+            (None, _) if field["additionalProperties"].is_object() => {
+                format!("map from text to {}", one(&field["additionalProperties"]))
+            }
+            (None, _) => one(field),
+        }
+    };
+    let mut table = |name: &str, schema: &serde_json::Value| {
+        let _ = write!(
+            text,
+            "\n{}\n\n| field of {name} | form | meaning |\n| --- | --- | --- |\n",
+            schema["description"].as_str().unwrap_or_default()
+        );
+        for (field, schema) in schema["properties"].as_object().unwrap() {
+            let meaning = schema["description"].as_str().unwrap_or_default();
+            let _ = writeln!(text, "| `{field}` | {} | {} |", kind(schema), cell(meaning));
+        }
+    };
+    table(schema["title"].as_str().unwrap(), schema);
+    for (name, schema) in schema["$defs"].as_object().into_iter().flatten() {
+        table(name, schema);
+    }
+}
+
+#[test]
+fn the_page_of_the_api_is_made_from_its_types() {
+    use handfast::failures::report::{FailuresReport, HostsReport, ShadowReport};
+    let mut text = String::from(
+        "# The API of the admin listener\n\n\
+        <!-- Made from src/failures/report.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
+        JSON for people and programs that look into a running controller; `handfast failures` shows it in a terminal. The\n\
+        pages answer loopback peers (`kubectl port-forward` arrives there), everyone with `--admin-expose-api`, and never a\n\
+        web page of another site. All take `host=NAME` (`*` is the host of rules without one) and `limit=N` (1 to 5000, 200 if\n\
+        it is left out: examples, or hosts). A parameter that a page does not know is a 400, a host that is not configured a 404\n\
+        with the one that is written most like it. Fields are added and never renamed.\n\n\
+        What is kept is bounded: of each host and reason the newest failure of eight clients, 4,096 in all for each worker. A\n\
+        scanner that fails a thousand times in one way takes one place, and cannot push out the one client that fails in another.\n",
+    );
+    for (path, schema) in [
+        ("/api/failures", schemars::schema_for!(FailuresReport)),
+        ("/api/hosts", schemars::schema_for!(HostsReport)),
+        ("/api/shadow", schemars::schema_for!(ShadowReport)),
+    ] {
+        let _ = writeln!(text, "\n## {path}");
+        let mut tabled = String::new();
+        tables(&schema.to_value(), &mut tabled);
+        text += &tabled.replace(&format!("`GET {path}`: "), "");
+    }
+    holds("docs/api.md", &text);
+}

@@ -17,6 +17,7 @@ mod clients;
 mod commands;
 mod crd;
 mod docs;
+mod failures;
 mod faults;
 mod handshake;
 mod hellos;
