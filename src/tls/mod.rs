@@ -4,9 +4,12 @@
 //! `policy × credentials × offer ──negotiate──▶ Agreement or Reason`
 
 pub mod about;
+pub mod answer;
+mod bytes;
 pub mod chain;
 pub mod ciphers;
 pub mod clients;
+pub mod codes;
 pub mod compat;
 pub mod negotiate;
 pub mod offer;
