@@ -20,6 +20,7 @@ pub mod config;
 pub mod demo;
 pub mod explain;
 pub mod metrics;
+pub mod probe;
 pub mod proxy;
 pub mod reconcile;
 pub mod snapshot;
