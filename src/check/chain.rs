@@ -192,6 +192,7 @@ impl ChainReport {
         write_total(&mut text, &verdict, &[], count(Severity::Error), count(Severity::Warning), &self.at);
         text
     }
+
     /// `accepted for shop.example`, or `refused` and because of what.
     pub fn verdict_words(&self) -> String {
         let mut verdict = if self.accepted { "accepted" } else { "refused" }.to_owned();

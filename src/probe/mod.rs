@@ -107,6 +107,16 @@ pub enum ProbeError {
         /// What it is.
         stranger: Stranger,
     },
+    /// It has answered once and never again.
+    #[error(
+        "{target}: it answered one hello, then {stopped}: it may limit connections; try again, or with a longer --timeout"
+    )]
+    Fickle {
+        /// Host and port.
+        target: String,
+        /// What happened then.
+        stopped: String,
+    },
     /// It answers no hello with a ServerHello.
     #[error("{target}: {refusal}: {remedy}")]
     Refused {
@@ -135,6 +145,10 @@ pub fn probe(target: &Target, options: &Options, progress: &dyn Fn(&str, usize))
     let (_, intolerance) = greet(&mut |what, offer, wanted| wire.ask(what, offer, wanted), &named)
         .map_err(|refusal| refused(target, name.as_ref(), refusal, options.timeout))?;
     let survey = survey(&mut |what, offer, wanted| wire.ask(what, offer, wanted), &named);
+    if survey.versions.is_empty() {
+        let stopped = wire.stopped().unwrap_or("no further hello got an answer").to_owned();
+        return Err(ProbeError::Fickle { target: target.to_string(), stopped });
+    }
     let clear = survey.clear.clone().unwrap_or_default();
     let mut seen = Observation {
         target: target.to_string(),
@@ -191,6 +205,10 @@ fn chains(wire: &mut Wire<'_>, seen: &mut Observation) {
         {
             seen.chains.push(sent);
         }
+    }
+    // A server without a certificate has a chain too, which is refused.
+    if seen.chains.is_empty() {
+        seen.chains.push(Sent::new());
     }
     // Where nothing tells it in clear.
     if seen.survey.version(0x0304).is_some() && seen.survey.clear.is_none() {

@@ -187,9 +187,11 @@ pub fn report(seen: &Observation, anchors: &TrustAnchors, at: UnixTime) -> Repor
     let chains: Vec<ChainReport> = loaded.into_iter().map(|(_, report)| report).collect();
     let worst = Verdict::of(findings.iter().map(|finding| finding.level).max());
     let of_chain = |chain: &ChainReport| if chain.accepted { chain.verdict } else { Verdict::Error };
+    // What was not asked may be wrong.
+    let incomplete = seen.incomplete.as_ref().map(|_| Verdict::Warning);
     let served = |result: &Result<Sent, Refusal>| served(result, seen, anchors);
     Report {
-        verdict: chains.iter().map(of_chain).fold(worst, Verdict::max),
+        verdict: chains.iter().map(of_chain).chain(incomplete).fold(worst, Verdict::max),
         at: crate::tls::rfc3339(at),
         target: seen.target.clone(),
         address: seen.address.clone(),
@@ -320,8 +322,8 @@ impl Difference {
         let groups = list(&self.groups_lost, "group", "groups");
         let lost: Vec<String> = [versions, suites, groups].into_iter().flatten().collect();
         let what = match lost.as_slice() {
-            [] => "it speaks nothing that Handfast's default policy does not".to_owned(),
-            lost => format!("Handfast's default policy would not speak {}", lost.join("; ")),
+            [] => "the default policy speaks all that this server does".to_owned(),
+            lost => format!("the default policy would not speak {}", lost.join("; ")),
         };
         match self.clients_lost.as_deref() {
             None => what,
@@ -345,8 +347,9 @@ impl Report {
             self.server_name.as_ref().map_or_else(|| "no server name".to_owned(), |name| format!("server name {name}"));
         writeln!(out, "{} ({}), {name}\n", self.target, self.address)?;
         let (spoken, others): (Vec<&VersionReport>, Vec<_>) = self.versions.iter().partition(|found| found.spoken);
-        for found in spoken {
-            write_version(out, found)?;
+        for (index, found) in spoken.iter().enumerate() {
+            let newer = index.checked_sub(1).map(|newer| spoken[newer]);
+            write_version(out, found, newer)?;
         }
         let others: Vec<&str> = others.iter().map(|found| found.version).collect();
         if !others.is_empty() {
@@ -374,7 +377,7 @@ impl Report {
         if let Some(clients) = &self.clients {
             write!(out, "\n{}", client_reports::text(clients, ""))?;
         }
-        writeln!(out, "\nmoving here: {}", self.handfast.words())?;
+        writeln!(out, "\nwith Handfast: {}", self.handfast.words())?;
         if let Some(incomplete) = &self.incomplete {
             writeln!(out, "incomplete: {incomplete}; what comes after may be missing above")?;
         }
@@ -392,13 +395,18 @@ impl Report {
     }
 }
 
-fn write_version(out: &mut String, found: &VersionReport) -> std::fmt::Result {
+/// A version with the suites of the one before it, which is newer, is told in one line.
+fn write_version(out: &mut String, found: &VersionReport, newer: Option<&VersionReport>) -> std::fmt::Result {
     let order = |order: Option<&str>| match order {
         Some("client") => ", in the client's order".to_owned(),
         Some("server") => ", in the server's order".to_owned(),
         Some(_) => ", in the server's order unless the client puts ChaCha20 first".to_owned(),
         None => String::new(),
     };
+    if let Some(newer) = newer.filter(|newer| newer.suites == found.suites) {
+        writeln!(out, "{}{}, with the suites of {}", found.version, order(found.suite_order), newer.version)?;
+        return Ok(());
+    }
     writeln!(out, "{}{}", found.version, order(found.suite_order))?;
     for suite in &found.suites {
         let code = u16::from_str_radix(&suite.code, 16).unwrap_or_default();
