@@ -15,7 +15,7 @@ use crate::tls::chain::Outline;
 use crate::tls::clients::{Client, Obstacle, trusts};
 use crate::tls::codes::{GroupFacts, SuiteFacts, alert_name};
 use crate::tls::negotiate::{CredentialKind, negotiate};
-use crate::tls::policy::Policy;
+use crate::tls::policy::{Policy, Suite};
 use crate::tls::reason::Reason;
 
 /// What is to be said of a client that a server refuses, when its lists do not say why.
@@ -30,13 +30,13 @@ pub(crate) static REFUSED: About = About {
 /// What came of a client's hello: the flight, and the outline of the chain that this client gets.
 pub type Answer<'a> = Result<(Flight, Option<&'a Outline>), Refusal>;
 
-/// Judges one client.
-pub fn judge(client: &Client, survey: &Survey, answer: &Answer<'_>) -> ClientReport {
+/// Judges one client. `kinds` are those of the server's keys.
+pub fn judge(client: &Client, survey: &Survey, kinds: &[CredentialKind], answer: &Answer<'_>) -> ClientReport {
     let (flight, outline) = match answer {
         Ok((flight, outline)) => (flight, outline),
-        Err(refusal) => return fails(client, refused(client, survey, refusal)),
+        Err(refusal) => return fails(client, refused(client, survey, kinds, refusal)),
     };
-    let Some(hello) = &flight.hello else { return fails(client, refused(client, survey, &Refusal::Closed)) };
+    let Some(hello) = &flight.hello else { return fails(client, refused(client, survey, kinds, &Refusal::Closed)) };
     if let Some(Err(obstacle)) = outline.map(|outline| trusts(client, outline)) {
         let remedy = match &obstacle {
             Obstacle::LacksRoot { .. } => {
@@ -93,7 +93,7 @@ fn fails(client: &Client, obstacle: ObstacleReport) -> ClientReport {
 }
 
 /// Why a server refuses a client: what their lists have not in common, or only how it did.
-fn refused(client: &Client, survey: &Survey, refusal: &Refusal) -> ObstacleReport {
+fn refused(client: &Client, survey: &Survey, kinds: &[CredentialKind], refusal: &Refusal) -> ObstacleReport {
     const NO_APPLICATION_PROTOCOL: u8 = 120;
     let offer = &client.offer;
     let speaks = |version: u16| match &offer.versions {
@@ -108,10 +108,14 @@ fn refused(client: &Client, survey: &Survey, refusal: &Refusal) -> ObstacleRepor
     let Some(shared) = shared.filter(|_| !survey.versions.is_empty()) else {
         return match survey.versions.is_empty() {
             true => only_that(refusal),
-            false => told(
-                Reason::NoSharedVersion,
-                format!("update the client, or switch {} on at the server", version_name(client.newest)),
-            ),
+            false => {
+                let remedy = match client.newest {
+                    // RFC 8996: nobody should switch anything older on.
+                    ..0x0303 => "update the client".to_owned(),
+                    newest => format!("update the client, or switch {} on at the server", version_name(newest)),
+                };
+                told(Reason::NoSharedVersion, remedy)
+            }
         };
     };
     let names = |codes: &[u16]| {
@@ -119,10 +123,13 @@ fn refused(client: &Client, survey: &Survey, refusal: &Refusal) -> ObstacleRepor
         some_of(&names)
     };
     if !shared.suites.iter().any(|suite| offer.suites.contains(suite)) {
-        let is_sound = |code: &u16| {
-            SuiteFacts::of(*code).is_some_and(|suite| suite.works_with(shared.version) && suite.weakness.is_none())
+        // Of what the client has, what can be recommended: suites that Handfast would serve with these keys.
+        let is_good = |code: &u16| {
+            let suite = Suite::of_code(*code);
+            let works = |suite: Suite| kinds.is_empty() || kinds.iter().any(|kind| kind.works_with(suite));
+            suite.is_some_and(works) && SuiteFacts::of(*code).is_some_and(|suite| suite.works_with(shared.version))
         };
-        let known: Vec<u16> = offer.suites.iter().copied().filter(is_sound).collect();
+        let known: Vec<u16> = offer.suites.iter().copied().filter(is_good).collect();
         let remedy = match known.as_slice() {
             [] => "update the client".to_owned(),
             known => format!("update the client, or add a suite that it has to the server: {}", names(known)),

@@ -182,7 +182,7 @@ pub fn report(seen: &Observation, anchors: &TrustAnchors, at: UnixTime) -> Repor
         .iter()
         .filter_map(|(chain, _)| clients::kind_of_key(&chain.as_ref()?.outline().path.first()?.key))
         .collect();
-    let clients = seen.clients.as_ref().map(|answers| client_table(seen, answers, anchors));
+    let clients = seen.clients.as_ref().map(|answers| client_table(seen, answers, &kinds, anchors));
     let lost = clients.as_ref().map(|reports| clients::lost(reports, &kinds, known_clients()));
     let chains: Vec<ChainReport> = loaded.into_iter().map(|(_, report)| report).collect();
     let worst = Verdict::of(findings.iter().map(|finding| finding.level).max());
@@ -215,6 +215,7 @@ pub fn report(seen: &Observation, anchors: &TrustAnchors, at: UnixTime) -> Repor
 fn client_table(
     seen: &Observation,
     answers: &[Result<(Flight, Option<Sent>), Refusal>],
+    kinds: &[CredentialKind],
     anchors: &TrustAnchors,
 ) -> Vec<ClientReport> {
     // A few chains, and many clients that get them.
@@ -235,7 +236,7 @@ fn client_table(
             Ok((flight, sent)) => Ok((flight.clone(), sent.as_ref().and_then(outline))),
             Err(refusal) => Err(refusal.clone()),
         };
-        clients::judge(client, &seen.survey, &answer)
+        clients::judge(client, &seen.survey, kinds, &answer)
     };
     known_clients().iter().zip(answers).map(judged).collect()
 }

@@ -4,8 +4,8 @@
 //!
 //! Everything is bounded: each connection by one deadline, all of them by a number and a total time, what is read by the
 //! reader of flights. A server that stops answering ends the questions, and the report says so. Leave is taken with
-//! `user_canceled` and `close_notify` (RFC 8446 section 6.1), so that a probe does not look like a client that rejects the
-//! server's certificate.
+//! `user_canceled` (RFC 8446 section 6.1), so that a probe does not look like a client that rejects the server's
+//! certificate.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
@@ -218,11 +218,12 @@ fn exchange(stream: &mut TcpStream, hello: &[u8], wanted: Wanted, deadline: Inst
     }
 }
 
-/// In clear, which is allowed until keys are in use.
+/// In clear, which is allowed until keys are in use. As a fatal alert: a warning would leave a server of TLS 1.2 waiting.
 fn leave(stream: &mut TcpStream, version: u16, deadline: Instant) {
+    const FATAL: u8 = 2;
+    const USER_CANCELED: u8 = 90;
     let [major, minor] = version.to_be_bytes();
-    let alert = |code: u8| [0x15, major, minor, 0, 2, 1, code];
-    let goodbye = [alert(90), alert(0)].concat();
+    let goodbye = [0x15, major, minor, 0, 2, FATAL, USER_CANCELED];
     if stream.write_all(&goodbye).is_ok() && stream.shutdown(Shutdown::Write).is_ok() {
         drain(stream, deadline.min(Instant::now() + LEAVE), |_| true);
     }
