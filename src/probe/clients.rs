@@ -154,6 +154,7 @@ fn only_that(refusal: &Refusal) -> ObstacleReport {
         Refusal::Alert(code) => format!("gets the alert {}", alert_name(*code)),
         Refusal::BadAnswer(_) => "gets an answer that is no TLS".to_owned(),
         Refusal::Closed => "is cut off without an answer".to_owned(),
+        Refusal::Library(error) => format!("could not be tried: {error}"),
         Refusal::NotAsked => "was not tried: the server had stopped answering".to_owned(),
         Refusal::Reset => "is cut off with a reset".to_owned(),
         Refusal::Silent => "gets no answer in time".to_owned(),

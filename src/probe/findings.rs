@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::survey::{Survey, VersionSurvey, version_name};
 use crate::tls::Severity;
 use crate::tls::about::About;
-use crate::tls::codes::{GroupFacts, GroupKind, KeyExchange, SuiteFacts, group_name};
+use crate::tls::codes::{GroupFacts, GroupKind, KeyExchange, SuiteFacts, Weakness, group_name};
 
 const OPERATOR: &str = "whoever runs the server";
 
@@ -214,7 +214,6 @@ pub(super) fn some_of(names: &[&str]) -> String {
 
 /// In a few words, what is to be thought of a suite; empty if nothing.
 pub(super) fn remarks(suite: &SuiteFacts) -> Vec<&'static str> {
-    use crate::tls::codes::Weakness;
     let mut remarks = Vec::new();
     match suite.weakness {
         Some(Weakness::Anonymous) => remarks.push("no certificate"),
@@ -291,8 +290,11 @@ mod tests {
         };
         assert_eq!(clear(|clear| clear.compression = true), ["compression", "no-tls13"]);
         assert_eq!(clear(|clear| clear.secure_renegotiation = false), ["no-secure-renegotiation", "no-tls13"]);
-        assert_eq!(codes(&[good.clone()], |survey| survey.prime_bits = Some(1024)), ["no-tls13", "weak-group"]);
-        assert_eq!(codes(&[good.clone()], |survey| survey.prime_bits = Some(2048)), ["no-tls13"]);
+        assert_eq!(
+            codes(std::slice::from_ref(&good), |survey| survey.prime_bits = Some(1024)),
+            ["no-tls13", "weak-group"]
+        );
+        assert_eq!(codes(std::slice::from_ref(&good), |survey| survey.prime_bits = Some(2048)), ["no-tls13"]);
         let survey = Survey { versions: vec![good], ..Survey::default() };
         let intolerant = judge(&survey, Some("it resets the connection"));
         assert_eq!((intolerant[0].code, intolerant[0].severity), ("version-intolerant", "error"));

@@ -22,12 +22,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use self::report::{Observation, Sent};
+use self::report::{ClientAnswer, Observation, Sent};
 use self::session::{Ability, session};
 use self::survey::{Refusal, SCHEMES, Survey, VersionSurvey, greet, offer, survey};
 use self::target::Target;
 use self::wire::Wire;
-use crate::tls::answer::{BadAnswer, Flight, Stranger, Wanted};
+use crate::tls::answer::{BadAnswer, Stranger, Wanted};
 use crate::tls::chain::Name;
 use crate::tls::clients::{Client, clients as known_clients};
 use crate::tls::codes::alert_name;
@@ -207,7 +207,7 @@ fn chains(wire: &mut Wire<'_>, seen: &mut Observation) {
         }
     }
     // A server without a certificate has a chain too, which is refused.
-    if seen.chains.is_empty() {
+    if seen.chains.is_empty() && wire.stopped().is_none() {
         seen.chains.push(Sent::new());
     }
     // Where nothing tells it in clear.
@@ -229,10 +229,7 @@ fn chain(
 ) -> (Result<Sent, Refusal>, Option<session::Session>) {
     let clear = survey.newest_clear();
     // Up to TLS 1.2 the certificate comes in clear, from whatever server; TLS 1.3 needs a library.
-    let by_library = match survey.version(0x0304) {
-        Some(_) => Some(session(wire, what, &Ability { name, schemes, alpn: &[] })),
-        None => None,
-    };
+    let by_library = survey.version(0x0304).map(|_| session(wire, what, &Ability { name, schemes, alpn: &[] }));
     match (by_library, clear) {
         (Some(Ok(met)), _) => (Ok(met.chain.clone()), Some(met)),
         (Some(Err(refusal)), None) => (Err(refusal), None),
@@ -257,7 +254,7 @@ fn chain_in_clear(
 }
 
 /// Says the hello of each well-known client, with the name of this server.
-fn try_clients(wire: &mut Wire<'_>, seen: &Observation) -> Vec<Result<(Flight, Option<Sent>), Refusal>> {
+fn try_clients(wire: &mut Wire<'_>, seen: &Observation) -> Vec<ClientAnswer> {
     // With several chains, which one a client of TLS 1.3 gets depends on the signatures that it verifies.
     let mut by_schemes: Vec<(&[u16], Option<Sent>)> = Vec::new();
     let mut answers = Vec::new();
@@ -315,7 +312,7 @@ fn refused(target: &Target, name: Option<&Name>, refusal: Refusal, timeout: Dura
                 "it took the connection and said nothing within {timeout:?}: it may not speak TLS there (see --timeout)"
             )
         }
-        Refusal::NotAsked | Refusal::Unreachable(_) => "try again".to_owned(),
+        Refusal::Library(_) | Refusal::NotAsked | Refusal::Unreachable(_) => "try again".to_owned(),
     };
     ProbeError::Refused { target, refusal, remedy }
 }

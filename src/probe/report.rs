@@ -26,6 +26,9 @@ use crate::tls::policy::{GroupOrder, Policy, Settings, SuiteOrder};
 /// A chain as it was sent, DER.
 pub type Sent = Vec<Vec<u8>>;
 
+/// What came of a client's hello: the flight, and the chain that this client gets.
+pub type ClientAnswer = Result<(Flight, Option<Sent>), Refusal>;
+
 /// All that was seen of a server.
 #[derive(Clone, Debug)]
 pub struct Observation {
@@ -54,7 +57,7 @@ pub struct Observation {
     /// What clients get that name a server which nobody has.
     pub unknown_name: Result<Sent, Refusal>,
     /// What came of the hellos of the well-known clients, in their order, with the chain that each got.
-    pub clients: Option<Vec<Result<(Flight, Option<Sent>), Refusal>>>,
+    pub clients: Option<Vec<ClientAnswer>>,
     /// Connections that were made.
     pub connections: usize,
     /// Why not everything was asked.
@@ -188,7 +191,8 @@ pub fn report(seen: &Observation, anchors: &TrustAnchors, at: UnixTime) -> Repor
     let worst = Verdict::of(findings.iter().map(|finding| finding.level).max());
     let of_chain = |chain: &ChainReport| if chain.accepted { chain.verdict } else { Verdict::Error };
     // What was not asked may be wrong.
-    let incomplete = seen.incomplete.as_ref().map(|_| Verdict::Warning);
+    let incomplete =
+        seen.incomplete.as_ref().map(|_| if chains.is_empty() { Verdict::Error } else { Verdict::Warning });
     let served = |result: &Result<Sent, Refusal>| served(result, seen, anchors);
     Report {
         verdict: chains.iter().map(of_chain).chain(incomplete).fold(worst, Verdict::max),
@@ -214,7 +218,7 @@ pub fn report(seen: &Observation, anchors: &TrustAnchors, at: UnixTime) -> Repor
 
 fn client_table(
     seen: &Observation,
-    answers: &[Result<(Flight, Option<Sent>), Refusal>],
+    answers: &[ClientAnswer],
     kinds: &[CredentialKind],
     anchors: &TrustAnchors,
 ) -> Vec<ClientReport> {
@@ -231,7 +235,7 @@ fn client_table(
         let known = outlines.iter().find(|(known, _)| *known == sent);
         known.and_then(|(_, outline)| outline.as_deref())
     };
-    let judged = |(client, answer): (_, &Result<(Flight, Option<Sent>), Refusal>)| {
+    let judged = |(client, answer): (_, &ClientAnswer)| {
         let answer = match answer {
             Ok((flight, sent)) => Ok((flight.clone(), sent.as_ref().and_then(outline))),
             Err(refusal) => Err(refusal.clone()),
@@ -362,12 +366,17 @@ impl Report {
         let tickets = [("TLS 1.3", self.tickets.tls13), ("TLS 1.2 and older", self.tickets.tls12)];
         let tickets: Vec<String> =
             tickets.into_iter().filter_map(|(version, given)| Some(format!("{version} {}", yes(given?)))).collect();
-        writeln!(out, "session tickets: {}", tickets.join(", "))?;
+        if !tickets.is_empty() {
+            writeln!(out, "session tickets: {}", tickets.join(", "))?;
+        }
         writeln!(out, "asks for a client certificate: {}", yes(self.asks_for_certificate))?;
         writeln!(out, "without a server name: {}", self.without_name.words())?;
         writeln!(out, "with an unknown server name: {}", self.unknown_name.words())?;
         for chain in &self.chains {
             writeln!(out, "\n{}{}", chain.tree(), chain.verdict_words())?;
+        }
+        if self.chains.is_empty() {
+            writeln!(out, "\nno certificate was seen")?;
         }
         if !self.findings.is_empty() {
             out.push('\n');

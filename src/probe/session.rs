@@ -54,8 +54,7 @@ pub(super) fn session(wire: &mut Wire<'_>, what: &str, ability: &Ability<'_>) ->
         schemes: ability.schemes.iter().map(|code| SignatureScheme::from(*code)).collect(),
         seen: Mutex::default(),
     });
-    let mut connection =
-        connection(ability, &capture).map_err(|error| Refusal::Unreachable(format!("no handshake: {error}")))?;
+    let mut connection = connection(ability, &capture).map_err(|error| Refusal::Library(error.to_string()))?;
     let (mut stream, deadline) = wire.connect(what)?;
     let mut outcome = Ok(());
     while outcome.is_ok() && connection.is_handshaking() {
@@ -135,7 +134,7 @@ fn step(connection: &mut ClientConnection, stream: &mut std::net::TcpStream, dea
         connection.process_new_packets().map_err(|error| match error {
             Error::AlertReceived(alert) => Refusal::Alert(alert.into()),
             error => super::wire::bad_answer(&buffer[..count])
-                .map_or_else(|| Refusal::Unreachable(format!("no handshake: {error}")), Refusal::BadAnswer),
+                .map_or_else(|| Refusal::Library(error.to_string()), Refusal::BadAnswer),
         })?;
     }
     Ok(())

@@ -23,6 +23,9 @@ pub enum Refusal {
     /// The connection was closed without a word.
     #[error("it closes the connection without an answer")]
     Closed,
+    /// The TLS library that completes a handshake here gives up.
+    #[error("the handshake fails here: {0}")]
+    Library(String),
     /// No more questions are asked.
     #[error("it was not asked")]
     NotAsked,
@@ -133,12 +136,15 @@ pub fn survey(ask: &mut Ask<'_>, name: &NamedServer) -> Survey {
     survey
 }
 
-/// A hello that every server of today takes, then two for older ones. With the first answer, and whether it was the
-/// first hello that got it; or with what the first hello got.
+/// A hello that every server of today takes, then others for older ones. With the first answer, and with how the first
+/// hello was refused, if one got an answer that has no more in it than an older version; or with what the first got.
 pub fn greet(ask: &mut Ask<'_>, name: &NamedServer) -> Result<(Flight, Option<Refusal>), Refusal> {
-    let sound = |suite: &&SuiteFacts| suite.is_common() && suite.weakness.is_none();
-    let suites: Vec<u16> = ranked(0x0304).chain(ranked(0x0303)).filter(sound).map(|suite| suite.code).collect();
-    let mut first = offer(name, 0x0304, &suites);
+    let is_sound = |suite: &&SuiteFacts| suite.weakness.is_none_or(|weakness| !weakness.is_broken());
+    let common = || ranked(0x0303).filter(|suite| suite.is_common());
+    let sound: Vec<u16> = common().filter(is_sound).map(|suite| suite.code).collect();
+    let broken: Vec<u16> = common().filter(|suite| !is_sound(suite)).map(|suite| suite.code).collect();
+    let tls13: Vec<u16> = ranked(0x0304).filter(|suite| suite.is_common()).map(|suite| suite.code).collect();
+    let mut first = offer(name, 0x0304, &[&tls13, &sound[..]].concat());
     first.versions = Some(vec![0x0304, 0x0303, 0x0302, 0x0301]);
     let refused = match ask("hello", &first, Wanted::Hello) {
         Ok(flight) => return Ok((flight, None)),
@@ -148,13 +154,12 @@ pub fn greet(ask: &mut Ask<'_>, name: &NamedServer) -> Result<(Flight, Option<Re
         }
         Err(refused) => refused,
     };
-    // Who is silent may be so each time: one more chance, not two.
-    let versions: &[u16] = if refused == Refusal::Silent { &[0x0303] } else { &[0x0303, 0x0301] };
-    for version in versions {
-        let suites: Vec<u16> =
-            ranked(*version).filter(|suite| suite.is_common()).map(|suite| suite.code).take(CHUNK).collect();
-        if let Ok(flight) = ask("hello", &offer(name, *version, &suites), Wanted::Hello) {
-            return Ok((flight, Some(refused)));
+    let others = [(0x0303, &sound, true), (0x0301, &sound, true), (0x0303, &broken, false)];
+    // Who is silent may be so each time: one more chance, not three.
+    let chances = if refused == Refusal::Silent { 1 } else { others.len() };
+    for (version, suites, differs_in_version_only) in others.into_iter().take(chances) {
+        if let Ok(flight) = ask("hello", &offer(name, version, suites), Wanted::Hello) {
+            return Ok((flight, differs_in_version_only.then_some(refused)));
         }
     }
     Err(refused)
@@ -223,8 +228,8 @@ fn suites(ask: &mut Ask<'_>, name: &NamedServer, version: u16) -> Vec<u16> {
         let mut left: Vec<u16> = chunk.iter().map(|suite| suite.code).collect();
         while !left.is_empty() {
             let answer = ask(&what, &offer(name, version, &left), Wanted::Hello);
-            // The version itself is what is refused.
-            if found.is_empty() && answer == Err(Refusal::Alert(PROTOCOL_VERSION)) {
+            // The version itself is what is refused; and what is silent once is not asked for long.
+            if found.is_empty() && matches!(answer, Err(Refusal::Alert(PROTOCOL_VERSION) | Refusal::Silent)) {
                 return found;
             }
             let chosen = answer.ok().and_then(|flight| hello_of(&flight, version).map(|hello| hello.suite));

@@ -23,8 +23,9 @@ use crate::tls::offer::{Material, Offer, records};
 
 /// Most connections of one probe.
 const MAX_CONNECTIONS: usize = 600;
-/// Most connections in a row that come to nothing in time, or do not come about.
-const MAX_STALLS: usize = 3;
+/// Most connections in a row that come to nothing in time, or do not come about. More than there are old versions, to
+/// which some servers and firewalls are simply silent.
+const MAX_STALLS: usize = 5;
 /// All connections together, in multiples of the time of one.
 const TOTAL: u32 = 36;
 /// How long a server may take to close after we have taken leave.
@@ -149,7 +150,8 @@ impl<'a> Wire<'a> {
     pub(super) fn note<T>(&mut self, result: Result<T, Refusal>) -> Result<T, Refusal> {
         match &result {
             Err(Refusal::Silent | Refusal::Unreachable(_)) => self.stalls += 1,
-            Err(Refusal::Alert(_) | Refusal::BadAnswer(_) | Refusal::Closed | Refusal::NotAsked | Refusal::Reset)
+            Err(Refusal::NotAsked) => {}
+            Err(Refusal::Alert(_) | Refusal::BadAnswer(_) | Refusal::Closed | Refusal::Library(_) | Refusal::Reset)
             | Ok(_) => self.stalls = 0,
         }
         result

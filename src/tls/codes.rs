@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use rustls::CipherSuite;
 
-use super::policy::{Group, Suite};
+use super::policy::Suite;
 
 /// Values that stand among cipher suites and cannot be agreed on: that of a connection without keys (RFC 5246 section
 /// A.5), and signals (RFC 5746, RFC 7507).
@@ -155,10 +155,25 @@ impl SuiteFacts {
         self.key_exchange != KeyExchange::Static
     }
 
-    /// True if it needs a certificate, and nothing else, to authenticate the server, or nothing at all: what servers of
-    /// web sites can be made to speak.
+    /// True if many servers can be made to speak it: they authenticate by a certificate with an RSA or ECDSA key or not at
+    /// all, and the cipher is one of those that libraries have by default, or had.
     pub fn is_common(self) -> bool {
-        let rare = ["PSK", "SRP", "KRB5", "GOST", "ARIA", "TLS_DH_RSA", "TLS_DH_DSS", "ECCPWD", "FORTEZZA", "SM4"];
+        let rare = [
+            "ARIA",
+            "CAMELLIA",
+            "ECCPWD",
+            "GOST",
+            "KRB5",
+            "PSK",
+            "SEED",
+            "SM4",
+            "SRP",
+            "TLS_DH_DSS",
+            "TLS_DH_RSA",
+            "TLS_ECDH_ECDSA",
+            "TLS_ECDH_RSA",
+            "_DSS_",
+        ];
         !rare.iter().any(|part| self.name.contains(part))
     }
 }
@@ -266,11 +281,6 @@ impl GroupFacts {
             GroupKind::Field | GroupKind::PostQuantum => false,
         }
     }
-
-    /// True if a host can have it.
-    pub fn is_served(&self) -> bool {
-        Group::of_code(self.code).is_some()
-    }
 }
 
 /// The name of a suite, or its code.
@@ -328,6 +338,7 @@ pub fn alert_name(code: u8) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::policy::Group;
     use super::*;
 
     fn facts(code: u16) -> (&'static str, bool, bool, Option<Weakness>) {
@@ -344,7 +355,7 @@ mod tests {
         assert_eq!(facts(0x009c), ("TLS_RSA_WITH_AES_128_GCM_SHA256", false, true, None));
         assert_eq!(facts(0x0035), ("TLS_RSA_WITH_AES_256_CBC_SHA", false, false, None));
         assert_eq!(facts(0xc004), ("TLS_ECDH_ECDSA_WITH_AES_128_CBC_SHA", false, false, None));
-        assert_eq!(facts(0x009e).1, true);
+        assert!(facts(0x009e).1);
         assert_eq!(facts(0x000a).3, Some(Weakness::SmallBlock));
         assert_eq!(facts(0x0009).3, Some(Weakness::ShortKey));
         assert_eq!(facts(0x0005).3, Some(Weakness::Rc4));
@@ -352,10 +363,17 @@ mod tests {
         assert_eq!(facts(0x0034).3, Some(Weakness::Anonymous));
         assert_eq!(facts(0x003b).3, Some(Weakness::Null));
         assert_eq!(facts(0xc0b4).3, Some(Weakness::Null));
-        assert_eq!(facts(0xcc13).2, true);
+        assert!(facts(0xcc13).2);
         for signal in [0x00ff, 0x5600, 0x0a0a, 0x0000] {
             assert_eq!(SuiteFacts::of(signal), None, "{signal:#06x}");
         }
+    }
+
+    #[test]
+    fn a_hello_has_room_for_all_common_suites() {
+        let count =
+            |version| SuiteFacts::all().iter().filter(|suite| suite.is_common() && suite.works_with(version)).count();
+        assert!(count(0x0303) < 127 && count(0x0304) < 10, "{} {}", count(0x0303), count(0x0304));
     }
 
     #[test]
@@ -379,7 +397,7 @@ mod tests {
         for group in Group::ALL {
             let facts = GroupFacts::of(group.code()).unwrap();
             assert_eq!(facts.name, group.name());
-            assert!(facts.works_with_tls13() && facts.is_served());
+            assert!(facts.works_with_tls13());
             assert_eq!(facts.works_with_ecdhe(), group.usable_for(super::super::Version::Tls12), "{group}");
         }
         let codes: std::collections::BTreeSet<u16> = GROUPS.iter().map(|group| group.code).collect();

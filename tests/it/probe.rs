@@ -418,13 +418,13 @@ fn a_server_that_stops_answering_ends_the_probe() {
     };
     let (status, stdout, stderr) = run(&[&answer_then_nothing(1).to_string(), "--timeout", "300ms"]);
     assert_eq!((status, stdout.as_str()), (2, ""));
-    assert!(stderr.contains("it answered one hello, then the server stopped answering after"), "{stderr}");
+    assert!(stderr.contains("it answered one hello, then no further hello got an answer"), "{stderr}");
     // What was found until then is told, and that it may not be all.
     let (status, report) = json(&[&answer_then_nothing(7).to_string(), "--timeout", "300ms"]);
     assert_eq!((status, &report["verdict"]), (1, &"error".into()), "{report}");
     assert!(report["incomplete"].as_str().unwrap().starts_with("the server stopped answering after "), "{report}");
     assert_eq!(suites(&report, "TLS 1.2"), ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]);
-    assert_eq!(codes(&report["chains"][0]["findings"]), ["no-certificate"]);
+    assert_eq!(report["chains"], serde_json::json!([]));
 }
 
 #[test]
