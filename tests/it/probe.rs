@@ -307,6 +307,20 @@ fn a_server_without_any_current_version_is_looked_at_all_the_same() {
 }
 
 #[test]
+fn every_suite_of_openssl_is_found_whose_list_it_is() {
+    let list = "ALL:COMPLEMENTOFALL:!PSK:!SRP:!aECDSA:!aDSS:@SECLEVEL=0";
+    let (server, root) = OpenSsl::start(KeyType::Rsa2048, &["-no_tls1", "-no_tls1_1", "-cipher", list]);
+    let (_, report) = json(&[&server.address(), "--sni", "old.test", "--trust-anchors", &root]);
+    let told = program("openssl").args(["ciphers", "-stdname", "-s", "-tls1_2", list]).output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let expected = set(told.lines().map(|line| line.split(' ').next().unwrap()));
+    assert!(expected.len() > 50, "{told}");
+    assert_eq!(set(suites(&report, "TLS 1.2")), expected);
+    assert_eq!(version(&report, "TLS 1.3")["suites"].as_array().unwrap().len(), 3);
+    assert_eq!(report["incomplete"], Value::Null);
+}
+
+#[test]
 fn a_curve_that_an_ecdsa_certificate_needs_hides_no_group() {
     let (server, _) = OpenSsl::start(KeyType::EcdsaP256, &["-no_tls1_3", "-groups", "X25519:P-256:P-384"]);
     let (_, report) = json(&[&server.address(), "--sni", "old.test"]);
