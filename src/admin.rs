@@ -1,7 +1,16 @@
 //! The admin listener: metrics, health, readiness, and a look inside.
 //!
-//! `/metrics`, `/healthz` and `/readyz` answer everyone who reaches the port. `/debug/…` answers loopback peers only,
-//! which is where `kubectl port-forward` arrives.
+//! `request ──PAGES──▶ page ──gate──▶ may this peer? ──query──▶ parameters ──▶ answer`
+//!
+//! One table has every page: path, method, who may ask, parameters. `/metrics`, `/healthz` and `/readyz` answer everyone
+//! who reaches the port. What shows clients or changes something (`/api/…`, `/debug/…`) answers loopback peers only,
+//! unless `--admin-expose-api` is given; and nothing answers pages of other sites in a browser (`gate`).
+//! Errors are one line of plain text that says what to do.
+
+mod gate;
+mod keylog;
+pub mod page;
+pub mod query;
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -10,18 +19,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ALLOW, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use self::page::{Answer, Asked, Audience, Page, Refusal, text, typed};
+use self::query::{Parameter, Query};
+use crate::failures::{Failures, report};
+use crate::keylog::KeyLog;
 use crate::metrics::Metrics;
-use crate::snapshot::Reader;
+use crate::snapshot::{HostName, Reader};
 
 /// Whether this replica should get traffic.
 #[derive(Clone, Default)]
@@ -65,6 +77,114 @@ pub struct Admin {
     pub reader: Reader,
     /// For `/readyz`.
     pub readiness: Readiness,
+    /// For `/api/failures`.
+    pub failures: Arc<Failures>,
+    /// For `/api/shadow`.
+    pub lost: Arc<Failures>,
+    /// Whether pages for loopback peers answer everyone: `--admin-expose-api`.
+    pub expose_api: bool,
+    /// For `/api/keylog`.
+    pub keylog: KeyLog,
+}
+
+/// Every page. What is about clients, or changes something, is for loopback peers.
+static PAGES: &[Page] = &[
+    Page {
+        path: "/",
+        method: Method::GET,
+        audience: Audience::Everyone,
+        parameters: &[],
+        about: "this list",
+        answer: |_, _| Ok(text(StatusCode::OK, list())),
+    },
+    Page {
+        path: "/metrics",
+        method: Method::GET,
+        audience: Audience::Everyone,
+        parameters: &[],
+        about: "metrics for Prometheus",
+        answer: metrics,
+    },
+    Page {
+        path: "/healthz",
+        method: Method::GET,
+        audience: Audience::Everyone,
+        parameters: &[],
+        about: "whether the process lives",
+        answer: |_, _| Ok(text(StatusCode::OK, "ok\n")),
+    },
+    Page {
+        path: "/readyz",
+        method: Method::GET,
+        audience: Audience::Everyone,
+        parameters: &[],
+        about: "whether it should get traffic",
+        answer: ready,
+    },
+    keylog::SHOW,
+    keylog::BEGIN,
+    keylog::END,
+    Page {
+        path: "/api/failures",
+        method: Method::GET,
+        audience: Audience::Loopback,
+        parameters: &[HOST, LIMIT],
+        about: "the last failed handshakes, whose fault and what to do; as JSON",
+        answer: |admin, asked| {
+            let (host, limit) = selection(admin, asked)?;
+            let snapshot = admin.reader.load_full();
+            page::json(&report::failures(&admin.failures, &admin.metrics, &snapshot, host.as_ref(), limit))
+        },
+    },
+    Page {
+        path: "/api/hosts",
+        method: Method::GET,
+        audience: Audience::Loopback,
+        parameters: &[HOST, LIMIT],
+        about: "each virtual host: what it is served with, and what its clients can do; as JSON",
+        answer: |admin, asked| {
+            let (host, limit) = selection(admin, asked)?;
+            page::json(&report::hosts(&admin.metrics, &admin.reader.load_full(), host.as_ref(), limit))
+        },
+    },
+    Page {
+        path: "/api/shadow",
+        method: Method::GET,
+        audience: Audience::Loopback,
+        parameters: &[HOST, LIMIT],
+        about: "what shadow policies would have done, and to whom; as JSON",
+        answer: |admin, asked| {
+            let (host, limit) = selection(admin, asked)?;
+            let snapshot = admin.reader.load_full();
+            page::json(&report::shadow(&admin.lost, &admin.metrics, &snapshot, host.as_ref(), limit))
+        },
+    },
+    Page {
+        path: "/debug/snapshot",
+        method: Method::GET,
+        audience: Audience::Loopback,
+        parameters: &[],
+        about: "what is served, as text",
+        answer: |admin, _| Ok(text(StatusCode::OK, admin.reader.load_full().render())),
+    },
+];
+
+const HOST: Parameter = Parameter { name: "host", takes: "the name of a virtual host, or *" };
+const LIMIT: Parameter = Parameter { name: "limit", takes: "a number from 1 to 5000 (200 if it is left out)" };
+
+/// What `host` and `limit` select. A host that is not configured is an error: an empty list would look like good news.
+fn selection(admin: &Admin, asked: &Asked) -> Result<(Option<HostName>, usize), Refusal> {
+    let host = asked.query.value("host", query::host_name)?;
+    let limit = asked.query.value("limit", query::number(1..=5000))?.unwrap_or(200);
+    if let Some(name) = &host {
+        let snapshot = admin.reader.load();
+        if !snapshot.hosts.contains_key(name.as_str()) {
+            let nearest = snapshot.nearest_host(name.as_str());
+            let meant = nearest.map(|host| format!(": is {host} meant?")).unwrap_or_default();
+            return Err(Refusal::not_found(format!("there is no virtual host {name}{meant}")));
+        }
+    }
+    Ok((host, limit))
 }
 
 /// Connections to the admin listener at a time; a scraper and a probe need one each.
@@ -120,37 +240,126 @@ pub async fn serve(listener: StdListener, admin: Admin, end: CancellationToken) 
     }
 }
 
-fn answer(admin: &Admin, peer: SocketAddr, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
-        response.headers_mut().insert(ALLOW, http::HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    let path = request.uri().path();
-    if path.starts_with("/debug") && !peer.ip().to_canonical().is_loopback() {
-        return text(StatusCode::FORBIDDEN, "only for loopback peers: use kubectl port-forward\n");
-    }
-    match path {
-        "/" => text(StatusCode::OK, "/metrics\n/healthz\n/readyz\n/debug/snapshot\n"),
-        "/metrics" => {
-            let mut response = text(StatusCode::OK, admin.metrics.render());
-            let format = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            response.headers_mut().insert(CONTENT_TYPE, format);
-            response
+fn answer<B>(admin: &Admin, peer: SocketAddr, request: &Request<B>) -> Response<Full<Bytes>> {
+    let mut response = try_answer(admin, peer, request).unwrap_or_else(Response::from);
+    // Server names and header fields of clients are shown as they came; no browser may take them for something else.
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn try_answer<B>(admin: &Admin, peer: SocketAddr, request: &Request<B>) -> Answer {
+    let uri = request.uri();
+    let rows = || PAGES.iter().filter(|page| page.path == uri.path());
+    let Some(first) = rows().next() else {
+        return Err(Refusal::not_found("no such page; / lists them"));
+    };
+    gate::admit(first.audience, admin.expose_api, peer.ip(), uri, request.headers())?;
+    let method = match *request.method() {
+        // hyper leaves the body out.
+        Method::HEAD => &Method::GET,
+        _ => request.method(),
+    };
+    let Some(page) = rows().find(|page| page.method == *method) else {
+        return Ok(method_not_allowed(rows()));
+    };
+    let query = Query::parse(uri.query().unwrap_or_default(), page.parameters)?;
+    (page.answer)(admin, &Asked { peer, query })
+}
+
+fn method_not_allowed<'a>(rows: impl Iterator<Item = &'a Page>) -> Response<Full<Bytes>> {
+    let mut methods = Vec::new();
+    for page in rows {
+        methods.push(page.method.as_str());
+        if page.method == Method::GET {
+            methods.push(Method::HEAD.as_str());
         }
-        "/healthz" => text(StatusCode::OK, "ok\n"),
-        "/readyz" => match admin.readiness.check() {
-            Ok(()) => text(StatusCode::OK, "ready\n"),
-            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-        },
-        "/debug/snapshot" => text(StatusCode::OK, admin.reader.load_full().render()),
-        _ => text(StatusCode::NOT_FOUND, "no such page; / lists them\n"),
+    }
+    let allowed = methods.join(", ");
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("this page takes {allowed}\n"));
+    if let Ok(value) = HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(ALLOW, value);
+    }
+    response
+}
+
+/// The table, for people.
+fn list() -> String {
+    let line = |page: &Page| {
+        let names: Vec<&str> = page.parameters.iter().map(|parameter| parameter.name).collect();
+        let query = if names.is_empty() { String::new() } else { format!("?{}=", names.join("=&")) };
+        format!("{:<6} {:<40} {}\n", page.method.as_str(), format!("{}{query}", page.path), page.about)
+    };
+    PAGES.iter().map(line).collect()
+}
+
+fn metrics(admin: &Admin, _: &Asked) -> Answer {
+    Ok(typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", admin.metrics.render().into()))
+}
+
+fn ready(admin: &Admin, _: &Asked) -> Answer {
+    match admin.readiness.check() {
+        Ok(()) => Ok(text(StatusCode::OK, "ready\n")),
+        Err(why) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)),
     }
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot;
+
+    fn admin(expose_api: bool) -> Admin {
+        let (_, reader) = snapshot::channel(Arc::default());
+        Admin {
+            metrics: Metrics::new(true),
+            reader,
+            readiness: Readiness::default(),
+            failures: Arc::new(Failures::new(1)),
+            lost: Arc::new(Failures::new(1)),
+            expose_api,
+            keylog: KeyLog::default(),
+        }
+    }
+
+    fn ask(admin: &Admin, peer: &str, method: Method, target: &str) -> Response<Full<Bytes>> {
+        let request = Request::builder().method(method).uri(target).header("host", "localhost").body(()).unwrap();
+        answer(admin, SocketAddr::new(peer.parse().unwrap(), 1), &request)
+    }
+
+    #[test]
+    fn pages_about_clients_are_for_loopback_peers_and_all_rows_of_a_path_agree() {
+        for page in PAGES {
+            let inside = page.path.starts_with("/api/") || page.path.starts_with("/debug/");
+            assert_eq!(page.audience == Audience::Loopback, inside, "{}", page.path);
+            let same = PAGES.iter().filter(|other| other.path == page.path);
+            assert_eq!(same.filter(|other| other.method == page.method).count(), 1, "{} twice", page.path);
+            let status = |expose: bool, peer: &str| ask(&admin(expose), peer, Method::GET, page.path).status();
+            assert_eq!(status(false, "192.0.2.1") == StatusCode::FORBIDDEN, inside, "{}", page.path);
+            assert_eq!(status(true, "192.0.2.1"), status(false, "127.0.0.1"), "{}", page.path);
+        }
+    }
+
+    #[test]
+    fn unknown_pages_methods_and_parameters_are_named() {
+        let admin = admin(false);
+        let status = |method, target| ask(&admin, "127.0.0.1", method, target).status();
+        assert_eq!(status(Method::GET, "/metrics/"), StatusCode::NOT_FOUND);
+        assert_eq!(status(Method::GET, "/metrics?x=1"), StatusCode::BAD_REQUEST);
+        assert_eq!(status(Method::HEAD, "/metrics"), StatusCode::OK);
+        let refused = ask(&admin, "127.0.0.1", Method::DELETE, "/debug/snapshot");
+        assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(refused.headers()[ALLOW], "GET, HEAD");
+        assert_eq!(refused.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff");
+        // Who may not use a page does not learn what it takes.
+        assert_eq!(ask(&admin, "192.0.2.1", Method::POST, "/debug/snapshot?x").status(), StatusCode::FORBIDDEN);
+    }
+
+    #[test]
+    fn the_list_names_every_page() {
+        let list = list();
+        assert_eq!(list.lines().count(), PAGES.len());
+        for page in PAGES {
+            assert!(list.contains(&format!("{} ", page.path)) || list.contains(&format!("{}?", page.path)), "{list}");
+        }
+    }
 }

@@ -33,9 +33,13 @@ use crate::commands::{self, DEFAULT_DIRECTORY};
 use crate::compile::{Compiler, Held, HostOwnership, Options};
 use crate::config::{AccessLogFormat, Cli, Command, CompileArgs, Environment, HostOwnershipArg, RunArgs};
 use crate::demo;
+use crate::failures::follow;
+use crate::keylog::{self, KeyLog};
+use crate::mask::ClientAddresses;
 use crate::metrics::Metrics;
 use crate::proxy::http::HttpService;
 use crate::proxy::listener::listen;
+use crate::proxy::record::Observers;
 use crate::proxy::settings::Settings;
 use crate::proxy::worker::{Shutdown, WorkerSettings, Workers};
 use crate::reconcile::{self, Batching, Outputs, Publication};
@@ -54,6 +58,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Completions { shell } => completions(shell),
         Command::Crd => commands::crd(),
         Command::Demo(args) => block_on(demo::run(args)),
+        Command::Failures(args) => commands::failures(&args),
         Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Probe(args) => commands::probe(&args),
         Command::Run(args) => block_on(run(*args)).map(|()| ExitCode::SUCCESS),
@@ -79,7 +84,7 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How long the end waits for a reader of the access log.
+/// How long the end waits for a reader of the access log, and for the disk of the key log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the end waits for the disk of the state directory.
@@ -126,6 +131,7 @@ pub struct Running {
     workers: Workers,
     access_log: access_log::Writer,
     state: Option<state::Writer>,
+    keylog: Option<keylog::Writer>,
     /// Ends source, admin listener and log lines.
     end: CancellationToken,
     reconcile: std::thread::JoinHandle<()>,
@@ -151,12 +157,26 @@ impl Running {
 
         let metrics = Metrics::new(args.metrics_per_host);
         let (held, state, state_writer) = open_state(args.state_dir.as_deref(), &metrics)?;
+        let (keylog, keylog_writer) = start_keylog(args.allow_keylog.as_deref())?;
         let clock = clock::system();
         let (publisher, reader) = snapshot::channel(Arc::default());
         let (publications, mut published) = watch::channel(None);
         let end = CancellationToken::new();
         let readiness = Readiness::default();
-        let admin_state = Admin { metrics: metrics.clone(), reader: reader.clone(), readiness: readiness.clone() };
+        let observers = Observers {
+            addresses: ClientAddresses::new(args.mask_clients),
+            ..Observers::new(metrics.clone(), reader.clone(), workers, clock::system_time)
+        };
+        let Observers { failures, lost, .. } = observers.clone();
+        let admin_state = Admin {
+            metrics: metrics.clone(),
+            reader: reader.clone(),
+            readiness: readiness.clone(),
+            failures: failures.clone(),
+            lost: lost.clone(),
+            expose_api: args.admin_expose_api,
+            keylog: keylog.clone(),
+        };
         for listener in admin {
             tokio::spawn(admin::serve(listener, admin_state.clone(), end.clone()));
         }
@@ -190,6 +210,8 @@ impl Running {
             .context("cannot start the reconcile thread")?;
         published.wait_for(Option::is_some).await.map_err(|_| anyhow!("the reconcile thread has ended"))?;
         tokio::spawn(log_status(published.clone(), end.clone()));
+        tokio::spawn(follow::summarize(failures.clone(), reader.clone(), end.clone()));
+        tokio::spawn(follow::forget(failures, lost, metrics.clone(), published.clone(), end.clone()));
 
         let (access_log, access_log_writer) = start_access_log(args.access_log, &metrics)?;
         let settings = Arc::new(http_settings(&args, workers));
@@ -198,12 +220,13 @@ impl Running {
             max_handshakes: args.limits.max_handshakes,
             handshake_timeout: args.timeouts.handshake_timeout,
             proxy_protocol: args.proxy_protocol,
+            keylog,
             ..WorkerSettings::default()
         };
         let shutdown = Shutdown::default();
         let service = || HttpService::new(reader.clone(), settings.clone(), metrics.clone(), access_log.clone());
         let listeners = http.into_iter().zip(https).collect();
-        let workers = Workers::start(listeners, &worker_settings, &reader, &metrics, &shutdown, service)
+        let workers = Workers::start(listeners, &worker_settings, &reader, &observers, &shutdown, service)
             .context("cannot start the worker threads")?;
         let running = Self {
             addresses,
@@ -214,6 +237,7 @@ impl Running {
             workers,
             access_log: access_log_writer,
             state: state_writer,
+            keylog: keylog_writer,
             end,
             reconcile,
             unready_delay: args.timeouts.unready_delay,
@@ -270,11 +294,14 @@ impl Running {
 
     /// Waits for the workers, then ends everything else in reverse order of construction.
     async fn stopped(self) {
-        let Self { workers, access_log, state, end, reconcile, .. } = self;
+        let Self { workers, access_log, state, keylog, end, reconcile, .. } = self;
         // Joining blocks, and this runtime still serves the admin pages.
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
             access_log.finish(LOG_PATIENCE);
+            if let Some(keylog) = keylog {
+                keylog.finish(LOG_PATIENCE);
+            }
         });
         let _ = joined.await;
         end.cancel();
@@ -352,6 +379,13 @@ fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, S
     }
     let (sink, writer) = state.start(metrics.state_write_failures.clone())?;
     Ok((held, sink, Some(writer)))
+}
+
+fn start_keylog(path: Option<&Path>) -> anyhow::Result<(KeyLog, Option<keylog::Writer>)> {
+    let Some(path) = path else { return Ok((KeyLog::default(), None)) };
+    let (keylog, writer) = KeyLog::start(path)?;
+    info!(file = %path.display(), "TLS secrets may be written on request (--allow-keylog).");
+    Ok((keylog, Some(writer)))
 }
 
 fn source_config(source: Option<&str>, environment: &Environment) -> anyhow::Result<SourceConfig> {

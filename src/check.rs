@@ -8,6 +8,7 @@
 pub mod chain;
 pub mod clients;
 pub mod sarif;
+pub mod shadow;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,6 +20,7 @@ use rustls::pki_types::UnixTime;
 use serde::Serialize;
 
 use self::clients::ClientReports;
+use self::shadow::ShadowReport;
 use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, PolicyCondition, PolicyStatus, Problem, Severity};
 use crate::snapshot::{HostTls, Serving, Snapshot, VirtualHost};
 use crate::tls::chain::{Finding as ChainFinding, Note};
@@ -50,6 +52,9 @@ pub struct HostReport {
     /// Which well-known clients connect; only with `--clients`, and only if it terminates TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clients: Option<ClientReports>,
+    /// Who would connect under the policy that is tried out; only with `--clients`, and only if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowReport>,
     /// The chain of its certificate with the findings at their places; empty if there is none, or nothing wrong with it.
     #[serde(skip)]
     tree: String,
@@ -124,6 +129,7 @@ pub fn report(snapshot: &Snapshot, diagnostics: &[Diagnostic], at: UnixTime) -> 
             serving: host.serving,
             findings: findings(diagnostics),
             clients: None,
+            shadow: None,
         }
     });
     let objects = by_object.into_iter().map(|(subject, diagnostics)| ObjectReport {
@@ -172,12 +178,17 @@ impl Report {
             write_findings(out, &host.findings)?;
             out.push_str(&host.tree);
             let Some(clients) = &host.clients else { continue };
-            match judged.entry(clients.identity()) {
-                Entry::Occupied(first) => writeln!(out, "    clients: as for {}", first.get())?,
+            let mut once = |identity, what: &str, text: &str| match judged.entry(identity) {
+                Entry::Occupied(first) => writeln!(out, "    {what}: as for {}", first.get()),
                 Entry::Vacant(place) => {
-                    out.push_str(clients.text());
+                    out.push_str(text);
                     place.insert(&host.host);
+                    Ok(())
                 }
+            };
+            once(clients.identity(), "clients", clients.text())?;
+            if let Some(shadow) = &host.shadow {
+                once(shadow.identity(), &format!("shadow policy {}", shadow.policy()), shadow.text())?;
             }
         }
         let told: HashSet<&Finding> = self.hosts.iter().flat_map(|host| &host.findings).collect();

@@ -1,4 +1,4 @@
-//! The commands that do not serve: `check`, `chain`, `clients`, `crd`, `explain`, `probe`. The shell around pure functions.
+//! The commands that do not serve: `check`, `chain`, `clients`, `crd`, `explain`, `failures`, `probe`. The shell around pure functions.
 //!
 //! `files, standard input, clock ──▶ check/, explain.rs, api/ ──▶ standard output, exit status`
 //!
@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
+use serde::de::DeserializeOwned;
 
 use crate::api::crd;
 use crate::app::directory_options;
@@ -18,10 +20,15 @@ use crate::check::{self, Verdict};
 use crate::clock;
 use crate::compile::{Change, Compiler, Kind, ObjectKey, Options};
 use crate::config::{
-    AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, IntermediateArgs, ListOutput, OutputFormat, ProbeArgs,
+    AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, FailuresArgs, IntermediateArgs, ListOutput, OutputFormat,
+    ProbeArgs,
 };
+use crate::demo::client::get_plain;
 use crate::explain;
+use crate::failures::report::{FailuresReport, ShadowReport};
+use crate::failures::view::{self, Follower};
 use crate::probe;
+use crate::snapshot::HostName;
 use crate::source;
 use crate::tls::chain::{Candidates, Chain, Credential, TrustAnchors};
 
@@ -150,12 +157,84 @@ pub(crate) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let seen = probe::probe(&args.target, &options, &progress);
     line("");
     let report = probe::report::report(&seen?, &anchors, (clock::system())());
-    let text = match args.output {
-        ListOutput::Json => pretty(&report)?,
-        ListOutput::Table => report.table(),
+    print_as(args.output, &report, || report.table())?;
+    Ok(if report.verdict == Verdict::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// `handfast failures`.
+pub(crate) fn failures(args: &FailuresArgs) -> anyhow::Result<ExitCode> {
+    let host = match args.host.as_deref() {
+        None => String::new(),
+        Some("*") => "&host=*".to_owned(),
+        Some(name) => {
+            let name: HostName = name.parse().with_context(|| format!("--host {name:?}"))?;
+            format!("&host={name}")
+        }
+    };
+    let query = format!("?limit={}{host}", args.limit);
+    if args.shadow {
+        let report: ShadowReport = ask(args.admin, &format!("/api/shadow{query}"))?;
+        return print_as(args.output, &report, || view::shadow(&report));
+    }
+    let path = format!("/api/failures{query}");
+    let mut report: FailuresReport = ask(args.admin, &path)?;
+    if !args.follow {
+        return print_as(args.output, &report, || view::table(&report));
+    }
+    let mut follower = Follower::default();
+    loop {
+        for one in follower.news(&report.failures) {
+            let text = match args.output {
+                ListOutput::Json => {
+                    let mut line = serde_json::to_string(one).context("cannot write JSON")?;
+                    line.push('\n');
+                    line
+                }
+                ListOutput::Table => view::entry(one),
+            };
+            if !print_on(text.as_bytes())? {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        // A look a second is what a person can follow. Through a restart of the controller it goes on asking.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        match ask(args.admin, &path) {
+            Ok(newer) => report = newer,
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "handfast: {error:#}");
+                std::thread::sleep(std::time::Duration::from_secs(4));
+            }
+        }
+    }
+}
+
+/// What a page of the admin listener says.
+fn ask<T: DeserializeOwned>(admin: SocketAddr, path: &str) -> anyhow::Result<T> {
+    let answer = get_plain(admin, &admin.to_string(), path).with_context(|| {
+        format!(
+            "the admin listener at {admin} cannot be asked: is a controller running there? Name its address with \
+             --admin, or make it reachable with `kubectl port-forward`"
+        )
+    })?;
+    let body = answer.text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    match answer.status {
+        200 => serde_json::from_str(body)
+            .with_context(|| format!("{admin} answers {path} with something else: is it the admin listener?")),
+        status => bail!("{admin} answers {path} with {status}: {}", body.trim()),
+    }
+}
+
+fn print_as(
+    output: ListOutput,
+    report: &impl serde::Serialize,
+    table: impl FnOnce() -> String,
+) -> anyhow::Result<ExitCode> {
+    let text = match output {
+        ListOutput::Json => pretty(report)?,
+        ListOutput::Table => table(),
     };
     print(text.as_bytes())?;
-    Ok(if report.verdict == Verdict::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Whom clients are taken to trust.
@@ -182,11 +261,16 @@ pub(crate) fn intermediates(args: &IntermediateArgs) -> anyhow::Result<Arc<Candi
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.
 pub(crate) fn print(bytes: &[u8]) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(bytes) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
+    print_on(bytes).map(|_| ())
+}
+
+/// The same; false if nobody reads any more.
+fn print_on(bytes: &[u8]) -> anyhow::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("cannot write to standard output"),
     }
 }
 

@@ -66,6 +66,12 @@ pub enum Command {
         /// The code, for example key-mismatch. Without it all codes are listed.
         code: Option<String>,
     },
+    /// Show the last failed handshakes of a running controller: who failed where and why, whose fault it is, and what to
+    /// do about it.
+    ///
+    /// Asks the admin listener, from the same machine or through `kubectl port-forward`. Exit status: 0, or 2 if it
+    /// cannot be asked.
+    Failures(FailuresArgs),
     /// Look at any TLS server as its clients do: versions, suites, groups, certificate chains, and what is wrong.
     ///
     /// Exit status: 0 without errors, 1 with errors or if a strict client would refuse a chain, 2 if the server cannot be
@@ -75,6 +81,35 @@ pub enum Command {
     Probe(ProbeArgs),
     /// Serve: terminate TLS and proxy HTTP for the Ingresses of a source.
     Run(Box<RunArgs>),
+}
+
+/// Options of `failures`.
+#[derive(Args, Clone, Debug)]
+pub struct FailuresArgs {
+    /// Address of the admin listener.
+    #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS", value_parser = address)]
+    pub admin: SocketAddr,
+
+    /// Only those of one virtual host; `*` is the one of rules without a host.
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+
+    /// Go on and show what happens, until Ctrl-C.
+    #[arg(long, conflicts_with = "shadow")]
+    pub follow: bool,
+
+    /// Show what shadow policies (handfast.dev/shadow-tls-policy) would have done instead: whom would the stricter
+    /// policy lock out?
+    #[arg(long)]
+    pub shadow: bool,
+
+    /// How many examples at most, the newest ones.
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub limit: u16,
+
+    /// How to print them: a table, or the JSON of /api/failures (with --follow one example a line).
+    #[arg(long, default_value = "table", value_name = "FORM")]
+    pub output: ListOutput,
 }
 
 /// Options of `run`.
@@ -98,9 +133,25 @@ pub struct RunArgs {
     #[arg(long, env = "HANDFAST_HTTPS", default_value = "[::]:8443", value_name = "ADDRESS", value_parser = address)]
     pub https: SocketAddr,
 
-    /// Address of the admin listener: /metrics, /healthz, /readyz, /debug/snapshot.
+    /// Address of the admin listener: /metrics, /healthz and /readyz, and what is for loopback peers only; / lists the
+    /// pages.
     #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS", value_parser = address)]
     pub admin: SocketAddr,
+
+    /// Let the admin pages below /api and /debug answer everyone who reaches the admin listener, instead of loopback
+    /// peers only (which is where `kubectl port-forward` arrives).
+    ///
+    /// They show clients' addresses, and with --allow-keylog they can have TLS secrets written: use it only where
+    /// something else decides who reaches the port.
+    #[arg(long, env = "HANDFAST_ADMIN_EXPOSE_API", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub admin_expose_api: bool,
+
+    /// Allow the admin pages to have TLS secrets of one host or one client written to this file for a while, so that
+    /// Wireshark can decrypt a capture: POST /api/keylog?host=NAME&for=60s (or client=ADDRESS), GET, DELETE.
+    ///
+    /// Off by default. The file is made with mode 0600 and appended to; one that is there must not be open to others.
+    #[arg(long, env = "HANDFAST_ALLOW_KEYLOG", value_name = "FILE")]
+    pub allow_keylog: Option<PathBuf>,
 
     /// The port that clients reach the HTTPS listener on, for redirects; left out of them if not given.
     #[arg(long, env = "HANDFAST_HTTPS_PUBLIC_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
@@ -142,6 +193,11 @@ pub struct RunArgs {
     /// Whether metrics have a series per virtual host. Without, every `host` label is empty.
     #[arg(long, env = "HANDFAST_METRICS_PER_HOST", num_args = 0..=1, default_missing_value = "true", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set)]
     pub metrics_per_host: bool,
+
+    /// Cut the addresses of clients in /api/failures, in `handfast failures` and in log lines about handshakes to their
+    /// network: /24 for IPv4, /48 for IPv6. The access log and X-Forwarded-For keep them whole.
+    #[arg(long, env = "HANDFAST_MASK_CLIENTS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub mask_clients: bool,
 
     /// One line per request on standard output.
     #[arg(long, env = "HANDFAST_ACCESS_LOG", default_value = "text", value_name = "FORMAT")]

@@ -52,22 +52,46 @@ pub struct Metrics {
     pub snapshot_published: Gauge,
     /// Virtual hosts in the newest snapshot.
     pub snapshot_hosts: IntGauge,
+    /// Alerts in handshakes: `direction` (`received`, `sent`), `alert`.
+    pub tls_alerts: IntCounterVec,
+    /// Cipher suites of completed handshakes: `suite`.
+    pub tls_cipher_suites: IntCounterVec,
+    /// What clients can do, by their hellos: `host`, `capability`.
+    pub tls_client_capabilities: IntCounterVec,
+    /// Sizes of complete hellos.
+    pub tls_client_hello_size: Histogram,
+    /// Complete hellos for a host that terminates TLS: `host`.
+    pub tls_client_hellos: IntCounterVec,
     /// TCP connections accepted by the TLS listener.
     pub tls_connections_accepted: IntCounter,
+    /// Completed handshakes whose client left without a byte: `host`.
+    pub tls_established_without_request: IntCounterVec,
+    /// Key exchange groups of completed handshakes: `group`.
+    pub tls_groups: IntCounterVec,
     /// Failed handshakes: `host`, `reason`, `blame`.
     pub tls_handshake_failures: IntCounterVec,
     /// Completed handshakes: `host`, `version`, `resumed`.
     pub tls_handshakes: IntCounterVec,
     /// Time from accept to the end of the handshake: `outcome`.
     pub tls_handshake_duration: HistogramVec,
+    /// Connections accepted whose handshake has no outcome yet.
+    pub tls_handshakes_in_progress: IntGauge,
+    /// Handshakes that cost a further round trip: `host`.
+    pub tls_hello_retry_requests: IntCounterVec,
     /// Connections closed or reset before any byte: no failures.
     pub tls_probes: IntCounter,
+    /// Completed handshakes, by what became of the client's wish to resume a session: `outcome`.
+    pub tls_session_resumptions: IntCounterVec,
+    /// What the shadow policy of a host would have done: `host`, `outcome`.
+    pub tls_shadow_handshakes: IntCounterVec,
     /// Endpoints taken out of rotation after failures in a row.
     pub upstream_ejections: IntCounter,
     /// Requests that got no response from an endpoint: `reason`.
     pub upstream_failures: IntCounterVec,
     /// Requests sent again to another endpoint, because nothing of them had been sent.
     pub upstream_retries: IntCounter,
+    /// Connections to the TLS listener by the worker that has them: `worker`, `outcome`.
+    pub worker_tls_connections: IntCounterVec,
 }
 
 impl Metrics {
@@ -174,6 +198,78 @@ impl Metrics {
                 "handfast_snapshot_hosts",
                 "Virtual hosts in the newest snapshot."
             )),
+            tls_alerts: register!(IntCounterVec::new(
+                Opts::new("handfast_tls_alerts_total", "Alerts in TLS handshakes, by who sent them (RFC 8446 section 6)."),
+                &["direction", "alert"]
+            )),
+            tls_cipher_suites: register!(IntCounterVec::new(
+                Opts::new("handfast_tls_cipher_suites_total", "Completed TLS handshakes, by cipher suite."),
+                &["suite"]
+            )),
+            tls_client_capabilities: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_tls_client_capabilities_total",
+                    "What clients can do by their ClientHello, by virtual host: compare with handfast_tls_client_hellos_total."
+                ),
+                &["host", "capability"]
+            )),
+            tls_client_hello_size: register!(Histogram::with_opts(
+                HistogramOpts::new(
+                    "handfast_tls_client_hello_size_bytes",
+                    "Size of complete ClientHellos with their record headers. Above 1400 they come in more than one packet."
+                )
+                .buckets(vec![200.0, 300.0, 400.0, 600.0, 800.0, 1200.0, 1400.0, 1600.0, 2000.0, 3000.0, 6000.0, 16384.0])
+            )),
+            tls_client_hellos: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_tls_client_hellos_total",
+                    "Complete ClientHellos for a virtual host that terminates TLS, whatever came of them."
+                ),
+                &["host"]
+            )),
+            tls_established_without_request: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_tls_established_without_request_total",
+                    "Completed TLS handshakes whose client left without a byte: clients that connect ahead, health checks, and some that reject the certificate. They count as completed."
+                ),
+                &["host"]
+            )),
+            tls_groups: register!(IntCounterVec::new(
+                Opts::new("handfast_tls_groups_total", "Completed TLS handshakes with a key exchange, by group."),
+                &["group"]
+            )),
+            tls_handshakes_in_progress: register!(IntGauge::new(
+                "handfast_tls_handshakes_in_progress",
+                "Connections accepted by the TLS listener whose handshake has not ended."
+            )),
+            tls_hello_retry_requests: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_tls_hello_retry_requests_total",
+                    "Handshakes that cost a further round trip, because the client sent no key share for the group that was chosen."
+                ),
+                &["host"]
+            )),
+            tls_session_resumptions: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_tls_session_resumptions_total",
+                    "Completed TLS handshakes, by what became of the client's wish to resume a session: resumed, missed or not-asked."
+                ),
+                &["outcome"]
+            )),
+            tls_shadow_handshakes: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_tls_shadow_handshakes_total",
+                    "ClientHellos by what the host's shadow policy would have done: kept and failing as now, gained, or lost-REASON for clients that connect now and would not."
+                ),
+                &["host", "outcome"]
+            )),
+            worker_tls_connections: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_worker_tls_connections_total",
+                    "Connections to the TLS listener by worker: accepted is the sum of completed, failed, probe and those in progress."
+                ),
+                &["worker", "outcome"]
+            )),
             tls_connections_accepted: register!(IntCounter::new(
                 "handfast_tls_connections_accepted_total",
                 "TCP connections accepted by the TLS listener."
@@ -257,9 +353,41 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 
+    /// Removes what the shadow policy of a host would have done: it has another one now.
+    pub fn forget_shadow(&self, host: &HostName) {
+        let label = self.name_label(host);
+        for labels in series_of(&self.tls_shadow_handshakes, |host| host == label) {
+            let _ = self.tls_shadow_handshakes.remove(&borrowed(&labels));
+        }
+    }
+
+    /// The values of a counter, each with the labels of `names` in their order.
+    pub fn counts(counter: &IntCounterVec, names: &[&str]) -> Vec<(Vec<String>, u64)> {
+        let mut found = Vec::new();
+        for family in counter.collect() {
+            for metric in family.get_metric() {
+                let value = |name: &&str| metric.get_label().iter().find(|label| label.name() == *name);
+                let labels = names.iter().map(|name| value(name).map_or_else(String::new, |l| l.value().to_owned()));
+                // Counters of this crate are floating-point numbers on the way out.
+                found.push((labels.collect(), metric.get_counter().get_value() as u64));
+            }
+        }
+        found
+    }
+
     /// Removes the series of hosts that are gone. `keep` holds `host` label values.
     pub fn retain_hosts(&self, keep: &HashSet<&str>) {
-        for counter in [&self.http_requests, &self.tls_handshake_failures, &self.tls_handshakes] {
+        let counters = [
+            &self.http_requests,
+            &self.tls_client_capabilities,
+            &self.tls_client_hellos,
+            &self.tls_established_without_request,
+            &self.tls_handshake_failures,
+            &self.tls_handshakes,
+            &self.tls_hello_retry_requests,
+            &self.tls_shadow_handshakes,
+        ];
+        for counter in counters {
             for labels in series_of_other_hosts(counter, keep) {
                 // An error says that the series is gone already.
                 let _ = counter.remove(&borrowed(&labels));
@@ -273,13 +401,18 @@ impl Metrics {
 
 /// The label sets of all series whose `host` is neither empty nor in `keep`.
 fn series_of_other_hosts(vector: &impl Collector, keep: &HashSet<&str>) -> Vec<Vec<(String, String)>> {
+    series_of(vector, |host| !host.is_empty() && !keep.contains(host))
+}
+
+/// The label sets of all series with such a `host`.
+fn series_of(vector: &impl Collector, wanted: impl Fn(&str) -> bool) -> Vec<Vec<(String, String)>> {
     let mut found = Vec::new();
     for family in vector.collect() {
         for metric in family.get_metric() {
             let labels: Vec<(String, String)> =
                 metric.get_label().iter().map(|label| (label.name().into(), label.value().into())).collect();
             let host = labels.iter().find(|(name, _)| name == "host").map_or("", |(_, value)| value);
-            if !host.is_empty() && !keep.contains(host) {
+            if wanted(host) {
                 found.push(labels);
             }
         }

@@ -376,7 +376,14 @@ const TEMPORARY: &str = ".tmp";
 #[serde(tag = "format", rename_all_fields = "camelCase")]
 enum Stored {
     #[serde(rename = "handfast.dev/held-policy.v1")]
-    Policy { host: String, owner: String, client_ca: String, spec: Box<TlsPolicySpec> },
+    Policy {
+        host: String,
+        owner: String,
+        client_ca: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client_crl: Option<String>,
+        spec: Box<TlsPolicySpec>,
+    },
     #[serde(rename = "handfast.dev/held-secret.v1")]
     Secret {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -400,8 +407,9 @@ impl Stored {
 
     fn policy(host: &HostName, held: &PolicyOfHost) -> Self {
         let client_ca = BASE64.encode(held.policy.client_ca.pem());
+        let client_crl = held.policy.client_ca.revoked().map(|revoked| BASE64.encode(revoked));
         let (host, owner) = (host.as_str().to_owned(), held.owner.to_string());
-        Stored::Policy { host, owner, client_ca, spec: Box::new(held.policy.spec.clone()) }
+        Stored::Policy { host, owner, client_ca, client_crl, spec: Box::new(held.policy.spec.clone()) }
     }
 
     fn text(&self) -> Vec<u8> {
@@ -442,13 +450,16 @@ fn read_file(path: &Path, name: &str) -> Result<(Content, fs::Metadata), String>
             let deleted_at = deleted_at.map(|at| UnixTime::since_unix_epoch(Duration::from_secs(at)));
             (secret_file(&key), Content::Secret(key, HeldSecret { secret, deleted_at }))
         }
-        Stored::Policy { host, owner, client_ca, spec } => {
+        Stored::Policy { host, owner, client_ca, client_crl, spec } => {
             let host = match host.as_str() {
                 "" => HostName::catch_all(),
                 host => host.parse().map_err(|error| format!("its host is none: {error}"))?,
             };
             let client_ca = BASE64.decode(client_ca).map_err(|_| "its clientCa is not base64".to_owned())?;
-            let policy = Arc::new(HeldPolicy { spec: *spec, client_ca: ClientCa::new(&client_ca) });
+            let client_crl = client_crl.map(|text| BASE64.decode(text)).transpose();
+            let client_crl = client_crl.map_err(|_| "its clientCrl is not base64".to_owned())?;
+            let client_ca = ClientCa::new(&client_ca, client_crl.as_deref());
+            let policy = Arc::new(HeldPolicy { spec: *spec, client_ca });
             let policy = PolicyOfHost { owner: owner.into(), policy };
             (policy_file(&host), Content::Policy(host, policy))
         }
@@ -515,7 +526,8 @@ mod tests {
     fn policy(host: &str, tickets: bool) -> (HostName, PolicyOfHost) {
         let host = if host.is_empty() { HostName::catch_all() } else { host.parse().unwrap() };
         let spec = TlsPolicySpec { session_tickets: Some(tickets), ..TlsPolicySpec::default() };
-        let policy = Arc::new(HeldPolicy { spec, client_ca: ClientCa::new(b"PEM \xff") });
+        let revoked = tickets.then_some(&b"CRL \xff"[..]);
+        let policy = Arc::new(HeldPolicy { spec, client_ca: ClientCa::new(b"PEM \xff", revoked) });
         (host, PolicyOfHost { owner: "shop".into(), policy })
     }
 

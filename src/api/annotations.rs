@@ -121,6 +121,8 @@ pub struct TlsSettings {
     pub curves: Option<Written<String>>,
     /// Whether the server's order of cipher suites decides.
     pub prefer_server_ciphers: Option<Written<bool>>,
+    /// Name of a TlsPolicy that is tried out and not put in force.
+    pub shadow_policy: Option<Written<String>>,
     /// Names of further Secrets with certificates for the same hosts.
     pub additional_secrets: Option<Written<Vec<String>>>,
 }
@@ -377,6 +379,14 @@ fn temporal_redirect_code(draft: &mut Draft, value: &str, _own: bool) -> Result<
 /// or break it.
 fn backend_protocol(_: &mut Draft, value: &str, _own: bool) -> Result<(), String> {
     if value.eq_ignore_ascii_case("HTTP") { Ok(()) } else { Err("only HTTP to endpoints is built".to_owned()) }
+}
+
+fn shadow_tls_policy(draft: &mut Draft, value: &str, _own: bool) -> Result<(), String> {
+    if value.contains('/') {
+        return Err("write the name of a TlsPolicy of the Ingress's own namespace".to_owned());
+    }
+    draft.tls.shadow_policy = Some(written("shadow-tls-policy", true, object_name(value)?));
+    Ok(())
 }
 
 fn tls_policy(draft: &mut Draft, value: &str, _own: bool) -> Result<(), String> {

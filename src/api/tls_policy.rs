@@ -245,7 +245,8 @@ pub struct ClientAuth {
     /// certificate that it sends has to be valid.
     pub mode: ClientAuthMode,
     /// Name of the Secret, in the policy's namespace, whose entry `ca.crt` holds the certificates (PEM) of the CAs that
-    /// issue the clients' certificates.
+    /// issue the clients' certificates. If it has an entry `ca.crl`, these are their revocation lists (PEM), and a
+    /// certificate that they revoke or do not speak of is refused.
     #[schemars(length(min = 1, max = rules::NAME_LENGTH), regex(pattern = rules::NAME_PATTERN))]
     pub ca_secret: String,
 }

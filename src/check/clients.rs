@@ -5,6 +5,8 @@
 //!
 //! Ten thousand hosts are served in a few ways: by a policy, by kinds of keys, and by chains that lead to the same roots.
 //!
+//! Of a host that tries a policy out, also whom that policy would lock out ([`shadow`](super::shadow)).
+//!
 //! Also the list of clients that `handfast clients` prints. A client that no host here could serve, whatever its policy
 //! and certificates, is listed and is no finding: nobody can do anything about it at the host.
 
@@ -14,9 +16,10 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use super::shadow::ShadowReport;
 use super::{Finding, Report, Verdict};
 use crate::compile::{Effect, Kind, ObjectKey};
-use crate::snapshot::{HostTls, Snapshot, VirtualHost};
+use crate::snapshot::{HostTls, ShadowPolicy, Snapshot, VirtualHost};
 use crate::tls::about::About;
 use crate::tls::chain::{Outline, OutlineEnd, Role};
 use crate::tls::clients::{self, Client, Obstacle, clients, judge_all, version_words};
@@ -126,12 +129,17 @@ impl Report {
     /// Adds which well-known clients connect to each host, and a finding for each host that locks some out.
     pub fn add_clients(&mut self, snapshot: &Snapshot) {
         let mut judged: HashMap<Way, ClientReports> = HashMap::new();
+        let mut tried_out: HashMap<(Way, Arc<ShadowPolicy>), ShadowReport> = HashMap::new();
         for report in &mut self.hosts {
             let name = if report.host == "*" { "" } else { &report.host };
             let Some(host) = snapshot.hosts.get(name) else { continue };
             let HostTls::Terminate(tls) = &host.tls else { continue };
             let default = snapshot.default_tls.as_deref();
             let reports = judged.entry(way(tls, default)).or_insert_with(|| judge(tls, default)).clone();
+            report.shadow = host.shadow.as_ref().map(|shadow| {
+                let tried = (way(tls, default), shadow.clone());
+                tried_out.entry(tried).or_insert_with(|| ShadowReport::judge(shadow, tls, default)).clone()
+            });
             if reports.0.locked_out > 0 {
                 let subject = subject(host);
                 let finding = finding(&report.host, &subject, &reports.0);
@@ -212,7 +220,7 @@ fn subject(host: &VirtualHost) -> String {
 }
 
 /// Clients with one outcome, by what is said of it, in the order in which it first came up.
-type Groups<'a> = Vec<(String, Vec<&'a Client>)>;
+pub(super) type Groups<'a> = Vec<(String, Vec<&'a Client>)>;
 
 fn judge(tls: &ServerTls, without_name: Option<&ServerTls>) -> ClientReports {
     let results = judge_all(tls, without_name);
@@ -285,7 +293,7 @@ pub fn text(reports: &[ClientReport], indent: &str) -> String {
     text
 }
 
-fn group_with<'a>(groups: &mut Groups<'a>, what: String, client: &'a Client) {
+pub(super) fn group_with<'a>(groups: &mut Groups<'a>, what: String, client: &'a Client) {
     match groups.iter_mut().find(|(known, _)| *known == what) {
         Some((_, clients)) => clients.push(client),
         None => groups.push((what, vec![client])),
@@ -296,7 +304,7 @@ fn counted_clients(number: usize) -> String {
     format!("{number} client{}", if number == 1 { "" } else { "s" })
 }
 
-fn connects(client: &Client, agreement: &Agreement, key: String) -> ClientReport {
+pub(super) fn connects(client: &Client, agreement: &Agreement, key: String) -> ClientReport {
     ClientReport {
         client: client.id,
         name: client.name,
@@ -309,7 +317,7 @@ fn connects(client: &Client, agreement: &Agreement, key: String) -> ClientReport
     }
 }
 
-fn fails(client: &Client, obstacle: &Obstacle, message: String, remedy: String) -> ClientReport {
+pub(super) fn fails(client: &Client, obstacle: &Obstacle, message: String, remedy: String) -> ClientReport {
     let obstacle = Some(ObstacleReport { code: obstacle.code(), message, remedy });
     let (client, name) = (client.id, client.name);
     ClientReport { client, name, connects: false, version: None, suite: None, group: None, certificate: None, obstacle }

@@ -112,6 +112,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "delete one of the definitions, or give it another name",
     },
     About {
+        code: "expired-revocation-list",
+        severity: Severity::Error,
+        meaning: "A revocation list is older than it says it may be, so nobody knows what its authority has revoked since. Where the previous lists are still current, they stay in force; otherwise certificates by this authority are refused.",
+        fault: "whoever renews the lists in the Secret",
+        remedy: "put the authority's current list into ca.crl of the Secret, each time before the old one ends",
+    },
+    About {
         code: "external-name-not-allowed",
         severity: Severity::Error,
         meaning: "The Service is of type ExternalName, and the operator has not allowed that: whoever may write a Service would choose where requests go.",
@@ -145,6 +152,13 @@ pub(super) static ROWS: &[About] = &[
         meaning: "All manifests of the directory are gone at once, or another directory has taken its place. What was served is served for a while, since a volume that is away looks like that.",
         fault: "whoever keeps the directory",
         remedy: "restore the manifests, or mount their volume again; delete files one by one to take effect at once",
+    },
+    About {
+        code: "missing-revocation-list",
+        severity: Severity::Warning,
+        meaning: "A Secret with revocation lists has none of one of its authorities. Where lists are given, a certificate that no list speaks of is refused.",
+        fault: "whoever fills the Secret",
+        remedy: "put the list of each authority in ca.crt into ca.crl, one PEM block behind the other, or take the authority out of ca.crt",
     },
     About {
         code: "misspelt-kind",
@@ -222,6 +236,13 @@ pub(super) static ROWS: &[About] = &[
         meaning: "A host has two certificates with keys of the same kind. Clients could not choose between them, so the first is served.",
         fault: "whoever writes the Ingress",
         remedy: "name one Secret for each kind of key: for example one ECDSA and one RSA certificate",
+    },
+    About {
+        code: "redundant-shadow-policy",
+        severity: Severity::Info,
+        meaning: "The policy that is tried out comes to the same as the one in force, as far as a client's offer can be judged, so it cannot tell anything.",
+        fault: "nobody",
+        remedy: "remove the annotation shadow-tls-policy if the change has been made, or correct its value",
     },
     About {
         code: "rejected-by-policy",
@@ -390,6 +411,20 @@ pub(super) static ROWS: &[About] = &[
         meaning: "A TlsPolicy demands certificates of clients, and the Secret that it names has no usable ca.crt, so the policy is not accepted.",
         fault: "whoever writes the TlsPolicy or the Secret",
         remedy: "put the CA that issues the clients' certificates into ca.crt of the Secret, as PEM",
+    },
+    About {
+        code: "unusable-revocation-list",
+        severity: Severity::Error,
+        meaning: "A TlsPolicy demands certificates of clients, and the Secret that it names has a ca.crl that cannot be used. Without it revoked certificates would be let in, so the policy is not accepted.",
+        fault: "whoever fills the Secret",
+        remedy: "put the current list of each authority in ca.crt into ca.crl of the Secret, as PEM; delete ca.crl if nothing is to be looked up",
+    },
+    About {
+        code: "unusable-shadow-policy",
+        severity: Severity::Warning,
+        meaning: "The policy that is to be tried out does not exist or is wrong in itself, so no client is judged by it. The host is served as before.",
+        fault: "whoever writes the Ingress or the TlsPolicy",
+        remedy: "create the TlsPolicy or correct it, as its own findings say, or correct the annotation shadow-tls-policy",
     },
     About {
         code: "unworkable-version",

@@ -172,6 +172,18 @@ pub enum Problem {
         /// Scope whose definition is ignored.
         again: String,
     },
+    /// A revocation list that says nothing about now.
+    #[error(
+        "the revocation list of {issuer}, in ca.crl of Secret {secret}, has expired on {since}, and certificates that {issuer} has issued cannot be verified by it"
+    )]
+    ExpiredRevocationList {
+        /// Name of the Secret.
+        secret: String,
+        /// Whose list it is.
+        issuer: String,
+        /// When it expired (RFC 3339).
+        since: String,
+    },
     /// ExternalName Services are used only if the operator allows it.
     #[error("Services of type ExternalName are not allowed")]
     ExternalNameNotAllowed,
@@ -200,6 +212,16 @@ pub enum Problem {
     /// All manifests of a directory disappeared at once, which is an accident more often than a wish.
     #[error("all manifests vanished at once: what they held is kept until the directory has stayed empty for 30 s")]
     ManifestsVanished,
+    /// An authority whose certificates cannot be looked up.
+    #[error(
+        "ca.crl of Secret {secret} has no list of {authority}, so certificates that {authority} has issued are refused"
+    )]
+    MissingRevocationList {
+        /// Name of the Secret.
+        secret: String,
+        /// The authority.
+        authority: String,
+    },
     /// A kind that is written almost as one that is used.
     #[error("kind {kind} is not known, so the document is ignored: is {meant} meant?")]
     MisspeltKind {
@@ -271,6 +293,12 @@ pub enum Problem {
         first: String,
         /// The type of the key.
         key: String,
+    },
+    /// A shadow policy of which nothing can be learned.
+    #[error("TlsPolicy {policy} is tried out in vain: each client's hello comes to the same under the policy in force")]
+    RedundantShadowPolicy {
+        /// Namespace and name.
+        policy: String,
     },
     /// A certificate that could be served and that the policy of the host rejects.
     #[error("the certificate is not served: the policy of the host rejects {codes}")]
@@ -434,6 +462,22 @@ pub enum Problem {
         /// What is wrong with it.
         error: String,
     },
+    /// A Secret whose `ca.crl` holds no lists that can be used.
+    #[error("the policy is not accepted: ca.crl of Secret {secret} cannot be used: {error}")]
+    UnusableRevocationList {
+        /// Its name.
+        secret: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// A shadow policy that cannot be tried out.
+    #[error("TlsPolicy {policy} is not tried out: {why}")]
+    UnusableShadowPolicy {
+        /// Namespace and name.
+        policy: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A version that is on and that cannot work with one of the host's certificates.
     #[error("{why}")]
     UnworkableVersion {
@@ -533,11 +577,13 @@ impl Problem {
             Problem::ConflictingTlsSettings { .. } => "conflicting-tls-settings",
             Problem::CrossNamespace { .. } => "cross-namespace",
             Problem::DuplicateObject { .. } => "duplicate-object",
+            Problem::ExpiredRevocationList { .. } => "expired-revocation-list",
             Problem::ExternalNameNotAllowed => "external-name-not-allowed",
             Problem::HostOwnedElsewhere { .. } => "host-owned-elsewhere",
             Problem::IneffectiveTlsSetting { .. } => "ineffective-tls-setting",
             Problem::InvalidDocument { .. } => "invalid-document",
             Problem::ManifestsVanished => "manifests-vanished",
+            Problem::MissingRevocationList { .. } => "missing-revocation-list",
             Problem::MisspeltKind { .. } => "misspelt-kind",
             Problem::NoDefaultCertificate => "no-default-certificate",
             Problem::NoEndpoints { .. } => "no-endpoints",
@@ -549,6 +595,7 @@ impl Problem {
             Problem::OverrideNotAllowed { .. } => "override-not-allowed",
             Problem::PathConflict { .. } => "path-conflict",
             Problem::RedundantCertificate { .. } => "redundant-certificate",
+            Problem::RedundantShadowPolicy { .. } => "redundant-shadow-policy",
             Problem::RejectedByPolicy { .. } => "rejected-by-policy",
             Problem::RequiredClientLockedOut { .. } => "required-client-locked-out",
             Problem::ResourceBackend { .. } => "resource-backend",
@@ -573,6 +620,8 @@ impl Problem {
             Problem::UnservedTlsNames { .. } => "unserved-tls-names",
             Problem::UnsupportedAnnotation { .. } => "unsupported-annotation",
             Problem::UnusableClientCa { .. } => "unusable-client-ca",
+            Problem::UnusableRevocationList { .. } => "unusable-revocation-list",
+            Problem::UnusableShadowPolicy { .. } => "unusable-shadow-policy",
             Problem::UnworkableVersion { .. } => "unworkable-version",
         }
     }

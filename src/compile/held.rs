@@ -51,28 +51,43 @@ pub struct HeldSecret {
 pub struct HeldPolicy {
     /// The policy, with annotations already in it.
     pub spec: TlsPolicySpec,
-    /// The certificates of its `clientAuth.caSecret`; empty without one.
+    /// What stands in its `clientAuth.caSecret`; empty without one.
     pub client_ca: ClientCa,
 }
 
-/// PEM certificates, compared by their digest: a bundle may be large, and ten thousand hosts may share it.
+/// Certificates of authorities and what they have revoked, PEM, compared by their digest: a bundle may be large, and ten
+/// thousand hosts may share it.
 #[derive(Clone)]
 pub struct ClientCa {
     pem: Arc<[u8]>,
+    revoked: Option<Arc<[u8]>>,
     digest: [u8; 32],
 }
 
 impl ClientCa {
-    /// Takes a copy.
-    pub fn new(pem: &[u8]) -> Self {
+    /// Takes copies of the certificates and, if there are any, of the revocation lists.
+    pub fn new(pem: &[u8], revoked: Option<&[u8]>) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        // The length keeps bytes from moving between the two unnoticed.
+        context.update(&(pem.len() as u64).to_be_bytes());
+        context.update(pem);
+        if let Some(revoked) = revoked {
+            context.update(b"revoked");
+            context.update(revoked);
+        }
         let mut digest = [0; 32];
-        digest.copy_from_slice(digest::digest(&digest::SHA256, pem).as_ref());
-        Self { pem: pem.into(), digest }
+        digest.copy_from_slice(context.finish().as_ref());
+        Self { pem: pem.into(), revoked: revoked.map(Into::into), digest }
     }
 
-    /// As it stands in the Secret.
+    /// The certificates as they stand in the Secret.
     pub fn pem(&self) -> &[u8] {
         &self.pem
+    }
+
+    /// The revocation lists as they stand in the Secret; `None` if it has no entry for them.
+    pub fn revoked(&self) -> Option<&[u8]> {
+        self.revoked.as_deref()
     }
 
     pub(super) fn digest(&self) -> &[u8; 32] {
@@ -82,7 +97,7 @@ impl ClientCa {
 
 impl Default for ClientCa {
     fn default() -> Self {
-        Self::new(b"")
+        Self::new(b"", None)
     }
 }
 
@@ -102,7 +117,11 @@ impl Hash for ClientCa {
 
 impl fmt::Debug for ClientCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ClientCa({} bytes)", self.pem.len())
+        write!(f, "ClientCa({} bytes", self.pem.len())?;
+        match &self.revoked {
+            Some(revoked) => write!(f, ", {} bytes of lists)", revoked.len()),
+            None => write!(f, ")"),
+        }
     }
 }
 

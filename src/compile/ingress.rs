@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::claims::{Claims, RouteClaim};
 use super::policy::{self, Asked, Wish};
+use super::shadow;
 use super::terminate::{
     self, DefaultCertificate, PolicyUse, SecretUse, Terminated, Wanted, annotation_field, default_certificate,
     terminate,
@@ -71,6 +72,7 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
         },
     };
     report_ineffective(&claims, wish.as_ref().map(|(winner, _)| &winner.ingress), &answer, &asked, &mut report);
+    let shadow = shadow::shadow(view, name, &claims, &answer.tls, &mut report.diagnostics);
     let closed = closed(view, options, &claims, &asked, &answer, &mut report);
 
     let is_ours = |route: &Route| {
@@ -111,7 +113,7 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
         }
     }
     let Terminated { tls, serving, hsts, https_only, uses, policy, client_auth: _ } = answer;
-    let host = VirtualHost { name: name.clone(), tls, serving, hsts, https_only, routes };
+    let host = VirtualHost { name: name.clone(), tls, serving, hsts, https_only, shadow, routes };
     Some(Built { host, diagnostics: report.diagnostics, secrets: uses, policy, backends, owner: oldest.namespace })
 }
 

@@ -22,6 +22,7 @@ mod ingress;
 mod objects;
 mod policy;
 mod report;
+mod shadow;
 mod store;
 mod terminate;
 mod tls;
@@ -312,7 +313,8 @@ impl Compiler {
             self.graph.readers(&read).for_each(|unit| dirty.unit(unit));
         }
         if self.compiled_at.is_some_and(|before| now < before) {
-            // A clock that was set back makes what was said about any certificate doubtful.
+            // A clock that was set back makes what was said about any certificate or list doubtful.
+            dirty.policies.extend(self.statuses.keys().cloned());
             dirty.secrets.extend(self.secrets.keys().cloned());
             dirty.hosts.extend(self.hosts.keys().cloned());
             dirty.default = true;
@@ -671,7 +673,7 @@ fn is_same(before: &VirtualHost, after: &VirtualHost) -> bool {
         (HostTls::Terminate(before), HostTls::Terminate(after)) => Arc::ptr_eq(before, after),
         (HostTls::Absent | HostTls::Refuse | HostTls::Terminate(_), _) => false,
     };
-    tls && (&before.name, before.serving, &before.hsts, before.https_only)
-        == (&after.name, after.serving, &after.hsts, after.https_only)
+    tls && (&before.name, before.serving, &before.hsts, before.https_only, &before.shadow)
+        == (&after.name, after.serving, &after.hsts, after.https_only, &after.shadow)
         && before.routes.routes() == after.routes.routes()
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::claims::Claims;
-use super::tls::field;
+use super::tls::{entry, field};
 use super::view::View;
 use super::{ClientCa, Diagnostic, Effect, HeldPolicy, Kind, Object, ObjectKey, Options, Problem, SecretObject};
 use crate::api::annotations::{TlsSettings, Written};
@@ -19,11 +19,11 @@ use crate::api::tls_policy::{
     TlsPolicy, TlsPolicySpec,
 };
 use crate::snapshot::HostName;
-use crate::tls::Version;
-use crate::tls::chain::{BadAnchors, Finding, TrustAnchors};
+use crate::tls::chain::{BadAnchors, BadLists, Finding, RevocationLists, TrustAnchors};
 use crate::tls::clients::{self, Client};
 use crate::tls::policy::parse::{self, Unavailable};
 use crate::tls::policy::{self, ClientAuth, Policy, PolicyError, Settings, Suite, SuiteOrder};
+use crate::tls::{Version, rfc3339};
 
 /// What a host is served under.
 #[derive(Debug)]
@@ -43,6 +43,11 @@ impl HostPolicy {
     /// The certificates without which no request may come from a client.
     pub(super) fn demanded(&self) -> Option<&ClientAuth> {
         self.tls.settings().client_auth.as_ref().filter(|auth| auth.required)
+    }
+
+    /// What has been revoked of certificates of clients, if somebody looks.
+    pub(super) fn revoked(&self) -> Option<&RevocationLists> {
+        self.tls.settings().client_auth.as_ref()?.revoked.as_deref()
     }
 }
 
@@ -103,7 +108,22 @@ pub(super) struct Policies {
     by_key: HashMap<ObjectKey, Known>,
     /// Certificates of clients' CAs as they stand in the Secrets, and what they come to.
     bundles: HashMap<ObjectKey, (SecretObject, ClientCa)>,
-    authorities: HashMap<[u8; 32], Result<Arc<TrustAnchors>, BadAnchors>>,
+    issuers: HashMap<[u8; 32], Issuers>,
+}
+
+/// Who issues certificates of clients, and what they have revoked.
+type Issuers = Result<(Arc<TrustAnchors>, Option<Arc<RevocationLists>>), BadIssuers>;
+
+/// Why certificates of clients cannot be verified.
+enum BadIssuers {
+    Authorities(BadAnchors),
+    Lists(BadLists),
+}
+
+fn issuers(source: &ClientCa) -> Issuers {
+    let authorities = TrustAnchors::none().with_file(source.pem()).map_err(BadIssuers::Authorities)?;
+    let lists = source.revoked().map(|text| RevocationLists::parse(text, &authorities)).transpose();
+    Ok((Arc::new(authorities), lists.map_err(BadIssuers::Lists)?.map(Arc::new)))
 }
 
 /// A policy as it was when it was resolved.
@@ -144,7 +164,7 @@ impl Policies {
         {
             return bundle.clone();
         }
-        let bundle = ClientCa::new(field(secret, "ca.crt"));
+        let bundle = ClientCa::new(field(secret, "ca.crt"), entry(secret, "ca.crl"));
         self.bundles.insert(key, (secret.clone(), bundle.clone()));
         bundle
     }
@@ -162,26 +182,23 @@ impl Policies {
         const KEPT: usize = 1_000;
         if self.resolved.len() >= KEPT {
             self.resolved.retain(|_, resolved| Arc::strong_count(resolved) > 1);
-            self.authorities.clear();
+            self.issuers.clear();
             self.bundles.clear();
         }
-        let authorities = self
-            .authorities
-            .entry(*source.client_ca.digest())
-            .or_insert_with(|| TrustAnchors::none().with_file(source.client_ca.pem()).map(Arc::new));
+        let issuers = self.issuers.entry(*source.client_ca.digest()).or_insert_with(|| issuers(&source.client_ca));
         let source = Arc::new(source);
-        let resolved = Arc::new(resolve(&source, authorities));
+        let resolved = Arc::new(resolve(&source, issuers));
         self.resolved.insert(source, resolved.clone());
         resolved
     }
 }
 
 /// Reads and judges.
-fn resolve(source: &Arc<HeldPolicy>, authorities: &Result<Arc<TrustAnchors>, BadAnchors>) -> Resolved {
+fn resolve(source: &Arc<HeldPolicy>, issuers: &Issuers) -> Resolved {
     let spec = &source.spec;
     let mut bad: Vec<Complaint> = Vec::new();
     let mut notes: Vec<Complaint> = Vec::new();
-    let settings = settings(source, authorities, &mut bad, &mut notes);
+    let settings = settings(source, issuers, &mut bad, &mut notes);
     let actions = actions(spec, &mut bad);
     let required_clients = required_clients(spec, &mut bad);
     let policy = match Policy::new(settings) {
@@ -219,12 +236,7 @@ fn complain(bad: &mut Vec<Complaint>, part: Part, error: String) {
     bad.push(Complaint { part, problem: Problem::BadTlsPolicy { error } });
 }
 
-fn settings(
-    source: &HeldPolicy,
-    authorities: &Result<Arc<TrustAnchors>, BadAnchors>,
-    bad: &mut Vec<Complaint>,
-    notes: &mut Vec<Complaint>,
-) -> Settings {
+fn settings(source: &HeldPolicy, issuers: &Issuers, bad: &mut Vec<Complaint>, notes: &mut Vec<Complaint>) -> Settings {
     let spec = &source.spec;
     let mut settings = match spec.preset {
         Some(Preset::Intermediate) => Settings::intermediate(),
@@ -290,20 +302,28 @@ fn settings(
     settings.suites.retain(|suite| (min..=max).contains(&suite.version()) || min > max);
     settings.tickets = spec.session_tickets.unwrap_or(settings.tickets);
     if let Some(auth) = &spec.client_auth {
-        match authorities {
-            Ok(authorities) => {
+        let secret = auth.ca_secret.clone();
+        let problem = match issuers {
+            Ok((authorities, revoked)) => {
                 let required = auth.mode == ClientAuthMode::Required;
-                settings.client_auth = Some(ClientAuth { required, authorities: authorities.clone() });
+                for authority in revoked.iter().flat_map(|lists| lists.missing(authorities)) {
+                    let problem = Problem::MissingRevocationList { secret: secret.clone(), authority };
+                    notes.push(Complaint { part: Part::ClientAuth, problem });
+                }
+                let (authorities, revoked) = (authorities.clone(), revoked.clone());
+                settings.client_auth = Some(ClientAuth { required, authorities, revoked });
+                None
             }
-            Err(error) => {
-                let secret = auth.ca_secret.clone();
+            Err(BadIssuers::Authorities(error)) => {
                 let error = match source.client_ca.pem().is_empty() {
                     true => "it does not exist, or has no ca.crt".to_owned(),
                     false => format!("its ca.crt: {error}"),
                 };
-                bad.push(Complaint { part: Part::ClientAuth, problem: Problem::UnusableClientCa { secret, error } });
+                Some(Problem::UnusableClientCa { secret, error })
             }
-        }
+            Err(BadIssuers::Lists(error)) => Some(Problem::UnusableRevocationList { secret, error: error.to_string() }),
+        };
+        bad.extend(problem.map(|problem| Complaint { part: Part::ClientAuth, problem }));
     }
     settings
 }
@@ -562,6 +582,17 @@ pub(super) fn judge(view: &mut View<'_>, options: &Options, key: &ObjectKey) -> 
     let complaints = resolved.policy.as_ref().err().into_iter().flatten().chain(&resolved.notes);
     let mut problems: Vec<_> =
         complaints.map(|complaint| (complaint.part.field(), complaint.problem.clone())).collect();
+    if let Some(lists) = resolved.policy.as_ref().ok().and_then(|policy| policy.revoked())
+        && let Some(auth) = &policy.spec.client_auth
+    {
+        let expired = lists.expired(view.now).map(|(issuer, since)| Problem::ExpiredRevocationList {
+            secret: auth.ca_secret.clone(),
+            issuer: issuer.to_owned(),
+            since: rfc3339(since),
+        });
+        problems.extend(expired.map(|problem| (Part::ClientAuth.field(), problem)));
+        view.note_until(lists.changes_at(view.now));
+    }
     if completion == Some(ChainCompletion::FromBundle) && options.intermediates.is_empty() {
         problems.push((Part::Chain.field(), Problem::NoIntermediates));
     }
@@ -582,7 +613,7 @@ pub(super) fn missing_default(view: &mut View<'_>, options: &Options) -> Option<
 }
 
 /// A policy that is accepted by itself, or why there is none.
-fn accepted(view: &mut View<'_>, key: &ObjectKey) -> Result<Arc<HostPolicy>, Wish> {
+pub(super) fn accepted(view: &mut View<'_>, key: &ObjectKey) -> Result<Arc<HostPolicy>, Wish> {
     let (policy, resolved) = of_object(view, key).ok_or(Wish::Missing)?;
     let asks_for_client_certificates = policy.spec.client_auth.is_some();
     resolved.policy.clone().map_err(|_| Wish::Refused { asks_for_client_certificates })

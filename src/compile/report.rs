@@ -76,13 +76,17 @@ impl Compiler {
         let mut view = self.world.view(now);
         let generation = view.policy(&key).map(|policy| policy.metadata.generation);
         let judged = policy::judge(&mut view, &self.options, &key);
-        let reads = view.into_reads();
+        let (reads, changes_at) = view.into_parts();
+        // An old list is no fault of the policy: it is in force, and lets nobody in by that list.
+        let refuses = |problem: &Problem| {
+            problem.severity() == Severity::Error && !matches!(problem, Problem::ExpiredRevocationList { .. })
+        };
         let users = self.policies.get(&key).filter(|users| !users.is_empty());
         let status = generation.map(|generation| PolicyStatus {
             generation,
             refused: judged
                 .iter()
-                .find(|(_, problem)| problem.severity() == Severity::Error)
+                .find(|(_, problem)| refuses(problem))
                 .map(|(_, problem)| (problem.code(), problem.to_string())),
             hosts: users.map_or(0, BTreeMap::len),
             held: users
@@ -102,13 +106,14 @@ impl Compiler {
                 diagnostics.push(Diagnostic { subject, field, problem, effect, hosts });
             };
             let is_error = problem.severity() == Severity::Error;
+            let refuses = refuses(&problem);
             let hosts = self.policies.get(&key).into_iter().flatten();
             let by_effect = hosts.fold(BTreeMap::<Effect, Vec<HostName>>::new(), |mut by_effect, (host, effect)| {
                 by_effect.entry(if is_error { *effect } else { Effect::None }).or_default().push(host.clone());
                 by_effect
             });
             if by_effect.is_empty() {
-                add(if is_error { Effect::PolicyHeld } else { Effect::None }, Vec::new());
+                add(if refuses { Effect::PolicyHeld } else { Effect::None }, Vec::new());
             }
             by_effect.into_iter().for_each(|(effect, hosts)| add(effect, hosts));
         }
@@ -121,6 +126,7 @@ impl Compiler {
             self.world.policies.forget(&key);
             HashSet::new()
         };
+        self.schedule(&Unit::Policy(key.clone()), changes_at);
         self.record(Unit::Policy(key), reads, diagnostics);
     }
 

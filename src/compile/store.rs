@@ -308,7 +308,7 @@ fn trim(object: Object) -> Object {
         }
         Object::Secret(SecretObject(secret)) => {
             let secret = Arc::unwrap_or_clone(secret);
-            let used = |name: &str| ["tls.crt", "tls.key", "ca.crt"].contains(&name);
+            let used = |name: &str| ["tls.crt", "tls.key", "ca.crt", "ca.crl"].contains(&name);
             let mut data = secret.data.unwrap_or_default();
             // A manifest's `stringData` wins over its `data`, as in the API server.
             data.extend(

@@ -24,7 +24,7 @@ use crate::tls::clients;
 use crate::tls::compat;
 use crate::tls::negotiate::CredentialKind;
 use crate::tls::policy::ClientAuth;
-use crate::tls::{ServerTls, Severity};
+use crate::tls::{ServerTls, Severity, rfc3339};
 
 /// A Secret with a certificate for a host, and who names it.
 pub(super) struct Wanted {
@@ -171,15 +171,18 @@ pub(super) fn terminate(
     };
     let mut problems: Vec<Problem> = Vec::new();
     let in_force = match requested {
-        Some(attempt) if attempt.works() && !locked_out.by_policy => {
+        Some(attempt) if attempt.works() && !locked_out.by_policy && is_current(&attempt.policy, view.now) => {
             problems.extend(locked_out.problems);
             is_programmed = true;
             Some(attempt)
         }
         Some(attempt) if attempt.works() => {
             problems.extend(locked_out.problems);
-            // Only a policy that was in force is a reason not to do what is asked for.
-            match next(view).filter(|(_, is_previous)| *is_previous) {
+            // Only a policy that was in force is a reason not to do what is asked for; where the cause is that revocation
+            // lists have expired, only as long as its own have not.
+            let now = view.now;
+            let is_better = |previous: &Attempt| locked_out.by_policy || is_current(&previous.policy, now);
+            match next(view).filter(|(previous, is_previous)| *is_previous && is_better(previous)) {
                 Some((previous, _)) => {
                     is_held = true;
                     Some(previous)
@@ -229,6 +232,17 @@ pub(super) fn terminate(
             add(report, host, &subject, policy_field(&subject), problem, Effect::None);
         }
     }
+    if is_held && let Some(lists) = in_force.policy.revoked() {
+        // What is wrong with the policy that is asked for says nothing about the one that is in force.
+        let secret = in_force.policy.source.spec.client_auth.as_ref().map(|auth| auth.ca_secret.clone());
+        let subject = subject(oldest, asked);
+        for (issuer, since) in lists.expired(view.now) {
+            let (secret, issuer) = (secret.clone().unwrap_or_default(), issuer.to_owned());
+            let problem = Problem::ExpiredRevocationList { secret, issuer, since: rfc3339(since) };
+            add(report, host, &subject, "(previous policy)", problem, Effect::None);
+        }
+        view.note_until(lists.changes_at(view.now));
+    }
     let (tls, serving) = match in_force.server {
         Some((server, serving)) => (HostTls::Terminate(server), serving),
         None => (HostTls::Refuse, Serving::Refused),
@@ -263,8 +277,18 @@ pub(super) fn default_certificate(view: &mut View<'_>, options: &Options) -> Def
     let nobody = HostName::catch_all();
     let general = policy::general(view, options);
     let previous = view.previous_policy(&nobody, "").and_then(|previous| previous.policy.clone().ok());
-    for (policy, held) in [(general.ok(), false), (previous, true)] {
-        let Some(policy) = policy else { continue };
+    let mut policies: Vec<(Arc<HostPolicy>, bool)> = Vec::new();
+    policies.extend(general.ok().map(|policy| (policy, false)));
+    policies.extend(previous.map(|policy| (policy, true)));
+    // As for a host: what was in force is better than revocation lists that have expired.
+    if let [(general, _), (previous, _)] = policies.as_slice()
+        && !is_current(general, view.now)
+        && is_current(previous, view.now)
+    {
+        view.note_until(previous.revoked().and_then(|lists| lists.changes_at(view.now)));
+        policies.swap(0, 1);
+    }
+    for (policy, held) in policies {
         let attempt = attempt(view, options, &nobody, None, &[], &policy);
         if attempt.works() {
             let server = attempt.server.map(|(server, _)| (server, policy));
@@ -491,6 +515,11 @@ fn judge(
         }
     }
     (FindingAction::Serve, BTreeSet::new())
+}
+
+/// Whether the revocation lists of a policy, if it has some, say what is revoked now.
+fn is_current(policy: &HostPolicy, now: UnixTime) -> bool {
+    policy.revoked().is_none_or(|lists| lists.expired(now).next().is_none())
 }
 
 /// Required clients that this would lock out.

@@ -299,5 +299,10 @@ fn finish(context: digest::Context) -> [u8; 32] {
 
 /// The bytes of one field of a Secret; empty if it has none of this name.
 pub(super) fn field<'a>(secret: &'a SecretObject, name: &str) -> &'a [u8] {
-    secret.0.data.as_ref().and_then(|data| data.get(name)).map_or(&[], |bytes| &bytes.0)
+    entry(secret, name).unwrap_or_default()
+}
+
+/// The same where it matters whether there is an empty field or none.
+pub(super) fn entry<'a>(secret: &'a SecretObject, name: &str) -> Option<&'a [u8]> {
+    secret.0.data.as_ref().and_then(|data| data.get(name)).map(|bytes| bytes.0.as_slice())
 }

@@ -114,7 +114,7 @@ fn exchange(stream: &mut (impl Read + Write), host: &str, path: &str) -> io::Res
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     stream.flush()?;
     let mut bytes = Vec::new();
-    stream.take(1024 * 1024).read_to_end(&mut bytes)?;
+    stream.take(32 * 1024 * 1024).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -131,6 +131,8 @@ impl Demo {
             http: free(args.http, 8080),
             https: free(args.https, 8443),
             admin: free(args.admin, 10254),
+            admin_expose_api: false,
+            allow_keylog: None,
             access_log: AccessLogFormat::Off,
             addresses_file: None,
             https_public_port: None,

@@ -1,27 +1,30 @@
 //! One TLS handshake: ClientHello → virtual host → [`TlsStream`], or exactly one [`Reason`].
 //!
-//! `bytes ──first_bytes──▶ Acceptor ──server name──▶ Snapshot::tls ──▶ ServerConnection ──▶ TlsStream`
+//! `bytes ──first_bytes, HelloReader──▶ Offer ──Snapshot, negotiate──▶ ServerConfig ──rustls──▶ TlsStream`
 //!
-//! The driver is our own, over rustls' `Acceptor` and `ServerConnection`, for three reasons: the configuration is
-//! chosen by name between hello and answer; the bytes of the hello are kept, because rustls exposes too little of
-//! them; and the stage at which a client leaves says as much as the error that comes of it. One deadline covers all.
+//! The driver is our own, over rustls' `Acceptor` and `ServerConnection`. We read the hello first and ask the model of
+//! the handshake what will come of it: rustls misnames common failures, sends the wrong alert for some and none for
+//! one, and looks at things in an order that hides the cause. Only what is going to succeed is handed on. After that
+//! the stage at which a client leaves says as much as the error that comes of it: what the client had sent decides, not
+//! which of our calls failed. One deadline covers all.
 //!
-//! Two traps of rustls are handled here: bytes behind the hello stay unread until `process_new_packets` is called
-//! after `into_connection`; and for one error rustls queues no alert, so we write ours.
+//! A trap of rustls is handled here: bytes behind the hello stay unread until `process_new_packets` is called after
+//! `into_connection`.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::server::{Accepted, Acceptor};
-use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConnection};
+use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::stream::TlsStream;
+use crate::keylog::KeyLog;
 use crate::snapshot::{Reader, TlsChoice, VirtualHost};
-use crate::tls::negotiate::shares_suite;
-use crate::tls::offer::{FirstBytes, Offer, first_bytes, legacy_version};
+use crate::tls::offer::{BadHello, FirstBytes, HelloReader, NamedServer, Offer, first_bytes};
 use crate::tls::reason::Reason;
 use crate::tls::{ServerTls, Version};
 
@@ -29,10 +32,6 @@ use crate::tls::{ServerTls, Version};
 pub struct Handshake<S> {
     /// The plaintext side.
     pub stream: TlsStream<S>,
-    /// The server name that the client sent, lower case.
-    pub server_name: Option<Arc<str>>,
-    /// The virtual host that it is counted under; see [`TlsChoice::Serve`].
-    pub host: Option<Arc<VirtualHost>>,
     /// What was served.
     pub tls: Arc<ServerTls>,
     /// Protocol version.
@@ -43,8 +42,35 @@ pub struct Handshake<S> {
     pub http2: bool,
     /// True if the client has shown a certificate, which was verified.
     pub client_certificate: bool,
-    /// The bytes of the ClientHello as they came, with record headers.
-    pub hello: Vec<u8>,
+    /// Cipher suite and, where the library tells it, key exchange group, as codes of the IANA registries.
+    pub parameters: (u16, Option<u16>),
+    /// What came to be known on the way.
+    pub trace: Trace,
+}
+
+/// What comes to be known of a handshake, however it ends.
+#[derive(Default)]
+pub struct Trace {
+    /// What the client offers, once its hello is complete.
+    pub offer: Option<Box<Offer>>,
+    /// Bytes of the hello as they came, with record headers.
+    pub hello_size: usize,
+    /// The server name that the client sent, lower case.
+    pub server_name: Option<Arc<str>>,
+    /// The virtual host that it is counted under; see [`TlsChoice::Serve`].
+    pub host: Option<Arc<VirtualHost>>,
+    /// How the host terminates TLS.
+    pub tls: Option<Arc<ServerTls>>,
+    /// True if client and host agree on version, suite, group and certificate.
+    pub agreed: bool,
+    /// Which of its credentials is served, by its index.
+    pub credential: usize,
+    /// True if the client had to send a second hello (RFC 8446 section 4.1.4).
+    pub retried: bool,
+    /// The alert that we sent.
+    pub alert_sent: Option<AlertDescription>,
+    /// The alert that the client sent.
+    pub alert_received: Option<AlertDescription>,
 }
 
 /// Why there is no TLS connection.
@@ -59,14 +85,10 @@ pub enum NotEstablished<S> {
 pub struct HandshakeFailure<S> {
     /// The one reason.
     pub reason: Reason,
-    /// The virtual host that it was for, as far as it came to be known.
-    pub host: Option<Arc<VirtualHost>>,
-    /// The server name that the client sent, as far as it came to be known.
-    pub server_name: Option<Arc<str>>,
     /// The cause, in the words of the TLS library or the operating system.
     pub source: Option<io::Error>,
-    /// What the client had sent of its ClientHello.
-    pub hello: Vec<u8>,
+    /// What came to be known on the way.
+    pub trace: Trace,
     /// The connection, to be closed with [`linger`] after the failure has been recorded.
     pub io: S,
 }
@@ -107,15 +129,22 @@ impl Drop for Slot<'_> {
 const MAX_HELLO: usize = 80 * 1024;
 const READ_SIZE: usize = 4096;
 
-/// Performs the server's side of a handshake within `timeout`. `received` are bytes read ahead from `io`. Without a place
-/// among `slots` it fails as [`Reason::Overloaded`].
-pub async fn handshake<S>(
-    io: S,
-    received: Vec<u8>,
-    reader: &Reader,
-    slots: &Slots,
-    timeout: Duration,
-) -> Result<Handshake<S>, NotEstablished<S>>
+/// What a handshake is performed with.
+pub struct Terms<'a> {
+    /// For the snapshot of the moment in which the hello is complete.
+    pub reader: &'a Reader,
+    /// Without a place among them it fails as [`Reason::Overloaded`].
+    pub slots: &'a Slots,
+    /// The longest that all of it may take.
+    pub timeout: Duration,
+    /// Writes the connection's secrets if it covers the host or the client.
+    pub keylog: &'a KeyLog,
+    /// The client's address.
+    pub client: IpAddr,
+}
+
+/// Performs the server's side of a handshake. `received` are bytes read ahead from `io`.
+pub async fn handshake<S>(io: S, received: Vec<u8>, terms: &Terms<'_>) -> Result<Handshake<S>, NotEstablished<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -124,12 +153,11 @@ where
         buffer: received,
         hello: Vec::new(),
         stage: Stage::Connected,
-        shares_suite: false,
         decided: None,
-        server_name: None,
-        host: None,
+        passed_over: None,
+        trace: Trace::default(),
     };
-    let failed = match tokio::time::timeout(timeout, driver.run(reader, slots)).await {
+    let failed = match tokio::time::timeout(terms.timeout, driver.run(terms)).await {
         Ok(Ok((connection, tls))) => return Ok(driver.established(connection, tls)),
         Ok(Err(failed)) => failed,
         Err(_elapsed) => Failed::from(match (driver.decided, driver.stage) {
@@ -141,8 +169,8 @@ where
         }),
     };
     let Failed::Because { reason, source } = failed else { return Err(NotEstablished::Probe) };
-    let Driver { io, hello, server_name, host, .. } = driver;
-    Err(NotEstablished::Failed(Box::new(HandshakeFailure { reason, host, server_name, source, hello, io })))
+    let Driver { io, trace, .. } = driver;
+    Err(NotEstablished::Failed(Box::new(HandshakeFailure { reason, source, trace, io })))
 }
 
 /// Closes a connection so that the alert in front of the end is not lost: an end with unread bytes is a reset, and a
@@ -192,30 +220,39 @@ struct Driver<S> {
     io: S,
     /// Bytes received and not yet given to rustls.
     buffer: Vec<u8>,
+    /// What the client has sent until its hello was complete.
     hello: Vec<u8>,
     stage: Stage,
-    /// Whether the client offers any suite that we have.
-    shares_suite: bool,
     /// Why it failed, while the peer is being told.
     decided: Option<Reason>,
-    server_name: Option<Arc<str>>,
-    host: Option<Arc<VirtualHost>>,
+    /// An alert that ends nothing by itself, so that rustls passes it over.
+    passed_over: Option<AlertDescription>,
+    trace: Trace,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    async fn run(&mut self, reader: &Reader, slots: &Slots) -> Result<(ServerConnection, Arc<ServerTls>), Failed> {
-        let accepted = self.client_hello().await?;
-        let Some(_slot) = slots.take() else { return Err(Reason::Overloaded.into()) };
-        let hello = accepted.client_hello();
-        self.server_name = hello.server_name().map(Arc::from);
-        let tls = match self.choose(reader) {
-            Ok(tls) => tls,
-            Err(reason) => return Err(self.refuse(reason, None).await),
+    async fn run(&mut self, terms: &Terms<'_>) -> Result<(ServerConnection, Arc<ServerTls>), Failed> {
+        let offer = self.client_hello().await?;
+        self.trace.hello_size = self.hello.len();
+        if let NamedServer::Name(name) = &offer.server_name {
+            self.trace.server_name = Some(Arc::from(&**name));
+        }
+        let offer = &*self.trace.offer.insert(offer);
+        let Some(_slot) = terms.slots.take() else { return Err(Reason::Overloaded.into()) };
+        let chosen = preflight(offer, self.trace.server_name.as_deref(), terms.reader);
+        self.trace.host = chosen.host;
+        self.trace.tls = chosen.tls.clone();
+        let (config, tls) = match (chosen.config, chosen.tls) {
+            (Ok((config, credential)), Some(tls)) => {
+                self.trace.agreed = true;
+                self.trace.credential = credential;
+                let host = self.trace.host.as_ref().map(|host| &host.name);
+                (terms.keylog.config_for(&config, host, terms.client), tls)
+            }
+            (Ok(_), None) => return Err(self.refuse(Reason::Internal, None).await),
+            (Err(reason), _) => return Err(self.refuse(reason, None).await),
         };
-        // What rustls accepts, the parser accepts; if it ever did not, the policy's first configuration serves.
-        let offer = Offer::parse(&self.hello).ok().flatten();
-        self.shares_suite = offer.as_ref().is_none_or(|offer| shares_suite(tls.policy(), offer));
-        let config = tls.config_for(offer.as_ref()).clone();
+        let accepted = self.accept().await?;
         self.stage = Stage::Answered;
         match accepted.into_connection(config) {
             Ok(connection) => Ok((self.finish(connection).await?, tls)),
@@ -228,97 +265,86 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Reads until the ClientHello is complete, keeping its bytes.
-    async fn client_hello(&mut self) -> Result<Accepted, Failed> {
-        let mut acceptor = Acceptor::default();
+    async fn client_hello(&mut self) -> Result<Box<Offer>, Failed> {
+        let mut parser = HelloReader::default();
+        let mut parsed = 0;
         loop {
             if self.buffer.is_empty() {
                 self.receive().await?;
             }
             self.stage = Stage::Hello;
-            self.hello.extend_from_slice(&self.buffer);
-            match first_bytes(&self.hello) {
-                FirstBytes::Incomplete => {
-                    self.buffer.clear();
-                    continue;
-                }
-                // Whatever it says, it cannot speak of a certificate that has not been shown.
-                FirstBytes::Alert(alert) => {
-                    return Err(match Reason::of_alert(alert) {
-                        Reason::ClientCancelled => Reason::ClientCancelled.into(),
-                        _ => Reason::ClientAlert.into(),
-                    });
-                }
-                FirstBytes::NotTls(reason) => return Err(self.refuse(reason, None).await),
-                FirstBytes::Tls => {}
-            }
-            if self.hello.len() > MAX_HELLO {
-                return Err(self.refuse(Reason::MalformedHello, None).await);
-            }
-            let mut unread = &self.buffer[..];
-            while !unread.is_empty() {
-                // Reading from a slice cannot fail; rustls' buffer can be full, and then `accept` says why.
-                let taken = acceptor.read_tls(&mut unread).unwrap_or(0);
-                match acceptor.accept() {
-                    Ok(Some(accepted)) => {
-                        self.buffer = unread.to_vec();
-                        return Ok(accepted);
+            self.hello.append(&mut self.buffer);
+            if parsed == 0 {
+                match first_bytes(&self.hello) {
+                    FirstBytes::Incomplete => continue,
+                    FirstBytes::Alert(alert) => {
+                        self.trace.alert_received = Some(alert);
+                        // Whatever it says, it cannot speak of a certificate that has not been shown.
+                        return Err(match Reason::of_alert(alert) {
+                            Reason::ClientCancelled => Reason::ClientCancelled.into(),
+                            _ => Reason::ClientAlert.into(),
+                        });
                     }
-                    Ok(None) if taken > 0 => {}
-                    Ok(None) => return Err(self.refuse(Reason::MalformedHello, None).await),
-                    Err((error, mut alert)) => {
-                        let mut bytes = Vec::new();
-                        let _ = alert.write_all(&mut bytes);
-                        return Err(self.fail(error, bytes).await);
-                    }
+                    FirstBytes::NotTls(reason) => return Err(self.refuse(reason, None).await),
+                    FirstBytes::Tls => {}
                 }
             }
-            self.buffer.clear();
+            match parser.push(&self.hello[parsed..]) {
+                Ok(true) => break,
+                Ok(false) if self.hello.len() <= MAX_HELLO => parsed = self.hello.len(),
+                Ok(false) => return Err(self.refuse(Reason::MalformedHello, None).await),
+                Err(error) => {
+                    let (reason, alert) = reason_of(error);
+                    return Err(self.refuse_with(reason, alert, Some(io::Error::other(error))).await);
+                }
+            }
+        }
+        // Complete means that there is one.
+        match parser.into_offer() {
+            Some(offer) => Ok(offer),
+            None => Err(self.refuse(Reason::Internal, None).await),
         }
     }
 
-    /// The certificate for the client's server name, by the snapshot of this moment.
-    fn choose(&mut self, reader: &Reader) -> Result<Arc<ServerTls>, Reason> {
-        let snapshot = reader.load();
-        let (host, tls) = match snapshot.tls(self.server_name.as_deref()) {
-            TlsChoice::Serve { host, tls } => (host, Ok(tls.clone())),
-            TlsChoice::Absent(host) => (Some(host), Err(Reason::HostWithoutTls)),
-            TlsChoice::Refused(host) => (Some(host), Err(Reason::HostRefused)),
-            TlsChoice::Unknown if self.server_name.is_none() => (None, Err(Reason::NoServerName)),
-            TlsChoice::Unknown => (None, Err(Reason::UnknownHost)),
-        };
-        self.host = host.cloned();
-        tls
+    /// Hands the hello to rustls. The parser is never stricter than rustls, but rustls may be.
+    async fn accept(&mut self) -> Result<Accepted, Failed> {
+        let mut acceptor = Acceptor::default();
+        let hello = std::mem::take(&mut self.hello);
+        let mut unread = &hello[..];
+        loop {
+            // Reading from a slice cannot fail; rustls' buffer can be full, and then `accept` says why.
+            let taken = acceptor.read_tls(&mut unread).unwrap_or(0);
+            match acceptor.accept() {
+                Ok(Some(accepted)) => {
+                    self.buffer = unread.to_vec();
+                    return Ok(accepted);
+                }
+                Ok(None) if taken > 0 => {}
+                Ok(None) => return Err(self.refuse(Reason::MalformedHello, None).await),
+                Err((error, mut alert)) => {
+                    let mut bytes = Vec::new();
+                    let _ = alert.write_all(&mut bytes);
+                    return Err(self.fail(error, bytes).await);
+                }
+            }
+        }
     }
 
     /// Exchanges messages until the handshake is complete and our last bytes (tickets) are written.
     async fn finish(&mut self, mut connection: ServerConnection) -> Result<ServerConnection, Failed> {
         let mut answers = 0;
         loop {
-            let mut unread = &self.buffer[..];
-            loop {
-                // Called at least once, also without new bytes: what came behind the hello is inside already.
-                if let Err(error) = connection.process_new_packets() {
-                    let mut bytes = Vec::new();
-                    while connection.wants_write() && connection.write_tls(&mut bytes).is_ok() {}
-                    return Err(self.fail(error, bytes).await);
-                }
-                if unread.is_empty() || !matches!(connection.read_tls(&mut unread), Ok(1..)) {
-                    break;
-                }
-            }
-            self.buffer.clear();
+            self.process(&mut connection).await?;
             let mut bytes = Vec::new();
             while connection.wants_write() && connection.write_tls(&mut bytes).is_ok() {}
             answers += usize::from(!bytes.is_empty());
             let retried = connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest);
+            self.trace.retried = retried;
             self.stage = if retried && answers == 1 { Stage::Retried } else { Stage::Answered };
-            if !bytes.is_empty()
-                && let Err(error) = self.io.write_all(&bytes).await
-                // A client that leaves without its tickets has completed the handshake all the same.
-                && connection.is_handshaking()
-            {
-                return Err(Failed::Because { reason: Reason::ClosedAfterCertificate, source: Some(error) });
+            if !bytes.is_empty() && self.io.write_all(&bytes).await.is_err() && connection.is_handshaking() {
+                return Err(self.last_words(&mut connection).await);
             }
+            // A client that leaves without its tickets has completed the handshake all the same.
             if !connection.is_handshaking() {
                 return Ok(connection);
             }
@@ -326,63 +352,123 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
+    /// Gives rustls what has been received.
+    async fn process(&mut self, connection: &mut ServerConnection) -> Result<(), Failed> {
+        self.passed_over = alert_in_clear(&self.buffer).or(self.passed_over);
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut unread = &buffer[..];
+        loop {
+            // Called at least once, also without new bytes: what came behind the hello is inside already.
+            match connection.process_new_packets() {
+                Ok(state) if state.peer_has_closed() && connection.is_handshaking() => {
+                    self.trace.alert_received = Some(AlertDescription::CloseNotify);
+                    return Err(Reason::ClientCancelled.into());
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let mut bytes = Vec::new();
+                    while connection.wants_write() && connection.write_tls(&mut bytes).is_ok() {}
+                    return Err(self.fail(error, bytes).await);
+                }
+            }
+            if unread.is_empty() || !matches!(connection.read_tls(&mut unread), Ok(1..)) {
+                break;
+            }
+        }
+        // Kept for its size.
+        self.buffer = buffer;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// The client does not take our answer. What it said before it left is the reason, if it said anything.
+    async fn last_words(&mut self, connection: &mut ServerConnection) -> Failed {
+        // An alert is in the first bytes; a client that goes on talking has not left.
+        const READS: usize = 16;
+        for _ in 0..READS {
+            if let Err(failed) = self.receive().await {
+                return failed;
+            }
+            if let Err(failed) = self.process(connection).await {
+                return failed;
+            }
+        }
+        Reason::ResetAfterCertificate.into()
+    }
+
     /// Reads once into the empty buffer; an end becomes what it means at this stage.
     async fn receive(&mut self) -> Result<(), Failed> {
         self.buffer.resize(READ_SIZE, 0);
         let result = self.io.read(&mut self.buffer).await;
         self.buffer.truncate(*result.as_ref().unwrap_or(&0));
-        match result {
-            Ok(1..) => Ok(()),
-            Ok(0) => Err(match self.stage {
-                Stage::Connected => Failed::Probe,
-                Stage::Hello | Stage::Retried => Reason::ClosedInHello.into(),
-                Stage::Answered => Reason::ClosedAfterCertificate.into(),
-            }),
-            Err(error) => Err(match self.stage {
-                Stage::Connected => Failed::Probe,
-                Stage::Hello | Stage::Retried => Failed::Because { reason: Reason::ResetInHello, source: Some(error) },
-                Stage::Answered => Failed::Because { reason: Reason::ClosedAfterCertificate, source: Some(error) },
-            }),
+        let (closed, source) = match result {
+            Ok(1..) => return Ok(()),
+            Ok(0) => (true, None),
+            Err(error) => (false, Some(error)),
+        };
+        if let Some(alert) = self.passed_over {
+            self.trace.alert_received = Some(alert);
+            return Err(Failed::Because { reason: Reason::of_alert(alert), source });
         }
+        Err(match (self.stage, closed) {
+            (Stage::Connected, _) => Failed::Probe,
+            (Stage::Hello | Stage::Retried, true) => Reason::ClosedInHello.into(),
+            (Stage::Hello | Stage::Retried, false) => Failed::Because { reason: Reason::ResetInHello, source },
+            (Stage::Answered, true) => Reason::ClosedAfterCertificate.into(),
+            (Stage::Answered, false) => Failed::Because { reason: Reason::ResetAfterCertificate, source },
+        })
     }
 
-    /// Ends the handshake after an error of rustls, with the alert that it queued (`alert`), or ours if it has none
-    /// or the wrong one.
+    /// Ends the handshake after an error of rustls, with the alert that it queued (`alert`), or ours if it has none.
     async fn fail(&mut self, error: rustls::Error, alert: Vec<u8>) -> Failed {
         let mut reason = Reason::of(&error);
-        let mut alert = alert;
-        // rustls looks for signature algorithms before it looks at versions, so TLS 1.0 and 1.1 clients, which know
-        // no such list, get there the wrong name and the wrong alert.
-        if reason == Reason::Sha1Only && legacy_version(&self.hello).is_some_and(|version| version < 0x0303) {
-            reason = Reason::NoSharedVersion;
-            alert.clear();
-        }
-        // It also looks at groups before it looks at suites: a client with nothing but static RSA has neither.
-        if reason == Reason::NoSharedGroup && !self.shares_suite {
-            reason = Reason::NoSharedSuite;
-        }
         if reason == Reason::MalformedHello && self.stage == Stage::Answered {
             reason = Reason::ProtocolViolation;
         }
-        if alert.is_empty() && !matches!(error, rustls::Error::AlertReceived(_)) {
-            return self.refuse(reason, Some(error)).await;
+        let sent = match &error {
+            rustls::Error::AlertReceived(received) => {
+                self.trace.alert_received = Some(*received);
+                if alert.is_empty() {
+                    return Failed::Because { reason, source: Some(io::Error::other(error)) };
+                }
+                None
+            }
+            rustls::Error::InvalidCertificate(error) => Some(AlertDescription::from(error.clone())),
+            rustls::Error::InvalidCertRevocationList(_) => Some(AlertDescription::HandshakeFailure),
+            _ => reason.alert(),
+        };
+        if alert.is_empty() {
+            return self.refuse_with(reason, sent, Some(io::Error::other(error))).await;
         }
         self.decided = Some(reason);
+        // In TLS 1.3 it is encrypted, and rustls does not tell which one it is.
+        self.trace.alert_sent = last_alert(&alert).or(sent);
         // The peer may be gone; the reason stands.
         let _ = self.io.write_all(&alert).await;
         Failed::Because { reason, source: Some(io::Error::other(error)) }
     }
 
     /// Ends the handshake with the alert (or the HTTP answer) that the reason asks for.
-    async fn refuse(&mut self, reason: Reason, error: Option<rustls::Error>) -> Failed {
+    async fn refuse(&mut self, reason: Reason, source: Option<io::Error>) -> Failed {
+        self.refuse_with(reason, reason.alert(), source).await
+    }
+
+    /// The same, with this alert.
+    async fn refuse_with(
+        &mut self,
+        reason: Reason,
+        alert: Option<AlertDescription>,
+        source: Option<io::Error>,
+    ) -> Failed {
         self.decided = Some(reason);
-        let answer = match (reason, reason.alert()) {
+        self.trace.alert_sent = alert;
+        let answer = match (reason, alert) {
             (Reason::PlainHttp, _) => PLAIN_HTTP_ANSWER.to_vec(),
             (_, Some(alert)) => alert_record(alert).to_vec(),
             (_, None) => Vec::new(),
         };
         let _ = self.io.write_all(&answer).await;
-        Failed::Because { reason, source: error.map(io::Error::other) }
+        Failed::Because { reason, source }
     }
 
     fn established(self, connection: ServerConnection, tls: Arc<ServerTls>) -> Handshake<S> {
@@ -390,18 +476,77 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Some(ProtocolVersion::TLSv1_2) => Version::Tls12,
             _ => Version::Tls13,
         };
+        let suite = connection.negotiated_cipher_suite().map_or(0, |suite| suite.suite().into());
         Handshake {
-            server_name: self.server_name,
-            host: self.host,
             tls,
             version,
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             http2: connection.alpn_protocol() == Some(b"h2"),
             client_certificate: connection.peer_certificates().is_some(),
-            hello: self.hello,
+            parameters: (suite, connection.negotiated_key_exchange_group().map(|group| group.name().into())),
+            trace: self.trace,
             stream: TlsStream::new(self.io, connection),
         }
     }
+}
+
+/// What a hello is to be answered with.
+struct Chosen {
+    host: Option<Arc<VirtualHost>>,
+    tls: Option<Arc<ServerTls>>,
+    /// The configuration and the index of the credential in it; or why there is none.
+    config: Result<(Arc<ServerConfig>, usize), Reason>,
+}
+
+/// Chooses host and configuration by the snapshot of this moment, and foresees whether a handshake can succeed.
+#[inline(never)]
+fn preflight(offer: &Offer, server_name: Option<&str>, reader: &Reader) -> Chosen {
+    let snapshot = reader.load();
+    let refused =
+        |host: Option<&Arc<VirtualHost>>, reason| Chosen { host: host.cloned(), tls: None, config: Err(reason) };
+    match snapshot.tls(server_name) {
+        _ if offer.server_name == NamedServer::Malformed => refused(None, Reason::ProtocolViolation),
+        TlsChoice::Serve { host, tls } => {
+            let config = tls
+                .agree(offer)
+                .map(|(agreement, config)| (config.clone(), agreement.map_or(0, |agreement| agreement.credential)));
+            Chosen { host: host.cloned(), tls: Some(tls.clone()), config }
+        }
+        TlsChoice::Absent(host) => refused(Some(host), Reason::HostWithoutTls),
+        TlsChoice::Refused(host) => refused(Some(host), Reason::HostRefused),
+        TlsChoice::Unknown if server_name.is_none() => refused(None, Reason::NoServerName),
+        TlsChoice::Unknown => refused(None, Reason::UnknownHost),
+    }
+}
+
+/// What it means that bytes are not a ClientHello, and the alert for it (RFC 8446 section 6.2).
+fn reason_of(error: BadHello) -> (Reason, Option<AlertDescription>) {
+    let (reason, alert) = match error {
+        BadHello::OtherRecord(_) | BadHello::OtherMessage(_) | BadHello::Trailing | BadHello::RecordLength(0) => {
+            (Reason::UnexpectedMessage, AlertDescription::UnexpectedMessage)
+        }
+        BadHello::RecordVersion(_) => (Reason::MalformedRecord, AlertDescription::ProtocolVersion),
+        BadHello::RecordLength(_) => (Reason::MalformedRecord, AlertDescription::RecordOverflow),
+        BadHello::Malformed(_) | BadHello::TooLong(_) => (Reason::MalformedHello, AlertDescription::DecodeError),
+        BadHello::RepeatedExtension(_) | BadHello::PskNotLast => {
+            (Reason::MalformedHello, AlertDescription::IllegalParameter)
+        }
+    };
+    (reason, Some(alert))
+}
+
+/// The alert at the beginning of received bytes, if it is not encrypted.
+fn alert_in_clear(bytes: &[u8]) -> Option<AlertDescription> {
+    match bytes {
+        [0x15, 0x03, _, 0x00, 0x02, _, description, ..] => Some((*description).into()),
+        _ => None,
+    }
+}
+
+/// The alert at the end of what we send, if it is not encrypted.
+fn last_alert(bytes: &[u8]) -> Option<AlertDescription> {
+    let record = bytes.len().checked_sub(7).map(|at| &bytes[at..])?;
+    alert_in_clear(record)
 }
 
 /// A fatal alert in a record of its own, in clear (RFC 8446 sections 5.1 and 6).

@@ -4,6 +4,7 @@ pub mod handshake;
 pub mod http;
 pub mod listener;
 pub mod proxy_protocol;
+pub mod record;
 pub mod settings;
 pub mod stream;
 pub mod upstream;

@@ -11,17 +11,26 @@ use std::task::{Context, Poll, ready};
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::record::Unused;
+
 /// A TLS connection after its handshake: plaintext on this side, records on the other.
 pub struct TlsStream<S> {
     io: S,
     connection: ServerConnection,
     close_notify_sent: bool,
+    /// Until the client sends its first byte.
+    unused: Option<Box<Unused>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     /// Wraps a connection whose handshake is complete.
     pub(super) fn new(io: S, connection: ServerConnection) -> Self {
-        Self { io, connection, close_notify_sent: false }
+        Self { io, connection, close_notify_sent: false, unused: None }
+    }
+
+    /// Has it recorded if the client leaves without a byte.
+    pub(super) fn watch(&mut self, unused: Unused) {
+        self.unused = Some(Box::new(unused));
     }
 
     /// Reads records once. `Ok(0)` is the end of the stream.
@@ -32,6 +41,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             Err(error) => return Poll::Ready(Err(error)),
         };
         if let Err(error) = self.connection.process_new_packets() {
+            if let (Some(unused), rustls::Error::AlertReceived(alert)) = (&mut self.unused, &error) {
+                unused.left_with(*alert);
+            }
             // The alert that rustls has queued tells the client why; if it cannot be sent now, it is lost.
             let _ = self.poll_write_records(context);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
@@ -78,6 +90,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
             match self.connection.reader().read(buf.initialize_unfilled()) {
                 Ok(read) => {
                     // Zero is a close_notify: the clean end (RFC 8446 section 6.1).
+                    if read > 0
+                        && let Some(mut unused) = self.unused.take()
+                    {
+                        unused.used();
+                    }
                     buf.advance(read);
                     return Poll::Ready(Ok(()));
                 }

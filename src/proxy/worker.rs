@@ -25,12 +25,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::handshake::{Handshake, NotEstablished, Slots, handshake, linger};
+use super::handshake::{Handshake, NotEstablished, Slots, Terms, Trace, handshake, linger};
 use super::http::{self, Connection, HttpService, Security, TlsConnection};
 use super::proxy_protocol::{self, ProxyProtocolError};
+use super::record::{HandshakeRecord, Observer, Observers, Unused};
 use super::stream::Prefixed;
+use crate::keylog::KeyLog;
 use crate::metrics::Metrics;
-use crate::snapshot::{Reader, VirtualHost, canonical_ip};
+use crate::snapshot::{Reader, canonical_ip};
 use crate::tls::reason::Reason;
 
 /// Limits of one worker, and how its listeners are spoken to.
@@ -46,6 +48,8 @@ pub struct WorkerSettings {
     pub proxy_protocol: bool,
     /// From accept to the end of the PROXY protocol header.
     pub proxy_protocol_timeout: Duration,
+    /// Whose TLS secrets are written.
+    pub keylog: KeyLog,
 }
 
 impl Default for WorkerSettings {
@@ -56,6 +60,7 @@ impl Default for WorkerSettings {
             handshake_timeout: Duration::from_secs(10),
             proxy_protocol: false,
             proxy_protocol_timeout: Duration::from_secs(5),
+            keylog: KeyLog::default(),
         }
     }
 }
@@ -80,7 +85,7 @@ impl Workers {
         listeners: Vec<(StdListener, StdListener)>,
         settings: &WorkerSettings,
         reader: &Reader,
-        metrics: &Metrics,
+        observers: &Observers,
         shutdown: &Shutdown,
         service: impl Fn() -> HttpService,
     ) -> io::Result<Self> {
@@ -89,7 +94,8 @@ impl Workers {
             let worker = Worker {
                 settings: settings.clone(),
                 reader: reader.clone(),
-                metrics: metrics.clone(),
+                metrics: observers.metrics.clone(),
+                observer: Arc::new(observers.worker(index)),
                 shutdown: shutdown.clone(),
                 service: Arc::new(service()),
                 connections: TaskTracker::new(),
@@ -118,6 +124,7 @@ struct Worker {
     settings: WorkerSettings,
     reader: Reader,
     metrics: Metrics,
+    observer: Arc<Observer>,
     shutdown: Shutdown,
     service: Arc<HttpService>,
     connections: TaskTracker,
@@ -221,10 +228,9 @@ impl Worker {
     }
 
     async fn serve_tls(self, stream: TcpStream, peer: SocketAddr) {
-        self.metrics.tls_connections_accepted.inc();
-        let mut record = HandshakeRecord::new(&self.metrics);
+        let mut record = HandshakeRecord::new(&self.observer);
         if self.open.load(Ordering::Relaxed) > self.settings.max_connections {
-            record.fail(Reason::Overloaded, None);
+            record.fail(Reason::Overloaded, Trace::default(), peer.ip(), None);
             return;
         }
         let Ok(mut arrived) = Arrived::new(stream, peer) else {
@@ -237,45 +243,40 @@ impl Worker {
                 Ok(()) => {}
                 Err(ProxyProtocolError::Closed) => return record.probe(),
                 Err(error) => {
-                    record.fail(Reason::ProxyHeaderMissing, None);
-                    debug!(%peer, %error, "A TLS connection was closed: no PROXY protocol header.");
+                    let cause = Some(io::Error::other(error));
+                    record.fail(Reason::ProxyHeaderMissing, Trace::default(), arrived.peer.ip(), cause);
                     return linger(arrived.stream).await;
                 }
             }
         }
         let Arrived { stream, received, client, peer, local } = arrived;
-        let timeout = self.settings.handshake_timeout;
-        let established = match handshake(stream, received, &self.reader, &self.handshakes, timeout).await {
+        let terms = Terms {
+            reader: &self.reader,
+            slots: &self.handshakes,
+            timeout: self.settings.handshake_timeout,
+            keylog: &self.settings.keylog,
+            client: client.ip(),
+        };
+        let established = match handshake(stream, received, &terms).await {
             Ok(established) => established,
             Err(NotEstablished::Probe) => return record.probe(),
             Err(NotEstablished::Failed(failure)) => {
-                record.fail(failure.reason, failure.host.as_deref());
-                debug!(
-                    client = %client.ip(),
-                    server_name = failure.server_name.as_deref().unwrap_or_default(),
-                    host = failure.host.as_ref().map_or("", |host| host.name.label()),
-                    reason = failure.reason.label(),
-                    blame = failure.reason.blame().label(),
-                    remedy = failure.reason.remedy(),
-                    cause = failure.source.as_ref().map(tracing::field::display),
-                    "A TLS handshake failed."
-                );
+                record.fail(failure.reason, failure.trace, client.ip(), failure.source);
                 return linger(failure.io).await;
             }
         };
-        record.complete(&established);
-        let Handshake { stream, server_name, host, tls, version, http2, client_certificate, resumed: _, hello } =
+        record.complete(&established, client.ip());
+        let Handshake { mut stream, tls, version, http2, client_certificate, trace, resumed: _, parameters: _ } =
             established;
-        // Nobody asks for the bytes of a hello that led to a connection.
-        drop(hello);
         let security = Security::Tls(TlsConnection {
-            server_name,
-            host,
+            server_name: trace.server_name.clone(),
+            host: trace.host.clone(),
             tls,
             version: version.label(),
             http2,
             client_certificate,
         });
+        stream.watch(Unused::new(self.observer.clone(), trace, client.ip(), self.shutdown.drain.clone()));
         let connection = Connection { client, peer, local, security };
         http::serve(stream, connection, self.service, self.shutdown.drain).await;
     }
@@ -346,53 +347,6 @@ impl Drop for ConnectionGuard {
         self.active.dec();
         if std::thread::panicking() {
             self.metrics.panics.inc();
-        }
-    }
-}
-
-/// Records the outcome of one TLS connection exactly once: whatever is not told otherwise by the time of its end is a
-/// fault of ours.
-struct HandshakeRecord<'a> {
-    metrics: &'a Metrics,
-    started: Instant,
-    recorded: bool,
-}
-
-impl<'a> HandshakeRecord<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        Self { metrics, started: Instant::now(), recorded: false }
-    }
-
-    fn complete<S>(&mut self, handshake: &Handshake<S>) {
-        let host = self.metrics.host_label(handshake.host.as_deref());
-        let resumed = if handshake.resumed { "true" } else { "false" };
-        self.metrics.tls_handshakes.with_label_values(&[host, handshake.version.label(), resumed]).inc();
-        self.finish("completed");
-    }
-
-    fn fail(&mut self, reason: Reason, host: Option<&VirtualHost>) {
-        let labels = [self.metrics.host_label(host), reason.label(), reason.blame().label()];
-        self.metrics.tls_handshake_failures.with_label_values(&labels).inc();
-        self.finish("failed");
-    }
-
-    fn probe(&mut self) {
-        self.metrics.tls_probes.inc();
-        self.finish("probe");
-    }
-
-    fn finish(&mut self, outcome: &str) {
-        debug_assert!(!self.recorded, "invariant: one outcome per connection");
-        self.recorded = true;
-        let elapsed = self.started.elapsed().as_secs_f64();
-        self.metrics.tls_handshake_duration.with_label_values(&[outcome]).observe(elapsed);
-    }
-}
-
-impl Drop for HandshakeRecord<'_> {
-    fn drop(&mut self) {
-        if !self.recorded {
-            self.fail(Reason::Internal, None);
         }
     }
 }

@@ -25,7 +25,9 @@ pub use route::{
     AddressList, Ambiguous, BadPath, NormalPath, PathMatch, Redirect, Route, RouteOptions, RouteTable, Target,
 };
 
+use crate::api::annotations::edit_distance;
 use crate::tls::ServerTls;
+use crate::tls::policy::Policy;
 
 /// Everything the data plane needs to serve: hosts with their certificates and routes, and backends.
 #[derive(Clone, Default)]
@@ -73,6 +75,14 @@ impl Snapshot {
         }
     }
 
+    /// The host whose name is written most like this one, if any is much like it. Looks at every host: for log lines.
+    pub fn nearest_host(&self, name: &str) -> Option<&HostName> {
+        let near =
+            |host: &&HostName| !host.is_catch_all() && host.as_str().len().abs_diff(name.len()) <= name.len() / 3;
+        let scored = self.hosts.keys().filter(near).map(|host| (edit_distance(host.as_str(), name), host));
+        scored.filter(|(distance, _)| *distance <= name.len() / 3).min().map(|(_, host)| host)
+    }
+
     /// The backend that a route names. `None` only if the snapshot was built by hand without it.
     pub fn backend(&self, key: &BackendKey) -> Option<&Arc<Backend>> {
         self.backends.get(key)
@@ -116,6 +126,9 @@ pub struct VirtualHost {
     pub hsts: Option<Box<str>>,
     /// Requests over plain HTTP never reach a backend, whatever routes say: clients have to show a certificate.
     pub https_only: bool,
+    /// A policy that is tried out: hellos of clients are judged by it as well, and nothing of it is in force. Only
+    /// where TLS is terminated.
+    pub shadow: Option<Arc<ShadowPolicy>>,
     /// Paths to backends.
     pub routes: RouteTable,
 }
@@ -128,8 +141,17 @@ impl VirtualHost {
             HostTls::Refuse => Serving::Refused,
             HostTls::Terminate(_) => Serving::Current,
         };
-        Self { name, tls, serving, hsts: None, https_only: false, routes }
+        Self { name, tls, serving, hsts: None, https_only: false, shadow: None, routes }
     }
+}
+
+/// A policy that would be in force if somebody chose it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ShadowPolicy {
+    /// Namespace and name of the TlsPolicy.
+    pub name: Box<str>,
+    /// What it comes to, as it is written: without what annotations say.
+    pub policy: Policy,
 }
 
 /// What the handshakes of a host get.

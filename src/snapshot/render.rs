@@ -49,6 +49,9 @@ fn write_snapshot(snapshot: &Snapshot, out: &mut String) -> std::fmt::Result {
         if host.https_only {
             writeln!(out, "  https only")?;
         }
+        if let Some(shadow) = &host.shadow {
+            writeln!(out, "  shadow policy {}: {}", shadow.name, shadow.policy)?;
+        }
         for route in host.routes.routes() {
             let kind = match route.matches {
                 PathMatch::Exact => "exact",

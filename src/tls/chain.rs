@@ -23,6 +23,7 @@ mod key;
 mod names;
 mod outline;
 mod pem;
+mod revocation;
 mod signature;
 mod table;
 mod walk;
@@ -45,6 +46,7 @@ pub use complete::Candidates;
 pub use finding::Finding;
 pub use names::Name;
 pub use outline::{Link, Note, Outline, OutlineEnd, Role};
+pub use revocation::{BadLists, RevocationLists};
 
 /// A certificate chain and its private key that can be served: leaf first, each certificate issued by the next, the
 /// key matching the leaf.

@@ -7,8 +7,9 @@
 
 use std::sync::LazyLock;
 
-use rustls::CipherSuite;
+use rustls::{AlertDescription, CipherSuite};
 
+use super::alert;
 use super::policy::Suite;
 
 /// Values that stand among cipher suites and cannot be agreed on: that of a connection without keys (RFC 5246 section
@@ -293,47 +294,12 @@ pub fn group_name(code: u16) -> String {
     GroupFacts::of(code).map_or_else(|| format!("{code:#06x}"), |group| group.name.to_owned())
 }
 
-/// The name of an alert as the RFCs write it (RFC 8446 section 6), or its number.
+/// The name of an alert, or its number.
 pub fn alert_name(code: u8) -> String {
-    let name = match code {
-        0 => "close_notify",
-        10 => "unexpected_message",
-        20 => "bad_record_mac",
-        21 => "decryption_failed",
-        22 => "record_overflow",
-        30 => "decompression_failure",
-        40 => "handshake_failure",
-        41 => "no_certificate",
-        42 => "bad_certificate",
-        43 => "unsupported_certificate",
-        44 => "certificate_revoked",
-        45 => "certificate_expired",
-        46 => "certificate_unknown",
-        47 => "illegal_parameter",
-        48 => "unknown_ca",
-        49 => "access_denied",
-        50 => "decode_error",
-        51 => "decrypt_error",
-        60 => "export_restriction",
-        70 => "protocol_version",
-        71 => "insufficient_security",
-        80 => "internal_error",
-        86 => "inappropriate_fallback",
-        90 => "user_canceled",
-        100 => "no_renegotiation",
-        109 => "missing_extension",
-        110 => "unsupported_extension",
-        111 => "certificate_unobtainable",
-        112 => "unrecognized_name",
-        113 => "bad_certificate_status_response",
-        114 => "bad_certificate_hash_value",
-        115 => "unknown_psk_identity",
-        116 => "certificate_required",
-        120 => "no_application_protocol",
-        121 => "ech_required",
-        _ => return format!("alert {code}"),
-    };
-    name.to_owned()
+    match alert::name(AlertDescription::from(code)) {
+        "unknown" => format!("alert {code}"),
+        name => name.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -406,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn alerts_have_the_names_of_the_rfcs() {
+    fn alerts_without_a_name_have_their_number() {
         for (code, name) in [(40, "handshake_failure"), (112, "unrecognized_name"), (250, "alert 250")] {
             assert_eq!(alert_name(code), name);
         }

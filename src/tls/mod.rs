@@ -4,8 +4,10 @@
 //! `policy × credentials × offer ──negotiate──▶ Agreement or Reason`
 
 pub mod about;
+pub mod alert;
 pub mod answer;
 mod bytes;
+pub mod capabilities;
 pub mod chain;
 pub mod ciphers;
 pub mod clients;
@@ -14,7 +16,10 @@ pub mod compat;
 pub mod negotiate;
 pub mod offer;
 pub mod policy;
+pub mod preflight;
 pub mod reason;
+pub mod rejection;
+pub mod shadow;
 
 use std::fmt;
 use std::sync::Arc;

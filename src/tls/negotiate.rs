@@ -125,6 +125,17 @@ impl CredentialKind {
         }
     }
 
+    /// Whether a signature scheme is by a key of the same family, though perhaps of another curve or size.
+    fn is_related(self, scheme: u16) -> bool {
+        let family = |code: u16| match code {
+            0x0201 | 0x0301 | 0x0401 | 0x0501 | 0x0601 | 0x0804..=0x0806 | 0x0809..=0x080b => "rsa",
+            0x0203 | 0x0303 | 0x0403 | 0x0503 | 0x0603 | 0x0807 | 0x0808 => "elliptic curve",
+            0x0904..=0x0906 => "ml-dsa",
+            _ => "",
+        };
+        self.schemes().iter().any(|own| family(*own) == family(scheme))
+    }
+
     /// Whether a client that offers these schemes can verify the key's signatures in this version.
     fn verified_by(self, version: Version, schemes: &[u16]) -> bool {
         // TLS 1.3 has no PKCS#1 signatures in handshakes (RFC 8446 section 4.2.3).
@@ -174,12 +185,13 @@ pub(super) fn select(policy: &Policy, credentials: &[CredentialKind], offer: &Of
     let version = version(policy, offer)?;
     let shared: Vec<Suite> = shared_suites(policy, version, offer);
     if shared.is_empty() {
-        return Err(Reason::NoSharedSuite);
+        return Err(no_suite(offer));
     }
     // Without the extension a client knows only SHA-1 (RFC 5246 section 7.4.1.4.1).
-    let schemes = offer.schemes.as_deref().ok_or(Reason::Sha1Only)?;
+    let schemes = offer.schemes.as_deref().filter(|schemes| !schemes.iter().all(|scheme| is_sha1(*scheme)));
+    let schemes = schemes.ok_or(Reason::Sha1Only)?;
     let group = shared_group(policy, version, offer)?;
-    let (credential, suite) = credential(version, &shared, schemes, credentials)?;
+    let (credential, suite) = credential(version, &shared, schemes, credentials, offer)?;
     Ok(Selection { version, suite, group, credential })
 }
 
@@ -241,19 +253,55 @@ fn shared_group(policy: &Policy, version: Version, offer: &Offer) -> Result<Grou
     shared.ok_or(Reason::NoSharedGroup)
 }
 
+/// Why a client and a host have no suite in common: by what all suites of the client lack.
+fn no_suite(offer: &Offer) -> Reason {
+    // IANA's names say it: the key exchange stands in front of `_WITH_`, the mode behind it. Those of TLS 1.3 have
+    // neither, and signalling values are no suites.
+    let names = offer.suites.iter().filter_map(|code| CipherSuite::from(*code).as_str());
+    let names: Vec<&str> = names.filter(|name| !name.ends_with("_SCSV")).collect();
+    let ephemeral = |name: &&str| !name.contains("_WITH_") || name.contains("_ECDHE_") || name.contains("_DHE_");
+    let aead = |name: &&str| {
+        !name.contains("_WITH_") || name.contains("_GCM_") || name.contains("_CCM") || name.contains("_CHACHA20_")
+    };
+    if names.is_empty() {
+        Reason::NoSharedSuite
+    } else if !names.iter().any(ephemeral) {
+        Reason::StaticRsaOnly
+    } else if !names.iter().any(aead) {
+        Reason::CbcOnly
+    } else {
+        Reason::NoSharedSuite
+    }
+}
+
+/// `rsa_pkcs1_sha1`, `dsa_sha1` and `ecdsa_sha1` (RFC 8446 section 4.2.3).
+fn is_sha1(scheme: u16) -> bool {
+    scheme >> 8 == 0x02
+}
+
 /// The best credential that the client can use, with its suite; or why it cannot use the best one.
 fn credential(
     version: Version,
     shared: &[Suite],
     schemes: &[u16],
     credentials: &[CredentialKind],
+    offer: &Offer,
 ) -> Result<(usize, Suite), Reason> {
     let mut reason = None;
     for index in by_preference(credentials) {
         let kind = credentials[index];
+        let knows_suite = || {
+            let offered = |suite: &Suite| suite.version() == version && offer.suites.contains(&suite.code());
+            Suite::ALL.into_iter().any(|suite| offered(&suite) && kind.works_with(suite))
+        };
         let failed = match shared.iter().find(|suite| kind.works_with(**suite)) {
-            None => Reason::NoSharedSuite,
-            Some(_) if !kind.verified_by(version, schemes) => Reason::NoSharedSignatureScheme,
+            // It is the policy that leaves out what the client has for such keys.
+            None if knows_suite() => Reason::NoSharedSuite,
+            None => Reason::WrongCertificateType,
+            Some(_) if !kind.verified_by(version, schemes) => match schemes.iter().any(|code| kind.is_related(*code)) {
+                true => Reason::NoSharedSignatureScheme,
+                false => Reason::WrongCertificateType,
+            },
             Some(suite) => return Ok((index, *suite)),
         };
         reason.get_or_insert(failed);
@@ -263,14 +311,17 @@ fn credential(
 
 /// Whether the hello has a key share for the group, and what else TLS 1.3 asks of a hello.
 fn has_share(group: Group, offer: &Offer) -> Result<bool, Reason> {
-    let shares = offer.key_shares.as_deref().ok_or(Reason::ProtocolViolation)?;
+    let shares = offer.key_shares.as_deref().ok_or(Reason::MissingExtension)?;
     if offer.compressions.len() != 1 || offer.repeated_shares {
         return Err(Reason::ProtocolViolation);
     }
     let has_share = shares.contains(&group.code());
     if has_share && let Some(psk) = &offer.psk {
         // RFC 8446 sections 4.2.9 and 4.2.11.
-        if offer.psk_modes.is_none() || psk.identities != psk.binders {
+        if offer.psk_modes.is_none() {
+            return Err(Reason::MissingExtension);
+        }
+        if psk.identities != psk.binders {
             return Err(Reason::ProtocolViolation);
         }
     }

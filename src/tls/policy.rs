@@ -258,7 +258,11 @@ impl fmt::Display for Policy {
         match client_auth {
             Some(auth) => {
                 let mode = if auth.required { "required" } else { "optional" };
-                write!(f, " client-certificates={mode} ({} authorities)", auth.authorities.len())
+                write!(f, " client-certificates={mode} ({} authorities", auth.authorities.len())?;
+                match &auth.revoked {
+                    Some(lists) => write!(f, ", {} revocation lists)", lists.count()),
+                    None => write!(f, ")"),
+                }
             }
             None => Ok(()),
         }
@@ -480,14 +484,17 @@ impl Group {
         }
     }
 
+    /// Whether it withstands a quantum computer as far as anybody knows.
+    pub fn is_post_quantum(self) -> bool {
+        match self {
+            Group::X25519 | Group::Secp256r1 | Group::Secp384r1 => false,
+            Group::X25519MlKem768 | Group::Secp256r1MlKem768 | Group::MlKem768 | Group::MlKem1024 => true,
+        }
+    }
+
     /// Whether a version can use it: TLS 1.2 has only the elliptic curves.
     pub fn usable_for(self, version: Version) -> bool {
-        match self {
-            Group::X25519 | Group::Secp256r1 | Group::Secp384r1 => true,
-            Group::X25519MlKem768 | Group::Secp256r1MlKem768 | Group::MlKem768 | Group::MlKem1024 => {
-                version == Version::Tls13
-            }
-        }
+        version == Version::Tls13 || !self.is_post_quantum()
     }
 
     fn rustls(self) -> &'static dyn SupportedKxGroup {

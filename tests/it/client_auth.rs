@@ -6,10 +6,10 @@ use std::sync::Arc;
 use handfast::demo::pki::{Authority, KeyType, generate};
 use handfast::snapshot::{HostTls, Snapshot, channel};
 use handfast::tls::ServerTls;
-use handfast::tls::chain::{Credential, TrustAnchors};
+use handfast::tls::chain::{Credential, RevocationLists, TrustAnchors};
 use handfast::tls::policy::{ClientAuth, Policy, Settings, server_tls};
 use handfast::tls::reason::{Blame, Reason};
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SerialNumber};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
 use crate::handshake::{Client, Failure, World, host, now, serve};
-use crate::pki::{Ca, ca_params, named, valid_around};
+use crate::pki::{Ca, ca_params, crl, named, valid_around};
 
 /// What a client shows: its chain and its key, PEM.
 #[derive(Clone)]
@@ -60,7 +60,14 @@ pub fn identity_with(issuer: &Ca, change: impl FnOnce(&mut CertificateParams)) -
 
 pub fn asking(required: bool, ca: &Ca) -> ClientAuth {
     let authorities = TrustAnchors::none().with_file(ca.pem().as_bytes()).unwrap();
-    ClientAuth { required, authorities: Arc::new(authorities) }
+    ClientAuth { required, authorities: Arc::new(authorities), revoked: None }
+}
+
+/// The same with these revocation lists, PEM.
+pub fn asking_with(required: bool, ca: &Ca, lists: &str) -> ClientAuth {
+    let asking = asking(required, ca);
+    let lists = RevocationLists::parse(lists.as_bytes(), &asking.authorities).unwrap();
+    ClientAuth { revoked: Some(Arc::new(lists)), ..asking }
 }
 
 /// A certificate for this name, under a policy that asks for client certificates or not.
@@ -75,11 +82,15 @@ const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 /// `required.example` and `optional.example`, which know `ca`, and `open.example`, which asks for nothing.
 fn world(ca: &Ca) -> World {
+    world_with([asking(true, ca), asking(false, ca)])
+}
+
+fn world_with([required, optional]: [ClientAuth; 2]) -> World {
     let authority = Authority::new("Test", now()).unwrap();
     let terminate = |name: &str, client_auth| host(name, HostTls::Terminate(tls_asking(&authority, name, client_auth)));
     let hosts = [
-        terminate("required.example", Some(asking(true, ca))),
-        terminate("optional.example", Some(asking(false, ca))),
+        terminate("required.example", Some(required)),
+        terminate("optional.example", Some(optional)),
         terminate("open.example", None),
     ];
     let (publisher, reader) = channel(Arc::new(Snapshot { hosts: hosts.into(), ..Snapshot::default() }));
@@ -124,6 +135,18 @@ async fn connect_with(world: &World, name: &'static str, config: Arc<rustls::Cli
     Outcome { failure, resumed, verified, told }
 }
 
+/// Why a client is refused by a host that asks this, in both versions of the protocol; `None` if it is let in.
+pub async fn admits(asking: ClientAuth, identity: Option<&Identity>) -> Option<Reason> {
+    let world = world_with([asking.clone(), asking]);
+    let mut found = Vec::new();
+    for version in VERSIONS {
+        let outcome = connect(&world, "required.example", version, identity).await;
+        found.push(outcome.failure.map(|failure| failure.reason));
+    }
+    assert_eq!(found[0], found[1]);
+    found[0]
+}
+
 /// Brings about each failure that is about a client's certificate, in both versions, where it is required and where it
 /// is optional.
 pub async fn every_failure() -> BTreeSet<Reason> {
@@ -138,7 +161,7 @@ pub async fn every_failure() -> BTreeSet<Reason> {
             identity_with(&ca, |params| params.is_ca = ca_params("").is_ca),
             AlertDescription::CertificateUnknown,
         ),
-        (Reason::ClientCertificateInvalid, identity(&namesake), AlertDescription::DecryptError),
+        (Reason::ClientCertificateBadSignature, identity(&namesake), AlertDescription::DecryptError),
         (Reason::ClientCertificateNotValidYet, days(2, 10), AlertDescription::CertificateExpired),
         (Reason::ClientCertificateUnknownCa, identity(&client_ca("Strangers")), AlertDescription::UnknownCA),
         (
@@ -147,20 +170,47 @@ pub async fn every_failure() -> BTreeSet<Reason> {
             AlertDescription::UnsupportedCertificate,
         ),
     ];
+    // The same with lists: of a current one, of one that has expired, and of one that another key has signed.
+    let numbered = |issuer: &Ca, serial: u64| {
+        identity_with(issuer, |params| params.serial_number = Some(SerialNumber::from(serial)))
+    };
+    let intermediate = {
+        let mut params = ca_params("Clients Intermediate");
+        valid_around(&mut params, now(), -100, 100);
+        Ca::signed_by(params, KeyPair::generate().unwrap(), &ca).unwrap()
+    };
+    let mut below = identity(&intermediate);
+    below.chain += &intermediate.pem();
+    let current = crl(&ca, now(), -2..20, &[7]);
+    let forged = crl(&client_ca("Clients Intermediate"), now(), -2..20, &[]);
+    let listing = |lists: &str| world_with([asking_with(true, &ca, lists), asking_with(false, &ca, lists)]);
+    let (listed, old) = (listing(&current), listing(&crl(&ca, now(), -20..-2, &[7])));
+    let with_forged = listing(&(current + &forged));
+    let (revoked, unknown) = (Reason::ClientCertificateRevoked, Reason::ClientCertificateRevocationUnknown);
+    let (seventh, good) = (numbered(&ca, 7), numbered(&ca, 8));
+    let lists = [
+        (&listed, revoked, Some(&seventh), AlertDescription::CertificateRevoked),
+        // Its intermediate has no list.
+        (&listed, unknown, Some(&below), AlertDescription::UnknownCA),
+        (&old, unknown, Some(&good), AlertDescription::UnknownCA),
+        (&old, unknown, Some(&seventh), AlertDescription::UnknownCA),
+        (&with_forged, unknown, Some(&below), AlertDescription::HandshakeFailure),
+    ];
     let mut seen = BTreeSet::new();
-    let rows = rows.iter().map(|(reason, identity, alert)| (*reason, Some(identity), *alert));
-    let missing = (Reason::ClientCertificateMissing, None, AlertDescription::CertificateRequired);
-    for (reason, identity, alert) in rows.chain([missing]) {
+    let rows = rows.iter().map(|(reason, identity, alert)| (&world, *reason, Some(identity), *alert));
+    let missing = (&world, Reason::ClientCertificateMissing, None, AlertDescription::CertificateRequired);
+    for (world, reason, identity, alert) in rows.chain([missing]).chain(lists) {
         for version in VERSIONS {
             for name in ["required.example", "optional.example"] {
                 if identity.is_none() && name == "optional.example" {
                     continue;
                 }
-                let outcome = connect(&world, name, version, identity).await;
+                let outcome = connect(world, name, version, identity).await;
                 let failure = outcome.failure.unwrap_or_else(|| panic!("{reason} at {name} in {version:?}"));
                 assert_eq!(failure.reason, reason, "{name} {version:?} {:?}", failure.source);
-                assert_eq!(failure.host.unwrap().name.as_str(), name);
-                assert_eq!(reason.blame(), Blame::Client);
+                assert_eq!(failure.trace.alert_sent, Some(alert), "{reason} {version:?}");
+                assert_eq!(failure.trace.host.unwrap().name.as_str(), name);
+                assert_eq!(reason.blame(), if reason == unknown { Blame::Policy } else { Blame::Client });
                 assert_eq!(outcome.told, Some(rustls::Error::AlertReceived(alert)), "{reason} {version:?}");
                 seen.insert(reason);
             }

@@ -73,11 +73,15 @@ fn who_is_locked_out_follows_from_certificate_and_policy() {
     assert_eq!(locked_out(&Policy::default(), &both), [java7]);
     assert_eq!(
         locked_out(&Policy::default(), &[CredentialKind::EcdsaP256]),
-        [java7, ("chrome-49-xp", Reason::NoSharedSuite)]
+        [java7, ("chrome-49-xp", Reason::WrongCertificateType)]
     );
     assert_eq!(
         locked_out(&Policy::default(), &[CredentialKind::Rsa]),
-        [java7, ("ie-11-net-schannel-win-7", Reason::NoSharedSuite), ("ie-11-schannel-win-8-1", Reason::NoSharedSuite),]
+        [
+            java7,
+            ("ie-11-net-schannel-win-7", Reason::WrongCertificateType),
+            ("ie-11-schannel-win-8-1", Reason::WrongCertificateType)
+        ]
     );
     let modern = Policy::new(Settings::modern()).unwrap();
     let out: BTreeSet<&str> = locked_out(&modern, &both).into_iter().map(|(id, _)| id).collect();
@@ -137,7 +141,10 @@ fn a_remedy_lets_the_client_in() {
     };
     let ecdsa = tls(Settings::default(), &[CredentialKind::EcdsaP256]);
     let (code, _, text, removable) = remedy(&ecdsa, "chrome-49-xp");
-    assert_eq!((code, &*text, removable), ("no-shared-suite", "add a certificate with an RSA key to the host", true));
+    assert_eq!(
+        (code, &*text, removable),
+        ("wrong-certificate-type", "add a certificate with an RSA key to the host", true)
+    );
     let (code, message, text, removable) = remedy(&ecdsa, "java-7-7u25-7u80-defaults");
     assert_eq!((code, &*message, removable), ("no-shared-version", "speaks TLS 1.0 at most", false));
     assert!(text.starts_with("update the client: TLS 1.2 is the oldest"), "{text}");

@@ -301,7 +301,7 @@ fn check_says_which_clients_connect_only_if_asked() {
     );
     let xp = of("chrome-49-xp");
     assert_eq!((&xp["connects"], &xp["version"]), (&false.into(), &Value::Null));
-    assert_eq!(xp["obstacle"]["code"], "no-shared-suite");
+    assert_eq!(xp["obstacle"]["code"], "wrong-certificate-type");
     assert!(explain::explain(xp["obstacle"]["code"].as_str().unwrap()).is_some());
     // Java 7 could not be served by any policy, so only the other one counts.
     let finding = &host["findings"][0];
@@ -315,7 +315,7 @@ fn check_says_which_clients_connect_only_if_asked() {
     let (_, table, _) = run(&["check", path, "--clients"]);
     assert!(table.contains("    clients: 47 of 49 known ones connect\n      TLS 1.3 "), "{table}");
     assert!(table.contains("      TLS 1.3 X25519MLKEM768 TLS_AES_128_GCM_SHA256 ecdsa-p256: "), "{table}");
-    assert!(table.contains("      ✗ Chrome 49 (XP): has no cipher suite"), "{table}");
+    assert!(table.contains("      ✗ Chrome 49 (XP): cannot use a certificate with the host's kind of key"), "{table}");
     assert!(table.contains("        remedy: add a certificate with an RSA key to the host"), "{table}");
     assert!(table.contains("warning: 1 host, 0 errors, 1 warning"), "{table}");
     let (_, log) = json(&["check", path, "--clients", "--output", "sarif"], "");
@@ -339,6 +339,54 @@ fn hosts_that_are_served_alike_are_told_once() {
     // Another certificate of the same kind, with its chain to the same root, is no other way of serving.
     assert_eq!(table.matches("    clients: as for a.test").count(), 2, "{table}");
     assert!(table.contains("a.test: 2 of 49 known clients cannot connect (IE 11 "), "{table}");
+}
+
+#[test]
+fn check_says_whom_a_policy_would_lock_out_before_there_is_traffic() {
+    let files = Files::new();
+    let authority = one_host(&files);
+    let issued = issue(&authority, &["a.test", "b.test", "c.test"], KeyType::EcdsaP256);
+    for (name, annotation) in [
+        ("a", "handfast.dev/shadow-tls-policy: next"),
+        ("b", "handfast.dev/shadow-tls-policy: next"),
+        ("c", "handfast.dev/tls-policy: next\nhandfast.dev/shadow-tls-policy: before"),
+    ] {
+        let (file, text) = host(name, &format!("{name}.test"), Some(&issued), "echo", annotation);
+        files.write(&file, &text);
+    }
+    let policy = |name: &str, spec: &str| {
+        let head = "apiVersion: handfast.dev/v1alpha1\nkind: TlsPolicy\nmetadata:";
+        format!("{head} {{name: {name}, namespace: default}}\nspec: {{{spec}}}\n---\n")
+    };
+    files.write("policies.yaml", &(policy("next", "preset: modern") + &policy("before", "")));
+    let (_, plain) = json(&["check", files.path(), "--output", "json"], "");
+    assert!(plain["hosts"].as_array().unwrap().iter().all(|host| host.get("shadow").is_none()), "{plain}");
+
+    let (status, report) = json(&["check", files.path(), "--clients", "--output", "json"], "");
+    let shadow = |name: &str| {
+        let hosts = report["hosts"].as_array().unwrap();
+        hosts.iter().find(|host| host["host"] == name).unwrap().get("shadow").cloned()
+    };
+    assert_eq!((status, shadow("good.test")), (0, None), "{report}");
+    let (a, c) = (shadow("a.test").unwrap(), shadow("c.test").unwrap());
+    assert_eq!((&a["policy"], &a["gained"]), (&"default/next".into(), &Value::Array(vec![])));
+    let of = |list: &Value, id: &str| list.as_array().unwrap().iter().find(|client| client["client"] == id).cloned();
+    let lost = of(&a["lost"], "android-8-1").unwrap();
+    assert_eq!((&lost["connects"], &lost["obstacle"]["code"]), (&false.into(), &"no-shared-version".into()));
+    assert_eq!(lost["obstacle"]["remedy"], "switch TLS 1.2 on in the policy");
+    // Who does not connect now either is not lost, and who connects with both is not told.
+    assert_eq!((of(&a["lost"], "java-7-7u25-7u80-defaults"), of(&a["lost"], "chrome-150")), (None, None));
+    assert_eq!((&c["policy"], &c["lost"]), (&"default/before".into(), &Value::Array(vec![])));
+    assert_eq!(of(&c["gained"], "android-8-1").unwrap()["version"], "1.2");
+    assert_eq!(c["gained"].as_array().unwrap().len(), a["lost"].as_array().unwrap().len());
+
+    let (_, table, _) = run(&["check", files.path(), "--clients"]);
+    let number = a["lost"].as_array().unwrap().len();
+    let words = "known clients that connect now";
+    let line = format!("    shadow policy default/next: of 47 of 49 {words}, {number} would be locked out\n      ✗ ");
+    assert!(table.contains(&line), "{table}");
+    assert_eq!(table.matches("    shadow policy default/next: as for a.test\n").count(), 1, "{table}");
+    assert!(table.contains(&format!("{words}, 0 would be locked out\n      ✓ ")), "{table}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn the_page_of_annotations_is_made_from_their_table() {
         <!-- Made from src/api/annotations/table.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
         Each name works as `handfast.dev/NAME` and as `nginx.ingress.kubernetes.io/NAME`; the first wins. What is not\n\
         built yet is never silent: `ignored` ones are reported as a warning; `restricting` ones close access or change\n\
-        which requests reach a backend, so their routes answer 503 instead of opening what was closed. The first four are\n\
+        which requests reach a backend, so their routes answer 503 instead of opening what was closed. The first five are\n\
         Handfast's own and work as `handfast.dev/NAME` only.\n\n\
         | name | value | default | state | what it does |\n| --- | --- | --- | --- | --- |\n",
     );

@@ -1,13 +1,17 @@
 //! Each way a handshake ends, by a real client where one can be made to do it, else by bytes.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use handfast::demo::pki::{Authority, KeyType};
-use handfast::proxy::handshake::{HandshakeFailure, NotEstablished, Slots, handshake, linger};
+use handfast::keylog::KeyLog;
+use handfast::proxy::handshake::{HandshakeFailure, NotEstablished, Slots, Terms, handshake, linger};
 use handfast::snapshot::{HostName, HostTls, Reader, RouteTable, Snapshot, VirtualHost, channel};
 use handfast::tls::chain::{Credential, TrustAnchors};
+use handfast::tls::clients;
+use handfast::tls::offer::{NamedServer, Offer};
 use handfast::tls::policy::{Group, GroupOrder, Policy, Settings, server_tls, server_tls_of};
 use handfast::tls::reason::Reason;
 use handfast::tls::{ServerTls, Version};
@@ -22,6 +26,8 @@ use rustls::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::TlsConnector;
+
+use crate::hellos::{message, records};
 
 pub fn now() -> UnixTime {
     UnixTime::now()
@@ -164,6 +170,14 @@ impl ServerCertVerifier for Unanimous {
     }
 }
 
+/// Whom the server takes its client for.
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// What a handshake is performed with here.
+fn terms<'a>(world: &'a World, slots: &'a Slots, keylog: &'a KeyLog) -> Terms<'a> {
+    Terms { reader: &world.reader, slots, timeout: Duration::from_secs(10), keylog, client: CLIENT }
+}
+
 pub type Failure = Box<HandshakeFailure<DuplexStream>>;
 
 /// The server's side against `client`; what the server says, and what the client returns.
@@ -173,7 +187,7 @@ pub async fn serve<T>(
 ) -> (Result<handfast::proxy::handshake::Handshake<DuplexStream>, NotEstablished<()>>, Option<Failure>, T) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let server = async {
-        match handshake(ours, Vec::new(), &world.reader, &Slots::new(100), Duration::from_secs(10)).await {
+        match handshake(ours, Vec::new(), &terms(world, &Slots::new(100), &KeyLog::default())).await {
             Ok(mut established) => {
                 // The client may be gone already.
                 let _ = established.stream.shutdown().await;
@@ -181,11 +195,11 @@ pub async fn serve<T>(
             }
             Err(NotEstablished::Probe) => (Err(NotEstablished::Probe), None),
             Err(NotEstablished::Failed(failure)) => {
-                let HandshakeFailure { reason, host, server_name, source, hello, io } = *failure;
+                let HandshakeFailure { reason, source, trace, io } = *failure;
                 linger(io).await;
                 // The stream is closed; give the rest back with a fresh one.
                 let (io, _) = tokio::io::duplex(1);
-                let failure = HandshakeFailure { reason, host, server_name, source, hello, io };
+                let failure = HandshakeFailure { reason, source, trace, io };
                 (Err(NotEstablished::Probe), Some(Box::new(failure)))
             }
         }
@@ -208,7 +222,7 @@ async fn fails(world: &World, name: &str, client: Client) -> (Reason, String, ru
     })
     .await;
     let failure = failure.expect("the handshake fails");
-    (failure.reason, failure.host.map_or_else(String::new, |host| host.name.to_string()), error)
+    (failure.reason, failure.trace.host.map_or_else(String::new, |host| host.name.to_string()), error)
 }
 
 /// Bytes that must fail: the reason, and what came back.
@@ -292,9 +306,9 @@ async fn healthy_clients_get_the_version_suite_and_protocol_that_they_ask_for() 
         .await;
         let established = established.ok().unwrap();
         assert_eq!((established.version, established.http2), (version, http2), "{name}");
-        assert_eq!(established.host.unwrap().name.as_str(), counted);
-        assert_eq!(established.server_name.as_deref(), Some(name));
-        assert_eq!(established.hello[0], 0x16);
+        assert_eq!(established.trace.host.unwrap().name.as_str(), counted);
+        assert_eq!(established.trace.server_name.as_deref(), Some(name));
+        assert!(established.trace.hello_size > 100 && established.trace.agreed);
         assert!(!established.resumed);
         let (suite, group) = suite;
         // The default rustls client puts AES-256 first; the server's order decides.
@@ -427,8 +441,8 @@ async fn the_default_certificate_answers_clients_without_a_name_and_unknown_name
         })
         .await;
         let established = established.ok().unwrap();
-        assert!(established.host.is_none(), "{name}");
-        assert_eq!(established.server_name.is_some(), name == "unknown.example");
+        assert!(established.trace.host.is_none(), "{name}");
+        assert_eq!(established.trace.server_name.is_some(), name == "unknown.example");
     }
     // A host without TLS or with a broken Secret is the compiler's to give the default certificate to, or not.
     assert_eq!(fails(&world, "refused.example", Client::default()).await.0, Reason::HostRefused);
@@ -519,7 +533,7 @@ async fn every_failure_has_its_reason_and_its_alert() {
         (
             "ecdsa.example",
             Client { provider: only("ECDHE_RSA"), versions: vec![&TLS12], ..Client::default() },
-            Reason::NoSharedSuite,
+            Reason::WrongCertificateType,
             AlertDescription::HandshakeFailure,
         ),
         (
@@ -566,6 +580,19 @@ async fn every_failure_has_its_reason_and_its_alert() {
     }
 
     // Bytes.
+    let offer_of = |id: &str| {
+        let server_name = NamedServer::Name("ecdsa.example".into());
+        Offer { server_name, ..clients::client(id).unwrap().offer.clone() }
+    };
+    let offering = |change: fn(&mut Offer)| {
+        let mut offer = offer_of("java-8u161");
+        change(&mut offer);
+        (records(&message(&offer), 16384), alert(AlertDescription::HandshakeFailure))
+    };
+    let old = |version| {
+        let offer = Offer { legacy_version: version, schemes: None, ..offer_of("java-8u161") };
+        records(&message(&offer), 16384)
+    };
     let from_client = |description| (alert(description), Vec::new());
     let rows = [
         (Reason::ClientAlert, from_client(AlertDescription::HandshakeFailure)),
@@ -576,14 +603,34 @@ async fn every_failure_has_its_reason_and_its_alert() {
             Reason::MalformedHello,
             (b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00".to_vec(), alert(AlertDescription::DecodeError)),
         ),
-        (Reason::NoSharedVersion, (bare_hello([3, 1]), alert(AlertDescription::ProtocolVersion))),
-        (Reason::NoSharedVersion, (bare_hello([3, 2]), alert(AlertDescription::ProtocolVersion))),
-        (Reason::Sha1Only, (bare_hello([3, 3]), alert(AlertDescription::HandshakeFailure))),
+        // Which host it is for comes before everything that depends on the host.
+        (Reason::NoServerName, (bare_hello([3, 1]), alert(AlertDescription::UnrecognisedName))),
+        (Reason::NoSharedVersion, (old(0x0301), alert(AlertDescription::ProtocolVersion))),
+        (Reason::NoSharedVersion, (old(0x0302), alert(AlertDescription::ProtocolVersion))),
+        (Reason::Sha1Only, offering(|offer| offer.schemes = None)),
         (Reason::NotTls, (b"hello, world".to_vec(), Vec::new())),
         (Reason::ProxyHeader, (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec(), Vec::new())),
         (Reason::Ssh, (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), Vec::new())),
         (Reason::Sslv2, (b"\x80\x2e\x01\x00\x02\x00\x15".to_vec(), alert(AlertDescription::ProtocolVersion))),
+        (Reason::MalformedRecord, (b"\x16\x03\x01\xff\xff".to_vec(), alert(AlertDescription::RecordOverflow))),
+        (
+            Reason::UnexpectedMessage,
+            (b"\x16\x03\x01\x00\x04\x02\x00\x00\x00".to_vec(), alert(AlertDescription::UnexpectedMessage)),
+        ),
+        (Reason::StaticRsaOnly, offering(|offer| offer.suites = vec![0x009c, 0x002f])),
+        (Reason::CbcOnly, offering(|offer| offer.suites = vec![0xc009, 0xc013])),
+        (Reason::NoSharedSuite, offering(|offer| offer.suites = vec![0x009e, 0xc013])),
+        (Reason::Sha1Only, offering(|offer| offer.schemes = Some(vec![0x0201, 0x0203]))),
         (Reason::ProtocolViolation, {
+            let (hello, _) = offering(|offer| offer.compressions = vec![1]);
+            (hello, alert(AlertDescription::IllegalParameter))
+        }),
+        (Reason::MissingExtension, {
+            let mut offer = offer_of("chrome-150");
+            offer.key_shares = None;
+            (records(&message(&offer), 16384), alert(AlertDescription::MissingExtension))
+        }),
+        (Reason::UnexpectedMessage, {
             // A TLS 1.2 client that changes to a cipher before keys are agreed on. The answer is our flight first.
             let mut bytes = hello(&world, "ecdsa.example", Client { versions: vec![&TLS12], ..Client::default() });
             bytes.extend(b"\x14\x03\x03\x00\x01\x01");
@@ -593,7 +640,7 @@ async fn every_failure_has_its_reason_and_its_alert() {
     for (reason, (bytes, expected)) in rows {
         let (found, answer) = fails_raw(&world, &bytes).await;
         assert_eq!(found, reason);
-        if reason == Reason::ProtocolViolation {
+        if expected.starts_with(b"\x16") {
             assert!(answer.starts_with(&expected) || answer.starts_with(b"\x15"), "{answer:?}");
         } else {
             // The record version of an alert before the hello is understood is rustls' choice.
@@ -626,7 +673,8 @@ async fn every_failure_has_its_reason_and_its_alert() {
         assert_eq!(failure.unwrap().reason, reason);
         seen.insert(reason);
     }
-    seen.insert(reset_in_hello(&world, &whole[..100]).await);
+    seen.insert(reset(&world, &whole[..100], 0, Reason::ResetInHello).await);
+    seen.insert(reset(&world, &whole, 100, Reason::ResetAfterCertificate).await);
     // A client that leaves when it is asked for another key share has seen no certificate.
     let mut far_group = aws_lc_rs::default_provider();
     far_group.kx_groups = vec![aws_lc_rs::kx_group::MLKEM768, aws_lc_rs::kx_group::X25519];
@@ -659,9 +707,12 @@ async fn every_failure_has_its_reason_and_its_alert() {
     }
     tokio::time::resume();
 
+    seen.insert(wrong_binder(&world).await);
     let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !seen.contains(reason)).collect();
-    // A fault of ours cannot be brought about; PROXY headers are the worker's, tested with it.
-    assert_eq!(missing, [&Reason::Internal, &Reason::ProxyHeaderMissing]);
+    // A fault of ours cannot be brought about; PROXY headers and what comes after the handshake are the worker's, tested
+    // with it.
+    let elsewhere = [Reason::EstablishedWithoutRequest, Reason::Internal, Reason::ProxyHeaderMissing];
+    assert_eq!(missing, elsewhere.iter().collect::<Vec<_>>());
 }
 
 /// A complete hello takes a place; a silent connection does not.
@@ -675,7 +726,9 @@ async fn too_many(world: &World, hello: &[u8]) -> Reason {
     let (silent, _silent) = begin(b"").await;
     let (first, _first) = begin(hello).await;
     let (second, _second) = begin(hello).await;
-    let serve = |io| handshake(io, Vec::new(), &world.reader, &slots, Duration::from_secs(10));
+    let keylog = KeyLog::default();
+    let terms = terms(world, &slots, &keylog);
+    let serve = |io| handshake(io, Vec::new(), &terms);
     tokio::select! {
         biased;
         _ = serve(silent) => panic!("a silent client waits"),
@@ -687,23 +740,46 @@ async fn too_many(world: &World, hello: &[u8]) -> Reason {
     }
 }
 
-/// A reset needs a socket.
-async fn reset_in_hello(world: &World, bytes: &[u8]) -> Reason {
+/// A reset, after so many bytes of the answer, needs a socket.
+async fn reset(world: &World, bytes: &[u8], answer: usize, expected: Reason) -> Reason {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
     client.write_all(bytes).await.unwrap();
-    let server =
-        async { handshake(server, Vec::new(), &world.reader, &Slots::new(100), Duration::from_secs(10)).await };
+    let server = async { handshake(server, Vec::new(), &terms(world, &Slots::new(100), &KeyLog::default())).await };
     let reset = async {
         tokio::task::yield_now().await;
+        client.read_exact(&mut vec![0; answer]).await.unwrap();
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
         drop(client);
     };
     let (result, ()) = tokio::join!(server, reset);
     let Err(NotEstablished::Failed(failure)) = result else { panic!("the handshake fails") };
-    assert_eq!(failure.reason, Reason::ResetInHello);
+    assert_eq!(failure.reason, expected);
     failure.reason
+}
+
+/// A client that has a ticket, and proves it with the wrong key.
+async fn wrong_binder(world: &World) -> Reason {
+    let config = Client { versions: vec![&TLS13], ..Client::default() }.config(&world.authority);
+    let name = || ServerName::try_from("ecdsa.example").unwrap();
+    let first = config.clone();
+    let (established, ..) = serve(world, async move |io| {
+        let mut stream = TlsConnector::from(first).connect(name(), io).await.unwrap();
+        // The ticket comes behind the handshake.
+        let _ = stream.read(&mut [0; 16]).await;
+    })
+    .await;
+    assert!(established.is_ok());
+    let mut connection = ClientConnection::new(config, name()).unwrap();
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes).unwrap();
+    // Binders are the end of the hello (RFC 8446 section 4.2.11).
+    *bytes.last_mut().unwrap() ^= 1;
+    let (reason, answer) = fails_raw(world, &bytes).await;
+    assert_eq!(answer, alert(AlertDescription::DecryptError));
+    assert_eq!(reason, Reason::BadPskBinder);
+    reason
 }
 
 #[tokio::test]

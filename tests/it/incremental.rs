@@ -327,6 +327,43 @@ enum Step {
     Compile(u64),
 }
 
+#[test]
+fn a_policy_that_is_tried_out_comes_changes_and_goes_and_sessions_keep_resuming() {
+    let mut compiler = Compiler::new(directory());
+    let plain = ingress("shop", "shop.example", "tls", "web");
+    let tries = plain
+        .replace("namespace: default}", "namespace: default, annotations: {handfast.dev/shadow-tls-policy: next}}");
+    let policy =
+        |spec: &str| format!("{{kind: TlsPolicy, metadata: {{name: next, namespace: default}}, spec: {{{spec}}}}}");
+    upsert(&mut compiler, &(plain.clone() + &secret("tls", "shop.example") + &service("web")));
+    let first = tls_of(&compiler.compile(at(NOW)), "shop.example");
+    let missing = vec!["unusable-shadow-policy", "no-endpoints"];
+    let steps: [(&str, Option<&str>, Vec<&str>); 5] = [
+        (&tries, None, missing.clone()),
+        (&policy("preset: modern"), Some("versions=1.3"), vec!["no-endpoints"]),
+        (&policy("maxVersion: TLSv1.2"), Some("versions=1.2"), vec!["no-endpoints"]),
+        (&policy("groups: [nonsense]"), None, missing),
+        (&plain, None, vec!["no-endpoints"]),
+    ];
+    for (change, expected, expected_codes) in steps {
+        upsert(&mut compiler, change);
+        let compiled = compiler.compile(at(NOW));
+        let host = &compiled.snapshot.hosts["shop.example"];
+        let found = host.shadow.as_ref().map(|shadow| (&*shadow.name, shadow.policy.to_string()));
+        match expected {
+            Some(versions) => {
+                let (name, policy) = found.unwrap();
+                assert!(name == "default/next" && policy.starts_with(versions), "{name} {policy}");
+            }
+            None => assert_eq!(found, None, "{change}"),
+        }
+        let codes: Vec<&str> = codes(&compiled).into_iter().filter(|code| *code != "bad-tls-policy").collect();
+        assert_eq!(codes, expected_codes, "{change}");
+        assert!(Arc::ptr_eq(&tls_of(&compiled, "shop.example"), &first), "{change}");
+        assert_eq!(compiled.stats.tls.built, 0, "{change}");
+    }
+}
+
 /// What the scopes hold now, as a list of documents each.
 #[derive(Default)]
 struct Model {
@@ -397,7 +434,7 @@ fn check(options: &Options, steps: Vec<Step>) -> Result<(), TestCaseError> {
 const NAMESPACES: [&str; 4] = ["x", "x", "x", "z"];
 const HOSTS: [&str; 5] = ["a.example", "b.example", "*.example", "c.other.test", "bad_host"];
 const SECRETS: [&str; 3] = ["s1", "s2", "s3"];
-const CONTENTS: [&str; 9] = [
+const CONTENTS: [&str; 12] = [
     "tls.crt: '$CERT(a.example b.example)', tls.key: '$KEY(a.example b.example)'",
     "tls.crt: '$CERT(*.example)', tls.key: '$KEY(*.example)'",
     "tls.crt: '$CERT(*.example)', tls.key: '$KEY(a.example b.example)'",
@@ -405,10 +442,13 @@ const CONTENTS: [&str; 9] = [
     "tls.crt: '$CERT(a.example ending)', tls.key: '$KEY(a.example ending)'",
     "tls.crt: '$REVERSED(a.example future)', tls.key: '$KEY(a.example future)'",
     "tls.crt: 'garbage'",
+    "ca.crt: '$CLIENTCA(one two)', ca.crl: '$CRL(one)'",
+    "ca.crt: '$CLIENTCA(one)', ca.crl: '$CRL(one ending)'",
+    "ca.crt: '$CLIENTCA(one)', ca.crl: 'garbage'",
     "tls.crt: '$LEAF(a.example)', tls.key: '$KEY(a.example)', ca.crt: '$ROOT()'",
     "tls.crt: '$CERT(a.example rsa)', tls.key: '$KEY(a.example rsa)', ca.crt: '$ROOT()'",
 ];
-const ANNOTATIONS: [&str; 14] = [
+const ANNOTATIONS: [&str; 16] = [
     "nginx.ingress.kubernetes.io/auth-type: basic",
     "nginx.ingress.kubernetes.io/canary: 'true'",
     "nginx.ingress.kubernetes.io/ssl-redirect: 'false'",
@@ -417,6 +457,8 @@ const ANNOTATIONS: [&str; 14] = [
     "handfast.dev/tls-policy: p1",
     "handfast.dev/tls-policy: p2",
     "handfast.dev/tls-policy: p2, handfast.dev/ssl-protocols: TLSv1.2",
+    "handfast.dev/shadow-tls-policy: p1",
+    "handfast.dev/shadow-tls-policy: p2, handfast.dev/tls-policy: p1",
     "handfast.dev/ssl-ciphers: AES128-SHA",
     "handfast.dev/ssl-ciphers: ECDHE-RSA-AES128-GCM-SHA256, handfast.dev/ssl-protocols: TLSv1.2",
     "handfast.dev/additional-tls-secrets: s3",

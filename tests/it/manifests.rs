@@ -3,7 +3,8 @@
 //! A string in a manifest may be `$CERT(NAMES)`, `$KEY(NAMES)` and so on. Each distinct text between the parentheses
 //! is one certificate, so `$CERT(a.example)` and `$KEY(a.example)` belong together. The words `expired`, `future`,
 //! `ending` and `other` among the names choose dates, or merely make it another certificate. `$CRT(NAME)`, `$KEYOF(NAME)`
-//! and `$CA(NAME)` are one of the faulty chains of faults.rs.
+//! and `$CA(NAME)` are one of the faulty chains of faults.rs. `$CLIENTCA(NAMES)` are authorities for certificates of clients,
+//! and `$CRL(NAMES)` their revocation lists; the words `expired`, `ending` and `more` choose their dates and content.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -16,6 +17,7 @@ use rustls::pki_types::UnixTime;
 use serde_json::Value;
 
 use crate::faults;
+use crate::pki::{Ca, crl, root};
 
 /// 2026-01-01T00:00:00Z: the clock of all cases.
 pub(crate) const NOW: u64 = 1_767_225_600;
@@ -80,12 +82,39 @@ pub(crate) fn intermediates() -> Arc<Candidates> {
     Arc::new(candidates)
 }
 
+/// The authority for certificates of clients that has this name.
+fn client_ca(name: &str) -> Arc<Ca> {
+    static ISSUED: LazyLock<Mutex<HashMap<String, Arc<Ca>>>> = LazyLock::new(Mutex::default);
+    let mut issued = ISSUED.lock().unwrap();
+    issued.entry(name.to_owned()).or_insert_with(|| Arc::new(root(name))).clone()
+}
+
+/// Made once, since each signature is another one.
+fn revocation_lists(text: &str) -> String {
+    static MADE: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
+    let make = || {
+        let (words, names): (Vec<&str>, Vec<&str>) =
+            text.split(' ').partition(|name| ["expired", "ending", "more"].contains(name));
+        let has = |word| words.contains(&word);
+        let days = match (has("expired"), has("ending")) {
+            (true, _) => -10..-1,
+            (false, true) => -5..1,
+            (false, false) => -2..30,
+        };
+        let revoked: &[u64] = if has("more") { &[1, 2] } else { &[1] };
+        names.iter().map(|name| crl(&client_ca(name), at(NOW), days.clone(), revoked)).collect()
+    };
+    MADE.lock().unwrap().entry(text.to_owned()).or_insert_with(make).clone()
+}
+
 fn certificate(what: &str, names: &str) -> String {
     match what {
         "CRT" => return faults::fault(names).tls_crt,
         "KEYOF" => return faults::fault(names).tls_key,
         "CA" => return faults::fault(names).ca_crt,
         "ROOT" => return AUTHORITY.root().to_owned(),
+        "CLIENTCA" => return names.split(' ').map(|name| client_ca(name).pem()).collect(),
+        "CRL" => return revocation_lists(names),
         _ => {}
     }
     static ISSUED: LazyLock<Mutex<HashMap<String, Issued>>> = LazyLock::new(Mutex::default);

@@ -160,6 +160,14 @@ pub fn check(policy: &Policy, kinds: &[CredentialKind], offer: &Offer) -> Result
 /// order; each pair says why.
 fn fits(model: Reason, error: &rustls::Error) -> bool {
     let real = Reason::of(error);
+    // The model is finer than rustls.
+    let coarse: &[Reason] = match model {
+        Reason::CbcOnly | Reason::StaticRsaOnly => &[Reason::NoSharedSuite],
+        Reason::WrongCertificateType => &[Reason::NoSharedSuite, Reason::NoSharedSignatureScheme],
+        // A client that lists SHA-1 signatures alone is, to rustls, one that cannot verify ours.
+        Reason::Sha1Only => &[Reason::Sha1Only, Reason::NoSharedSignatureScheme, Reason::NoSharedSuite],
+        _ => std::slice::from_ref(&model),
+    };
     let known = [
         // rustls wants signature algorithms before it looks at anything else.
         (Reason::Sha1Only, Reason::NoSharedVersion),
@@ -170,6 +178,8 @@ fn fits(model: Reason, error: &rustls::Error) -> bool {
         (Reason::NoSharedGroup, Reason::NoSharedSignatureScheme),
         (Reason::NoSharedAlpn, Reason::NoSharedSignatureScheme),
         (Reason::ProtocolViolation, Reason::NoSharedSignatureScheme),
+        (Reason::MissingExtension, Reason::NoSharedSignatureScheme),
+        (Reason::ProtocolViolation, Reason::MissingExtension),
         // It looks at certificate types last, and at the compression list of TLS 1.3 late.
         (Reason::NoSharedVersion, Reason::ProtocolViolation),
         (Reason::Sha1Only, Reason::ProtocolViolation),
@@ -177,8 +187,9 @@ fn fits(model: Reason, error: &rustls::Error) -> bool {
         (Reason::NoSharedGroup, Reason::ProtocolViolation),
         (Reason::NoSharedAlpn, Reason::ProtocolViolation),
         (Reason::NoSharedSignatureScheme, Reason::ProtocolViolation),
+        (Reason::MissingExtension, Reason::ProtocolViolation),
     ];
-    real == model || known.contains(&(real, model))
+    coarse.iter().any(|model| real == *model || known.contains(&(real, *model)))
 }
 
 fn policy() -> impl Strategy<Value = Policy> {

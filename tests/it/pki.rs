@@ -1,13 +1,15 @@
 //! Certificates with anything wrong that a test asks for, made at run time.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
 
 use handfast::demo::pki::{KeyType, generate};
 use handfast::tls::chain::{Chain, Credential, Finding, Loaded, Name, TrustAnchors};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CustomExtension,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber,
 };
 use rustls::pki_types::UnixTime;
 
@@ -35,12 +37,39 @@ pub fn valid(params: &mut CertificateParams, from: i64, to: i64) {
 
 /// Validity in days around a moment.
 pub fn valid_around(params: &mut CertificateParams, now: UnixTime, from: i64, to: i64) {
-    let day = |day: i64| {
-        let time = jiff::Timestamp::from_second(i64::try_from(now.as_secs()).unwrap() + day * DAY).unwrap();
-        let date = time.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let day = |day| {
+        let date = date(now, day);
         rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
     };
     (params.not_before, params.not_after) = (day(from), day(to));
+}
+
+fn date(now: UnixTime, day: i64) -> jiff::civil::Date {
+    let time = jiff::Timestamp::from_second(i64::try_from(now.as_secs()).unwrap() + day * DAY).unwrap();
+    time.to_zoned(jiff::tz::TimeZone::UTC).date()
+}
+
+/// A CA's list of revoked serial numbers, PEM, current from and until these days around a moment.
+pub fn crl(issuer: &Ca, now: UnixTime, days: Range<i64>, revoked: &[u64]) -> String {
+    let day = |day| {
+        let date = date(now, day);
+        rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
+    };
+    let revoked = revoked.iter().map(|serial| RevokedCertParams {
+        serial_number: SerialNumber::from(*serial),
+        revocation_time: day(days.start),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let params = CertificateRevocationListParams {
+        this_update: day(days.start),
+        next_update: day(days.end),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(issuer).unwrap().pem().unwrap()
 }
 
 pub fn named(name: &str) -> DistinguishedName {
@@ -183,6 +212,11 @@ impl OpenSsl {
     pub fn run(&self, words: &str) {
         let output = self.command(words).output().unwrap();
         assert!(output.status.success(), "openssl {words}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Whether `openssl` with words ends well.
+    pub fn succeeds(&self, words: &str) -> bool {
+        self.command(words).output().unwrap().status.success()
     }
 
     fn command(&self, words: &str) -> Command {

@@ -137,7 +137,12 @@ fn our_own_server_speaks_exactly_what_its_policies_say() {
     assert_eq!(version(&report, "TLS 1.3")["spoken"], false);
 
     // A probe is no client that rejects a certificate, and leaves nothing of ours in disorder.
-    for reason in ["reason=\"closed-after-certificate\"", "reason=\"internal\"", "reason=\"malformed-hello\""] {
+    for reason in [
+        "reason=\"closed-after-certificate\"",
+        "reason=\"reset-after-certificate\"",
+        "reason=\"internal\"",
+        "reason=\"malformed-hello\"",
+    ] {
         assert_eq!(server.metric("handfast_tls_handshake_failures_total", &[reason]), 0.0, "{reason}");
     }
 }

@@ -1,6 +1,7 @@
 //! What a host's TLS policy means for its requests: HSTS, certificates of clients, and connections that outlive them.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use handfast::access_log::{AccessLog, Format};
 use handfast::demo::pki::Authority;
 use handfast::metrics::Metrics;
 use handfast::proxy::http::{HttpService, Security};
+use handfast::proxy::record::Observers;
 use handfast::proxy::settings::Settings;
 use handfast::proxy::worker::{Shutdown, WorkerSettings, Workers};
 use handfast::snapshot::{AddressList, HostTls, RouteOptions, Snapshot, Target, channel};
@@ -21,13 +23,13 @@ use hyper::{Method, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::binary::{program, wait_until};
-use crate::client_auth::{Identity, asking, client_ca, identity, identity_with, tls_asking};
+use crate::client_auth::{Identity, asking, asking_with, client_ca, identity, identity_with, tls_asking};
 use crate::handshake::now;
 use crate::http_support::{
     Proxy, Site, Start, Upstream, header, made_with, over_tls, read_head, read_response, read_to_end, some_tls, status,
     until,
 };
-use crate::pki::valid_around;
+use crate::pki::{crl, valid_around};
 
 const HSTS: &str = "max-age=31536000; includeSubDomains";
 
@@ -201,6 +203,9 @@ async fn connections_end_when_their_host_asks_for_other_certificates() {
     };
     let terminate = |tls: &Arc<ServerTls>| HostTls::Terminate(tls.clone());
     let (open, asks_one) = (tls(None), tls(Some(asking(true, &one))));
+    let listing =
+        |days: Range<i64>, revoked: &[u64]| tls(Some(asking_with(true, &one, &crl(&one, now(), days, revoked))));
+    let lists = listing(-5..5, &[1]);
     // What the connection was made with, what is published then, and whether that ends it.
     let rows = [
         (&open, terminate(&tls(None)), false, false),
@@ -214,6 +219,10 @@ async fn connections_end_when_their_host_asks_for_other_certificates() {
         (&asks_one, terminate(&tls(Some(asking(false, &one)))), false, true),
         (&asks_one, terminate(&tls(Some(asking(true, &two)))), true, true),
         (&asks_one, terminate(&open), false, true),
+        // A new list that revokes nothing new, one that does, and none any more.
+        (&lists, terminate(&listing(-1..9, &[1])), true, false),
+        (&lists, terminate(&listing(-1..9, &[1, 2])), true, true),
+        (&lists, terminate(&asks_one), true, true),
     ];
     for (index, (before, after, https_only, ends)) in rows.iter().enumerate() {
         let http = |http2| {
@@ -437,7 +446,8 @@ impl Edge {
         let (log, _) = AccessLog::start(Format::Off, std::io::sink(), std::time::SystemTime::now, dropped).unwrap();
         let service = || HttpService::new(reader.clone(), Arc::new(Settings::default()), metrics.clone(), log.clone());
         let settings = WorkerSettings::default();
-        let workers = Workers::start(vec![(http, https)], &settings, &reader, &metrics, &shutdown, service).unwrap();
+        let observers = Observers::new(metrics.clone(), reader.clone(), 1, std::time::SystemTime::now);
+        let workers = Workers::start(vec![(http, https)], &settings, &reader, &observers, &shutdown, service).unwrap();
         let directory = tempfile::tempdir().unwrap();
         Self { https: address, metrics, shutdown, workers: Some(workers), directory, _publisher: publisher }
     }

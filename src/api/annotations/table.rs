@@ -149,6 +149,7 @@ pub const TABLE: &[Annotation] = &[
 #[rustfmt::skip]
 pub const OWN: &[Annotation] = &[
     working("additional-tls-secrets", "names of Secrets", "", Wrong::Default, super::additional_tls_secrets, "Further certificates for the hosts of the Ingress, with keys of other types: each client gets the best that it can use, ECDSA before RSA."),
+    working("shadow-tls-policy", "name of a TlsPolicy", "", Wrong::Default, super::shadow_tls_policy, "A TlsPolicy of the same namespace to try out: what each client offers is judged by it as well, and nothing of it is in force. The oldest Ingress of a host that names one counts."),
     working("ssl-ecdh-curve", "list of groups", "X25519MLKEM768:X25519:prime256v1:secp384r1", Wrong::Default, super::ssl_ecdh_curve, "Key exchange groups of the host, best first, as in nginx' ssl_ecdh_curve."),
     working("ssl-protocols", "TLSv1.2 TLSv1.3", "TLSv1.2 TLSv1.3", Wrong::Default, super::ssl_protocols, "Protocol versions of the host, as in nginx' ssl_protocols."),
     working("tls-policy", "name of a TlsPolicy", "", Wrong::Default, super::tls_policy, "How the hosts of the Ingress terminate TLS: a TlsPolicy of the same namespace. The oldest Ingress of a host that names one counts."),

@@ -251,7 +251,7 @@ fn is_misdirected(snapshot: &Snapshot, tls: &TlsConnection, name: &str, host: Op
 pub(super) fn asks_otherwise(snapshot: &Snapshot, connection: &TlsConnection, name: Option<&str>) -> bool {
     match snapshot.tls(name) {
         TlsChoice::Serve { tls, .. } => {
-            !Arc::ptr_eq(tls, &connection.tls) && client_auth(tls) != client_auth(&connection.tls)
+            !Arc::ptr_eq(tls, &connection.tls) && !is_asked_the_same(client_auth(tls), client_auth(&connection.tls))
         }
         // What they ask for is not known. A host that only asks for nothing goes on being served.
         TlsChoice::Absent(host) | TlsChoice::Refused(host) => host.https_only,
@@ -268,16 +268,19 @@ pub(super) fn some_host_asks_otherwise(before: &Arc<Snapshot>, now: &Arc<Snapsho
     };
     let asks = |host: &Arc<VirtualHost>| host.https_only || of_host(host).is_some();
     let of_default = |snapshot: &Snapshot| snapshot.default_tls.as_deref().and_then(client_auth).cloned();
+    let differ = |one: Option<ClientAuth>, other: Option<ClientAuth>| !is_asked_the_same(one.as_ref(), other.as_ref());
     if Arc::ptr_eq(before, now) {
         return false;
     }
     let changed = now.hosts.iter().any(|(name, host)| match before.hosts.get(name) {
-        Some(old) => !Arc::ptr_eq(old, host) && (of_host(old) != of_host(host) || old.https_only != host.https_only),
+        Some(old) => {
+            !Arc::ptr_eq(old, host) && (differ(of_host(old), of_host(host)) || old.https_only != host.https_only)
+        }
         // A new name may have been answered by a wildcard or by the default certificate.
         None => asks(host),
     });
     changed
-        || of_default(before) != of_default(now)
+        || differ(of_default(before), of_default(now))
         || before.hosts.iter().any(|(name, host)| asks(host) && !now.hosts.contains_key(name))
 }
 
@@ -296,6 +299,15 @@ fn verified(snapshot: &Snapshot, security: &Security, name: &str) -> Option<Veri
             };
             asks.then_some(Verified::No)
         }
+    }
+}
+
+/// Whether nothing new is asked of clients.
+fn is_asked_the_same(one: Option<&ClientAuth>, other: Option<&ClientAuth>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.asks_the_same(other),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 

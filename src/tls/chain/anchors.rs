@@ -173,6 +173,20 @@ impl TrustAnchors {
         self.sets.iter().flat_map(|set| &set.anchors).map(|anchor| anchor.trusted.clone()).collect()
     }
 
+    /// The keys of a name (DER), each a SubjectPublicKeyInfo (DER).
+    pub(super) fn keys_of(&self, subject: &[u8]) -> impl Iterator<Item = &[u8]> {
+        self.named(subject).map(|anchor| anchor.spki.as_slice())
+    }
+
+    /// The names of all, as DER and for people.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = (&[u8], &str)> {
+        self.sets.iter().flat_map(move |set| {
+            set.by_subject.iter().filter_map(move |(der, indices)| {
+                Some((der.as_slice(), set.anchors.get(*indices.first()?)?.subject.as_str()))
+            })
+        })
+    }
+
     /// The anchor that issued a certificate: by name and signature. Those of the Secret first, since it knows best.
     pub(super) fn issuer_of(&self, certificate: &Certificate) -> Option<(&Anchor, Link)> {
         self.named(&certificate.issuer_der).find_map(|anchor| match signature::verify(&certificate.der, &anchor.spki) {
@@ -223,15 +237,19 @@ impl fmt::Debug for TrustAnchors {
 
 impl Anchor {
     fn new(trusted: TrustAnchor<'static>, source: AnchorSource) -> Self {
-        let subject = der::sequence(&trusted.subject);
-        let words = X509Name::from_der(&subject).map(|(_, name)| {
-            let common_name = name.iter_common_name().next().and_then(|name| name.as_str().ok());
-            common_name.map_or_else(|| name.to_string(), |name| format!("CN={name}"))
-        });
+        let subject = common_name(&der::sequence(&trusted.subject));
         let spki = der::sequence(&trusted.subject_public_key_info);
-        let subject = words.map(|words| words.replace(char::is_control, "?")).unwrap_or_default();
         Self { trusted, subject, spki, source }
     }
+}
+
+/// A name (DER) for people: its common name, or all of it if it has none.
+pub(super) fn common_name(name: &[u8]) -> String {
+    let words = X509Name::from_der(name).map(|(_, name)| {
+        let common_name = name.iter_common_name().next().and_then(|name| name.as_str().ok());
+        common_name.map_or_else(|| name.to_string(), |name| format!("CN={name}"))
+    });
+    words.map(|words| words.replace(char::is_control, "?")).unwrap_or_default()
 }
 
 impl Set {

@@ -8,11 +8,11 @@
 use std::fmt;
 
 use super::{Client, clients, version_words};
-use crate::tls::Version;
 use crate::tls::chain::{AnchorSource, Outline, OutlineEnd, Role, TrustAnchors};
 use crate::tls::negotiate::{Agreement, CredentialKind, negotiate};
 use crate::tls::offer::NamedServer;
 use crate::tls::policy::{Policy, ServerTls};
+use crate::tls::preflight;
 use crate::tls::reason::Reason;
 
 /// What keeps a client from a host.
@@ -44,12 +44,24 @@ pub enum Obstacle {
 ///
 /// Roots of the operator's own (`--trust-anchors`, `ca.crt`) are taken to have been given to every client.
 pub fn judge(tls: &ServerTls, without_name: Option<&ServerTls>, client: &Client) -> Result<Agreement, Obstacle> {
-    let agreement = negotiate(tls.policy(), tls.credentials(), &client.offer).map_err(Obstacle::Handshake)?;
+    judge_under(tls.policy(), tls, without_name, client)
+}
+
+/// The same with another policy in force for the host.
+pub fn judge_under(
+    policy: &Policy,
+    tls: &ServerTls,
+    without_name: Option<&ServerTls>,
+    client: &Client,
+) -> Result<Agreement, Obstacle> {
+    let agreement = negotiate(policy, tls.credentials(), &client.offer).map_err(Obstacle::Handshake)?;
     let names_server = match client.offer.server_name {
         NamedServer::Name(_) => true,
         NamedServer::Absent | NamedServer::Address | NamedServer::Malformed => false,
     };
-    if !names_server && !without_name.is_some_and(|other| std::ptr::eq(tls, other)) {
+    // What answers without a name answers under its own policy, and a request for a host of another one is refused.
+    let is_same = |other: &ServerTls| std::ptr::eq(tls, other) && policy == other.policy();
+    if !names_server && !without_name.is_some_and(is_same) {
         return Err(Obstacle::NoServerName);
     }
     trusts(client, &tls.summary_of(agreement.credential).outline)?;
@@ -168,8 +180,13 @@ impl Obstacle {
 
     /// What to do about it at the host, if anything can be done there. It is tried out in the model before it is said.
     pub fn remedy(&self, tls: &ServerTls, client: &Client) -> String {
+        self.remedy_under(tls.policy(), tls, client)
+    }
+
+    /// The same for a host with another policy in force.
+    pub fn remedy_under(&self, policy: &Policy, tls: &ServerTls, client: &Client) -> String {
         match self {
-            Obstacle::Handshake(reason) => way_out(*reason, tls.policy(), tls.credentials(), client),
+            Obstacle::Handshake(reason) => preflight::explain(*reason, policy, tls.credentials(), &client.offer).remedy,
             Obstacle::LacksRoot { root } => format!(
                 "add a cross-sign of {root} by an older root to tls.crt, if the CA has a valid one, or take a certificate \
                  of another CA"
@@ -198,7 +215,10 @@ impl fmt::Display for Obstacle {
                 Reason::NoSharedSignatureScheme => "cannot verify signatures of the host's key",
                 Reason::NoSharedSuite => "has no cipher suite that the host allows and that works with its key",
                 Reason::NoSharedVersion => "speaks none of the host's protocol versions",
+                Reason::CbcOnly => "has only CBC and older cipher suites",
                 Reason::Sha1Only => "can verify SHA-1 signatures only",
+                Reason::StaticRsaOnly => "has only cipher suites without forward secrecy",
+                Reason::WrongCertificateType => "cannot use a certificate with the host's kind of key",
                 other => other.meaning().trim_end_matches('.'),
             }),
             Obstacle::LacksRoot { root } => write!(f, "does not have the root {root}"),
@@ -208,36 +228,6 @@ impl fmt::Display for Obstacle {
             Obstacle::NoServerName => f.write_str("names no server, and does not get this host's certificate then"),
             Obstacle::UntrustedChain { end } => write!(f, "does not trust {end}, where the chain ends"),
         }
-    }
-}
-
-/// What would let a client in: the first of a few changes with which the model says that it connects.
-fn way_out(reason: Reason, policy: &Policy, kinds: &[CredentialKind], client: &Client) -> String {
-    let with = |added: &[CredentialKind]| [kinds, added].concat();
-    let default = Policy::default();
-    for (kind, key) in [(CredentialKind::EcdsaP256, "ECDSA P-256"), (CredentialKind::Rsa, "RSA")] {
-        if negotiate(policy, &with(&[kind]), &client.offer).is_ok() {
-            return format!("add a certificate with an {key} key to the host");
-        }
-    }
-    if let Ok(Agreement { version, suite, group, .. }) = negotiate(&default, kinds, &client.offer) {
-        let words = match reason {
-            Reason::NoSharedVersion => format!("switch TLS {} on in the policy", version.label()),
-            Reason::NoSharedSuite => format!("add {suite} to the policy's cipher suites"),
-            Reason::NoSharedGroup => format!("add {group} to the policy's groups"),
-            _ => "use the default policy".to_owned(),
-        };
-        return words;
-    }
-    if negotiate(&default, &with(&[CredentialKind::EcdsaP256, CredentialKind::Rsa]), &client.offer).is_ok() {
-        return "use the default policy, and certificates with an ECDSA P-256 and an RSA key".to_owned();
-    }
-    match client.newest {
-        ..0x0303 => format!(
-            "update the client: TLS {} is the oldest version that can be served (RFC 8996)",
-            Version::Tls12.label()
-        ),
-        _ => format!("update the client: {}", reason.remedy().trim_start_matches("update the client: ")),
     }
 }
 

@@ -130,17 +130,36 @@ pub struct HelloReader {
 
 impl HelloReader {
     /// Takes the next bytes. What follows the hello's last record is ignored: it may be early data.
-    pub fn read(&mut self, mut bytes: &[u8]) -> Progress {
+    pub fn read(&mut self, bytes: &[u8]) -> Progress {
+        match self.push(bytes) {
+            Ok(false) => Progress::Incomplete,
+            Ok(true) => match &self.result {
+                Some(Ok(offer)) => Progress::Complete(offer.clone()),
+                Some(Err(error)) => Progress::Malformed(*error),
+                None => Progress::Incomplete,
+            },
+            Err(error) => Progress::Malformed(error),
+        }
+    }
+
+    /// The same, without a copy of the offer: true if the hello is complete, so that
+    /// [`into_offer`](HelloReader::into_offer) has it.
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<bool, BadHello> {
         while self.result.is_none() && !bytes.is_empty() {
             if let Err(error) = self.take(&mut bytes) {
                 self.result = Some(Err(error));
             }
         }
         match &self.result {
-            None => Progress::Incomplete,
-            Some(Ok(offer)) => Progress::Complete(offer.clone()),
-            Some(Err(error)) => Progress::Malformed(*error),
+            None => Ok(false),
+            Some(Ok(_)) => Ok(true),
+            Some(Err(error)) => Err(*error),
         }
+    }
+
+    /// The offer, if the hello is complete.
+    pub fn into_offer(self) -> Option<Box<Offer>> {
+        self.result.and_then(Result::ok)
     }
 
     /// Takes a part of a header or of a record's content.
@@ -195,17 +214,20 @@ impl HelloReader {
 impl Offer {
     /// The offer in the records that a connection begins with; `None` if they are not complete.
     pub fn parse(records: &[u8]) -> Result<Option<Offer>, BadHello> {
-        match HelloReader::default().read(records) {
-            Progress::Incomplete => Ok(None),
-            Progress::Complete(offer) => Ok(Some(*offer)),
-            Progress::Malformed(error) => Err(error),
-        }
+        let mut reader = HelloReader::default();
+        reader.push(records)?;
+        Ok(reader.into_offer().map(|offer| *offer))
     }
 
     /// The newest version that the client offers, whether or not it can be served.
     pub fn newest_version(&self) -> u16 {
         let listed = self.versions.iter().flatten().copied().max();
         listed.unwrap_or(self.legacy_version)
+    }
+
+    /// True if the client has a session that it wants to resume (RFC 8446 section 2.2, RFC 5077 section 3.1).
+    pub fn asks_to_resume(&self) -> bool {
+        self.psk.is_some() || self.session_ticket.is_some_and(|length| length > 0)
     }
 
     /// The offer of a ClientHello without its header.
@@ -245,13 +267,16 @@ impl Offer {
         if !rest.0.is_empty() {
             return Err(BadHello::Malformed("end of the ClientHello"));
         }
-        let mut seen = std::collections::HashSet::new();
+        // One bit for each type: a list could be long enough for its square to matter, and hashing costs more.
+        let mut seen = [0_u64; 1024];
         while !extensions.0.is_empty() {
             let extension = extensions.u16().zip(extensions.vector16());
             let (kind, content) = extension.ok_or(BadHello::Malformed("list of extensions"))?;
-            if !seen.insert(kind) {
+            let (word, bit) = (&mut seen[usize::from(kind) / 64], 1 << (kind % 64));
+            if *word & bit != 0 {
                 return Err(BadHello::RepeatedExtension(kind));
             }
+            *word |= bit;
             if !is_grease(kind) {
                 offer.extensions.push(kind);
             }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::tls::chain::TrustAnchors;
+use crate::tls::chain::{RevocationLists, TrustAnchors};
 
 /// Certificates of clients (RFC 8446 section 4.3.2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,4 +17,19 @@ pub struct ClientAuth {
     pub required: bool,
     /// Who issues them. Never empty.
     pub authorities: Arc<TrustAnchors>,
+    /// What they have revoked; `None` if nobody looks.
+    pub revoked: Option<Arc<RevocationLists>>,
+}
+
+impl ClientAuth {
+    /// Whether a client that one of the two has let in may stay under the other: the same is asked of it. A new list
+    /// that revokes what the one before did asks for nothing new.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let revoked = match (&self.revoked, &other.revoked) {
+            (Some(one), Some(other)) => one.revoke_the_same(other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        revoked && (self.required, &self.authorities) == (other.required, &other.authorities)
+    }
 }

@@ -20,8 +20,9 @@ use rustls::sign::SingleCertAndKey;
 
 use super::{Alpn, ClientAuth, Group, GroupOrder, Policy, Suite, SuiteOrder};
 use crate::tls::chain::Credential;
-use crate::tls::negotiate::{CredentialKind, by_preference, prefers_chacha20, select};
+use crate::tls::negotiate::{Agreement, CredentialKind, by_preference, negotiate, prefers_chacha20, select};
 use crate::tls::offer::Offer;
+use crate::tls::reason::Reason;
 use crate::tls::{TlsSummary, Version};
 
 /// How TLS is terminated for the credentials of one host under one policy. Shared by all hosts that use both.
@@ -138,19 +139,42 @@ impl ServerTls {
             unreachable!("invariant: server_tls_of and fixed make at least one configuration");
         };
         let Some(offer) = offer.filter(|_| !further.is_empty()) else { return &first.config };
-        let settings = self.policy.settings();
-        let client_order = match settings.suite_order {
-            SuiteOrder::Client => true,
-            SuiteOrder::Server => false,
-            SuiteOrder::ServerUnlessChaCha20First => prefers_chacha20(&offer.suites),
-        };
+        let client_order = self.has_client_order(offer);
         let (credential, group) = match select(&self.policy, &self.credentials, offer) {
             Ok(selection) => (selection.credential, Some(selection.group)),
             Err(_) => (first.choice.credential, None),
         };
+        self.variant(credential, group, client_order)
+    }
+
+    /// What a client that offers this and the host agree on, with the configuration that does so; or why they cannot.
+    /// `None` for the agreement if the configuration is [fixed](ServerTls::fixed), so that nothing is known beforehand.
+    pub fn agree(&self, offer: &Offer) -> Result<(Option<Agreement>, &Arc<ServerConfig>), Reason> {
+        if self.credentials.is_empty() {
+            return Ok((None, self.config_for(None)));
+        }
+        let agreement = negotiate(&self.policy, &self.credentials, offer)?;
+        let config = self.variant(agreement.credential, Some(agreement.group), self.has_client_order(offer));
+        Ok((Some(agreement), config))
+    }
+
+    fn has_client_order(&self, offer: &Offer) -> bool {
+        match self.policy.settings().suite_order {
+            SuiteOrder::Client => true,
+            SuiteOrder::Server => false,
+            SuiteOrder::ServerUnlessChaCha20First => prefers_chacha20(&offer.suites),
+        }
+    }
+
+    fn variant(&self, credential: usize, group: Option<Group>, client_order: bool) -> &Arc<ServerConfig> {
+        let settings = self.policy.settings();
         let group = group.filter(|_| settings.group_order == GroupOrder::Server && settings.groups.len() > 1);
         let choice = Choice { credential, group, client_order };
-        self.variants.iter().find(|variant| variant.choice == choice).map_or(&first.config, |variant| &variant.config)
+        let variant = self.variants.iter().find(|variant| variant.choice == choice).or(self.variants.first());
+        let Some(variant) = variant else {
+            unreachable!("invariant: server_tls_of and fixed make at least one configuration");
+        };
+        &variant.config
     }
 
     /// The policy that is served.
@@ -242,6 +266,11 @@ fn verifier(client_auth: &ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, Ver
     verifiers.retain(|_, verifier| verifier.strong_count() > 0);
     let roots = Arc::new(client_auth.authorities.root_store());
     let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::new(aws_lc_rs::default_provider()));
+    // With lists, a certificate of any issuer without a current one is refused, to the last intermediate.
+    let builder = match &client_auth.revoked {
+        Some(lists) => builder.with_crls(lists.der()).enforce_revocation_expiration(),
+        None => builder,
+    };
     let verifier = if client_auth.required { builder } else { builder.allow_unauthenticated() }.build()?;
     verifiers.insert(client_auth.clone(), Arc::downgrade(&verifier));
     Ok(verifier)

@@ -1,0 +1,141 @@
+//! `/api/keylog`: chooses the connections whose TLS secrets are written, see [`crate::keylog`].
+
+use std::path::Path;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde::Serialize;
+
+use super::Admin;
+use super::page::{Answer, Asked, Audience, Page, Refusal, json};
+use super::query::{Parameter, address, duration, host_name};
+use crate::api::annotations::edit_distance;
+use crate::keylog::{NotSelected, Selected, Target};
+use crate::snapshot::{HostName, Snapshot};
+
+const HOST: Parameter = Parameter { name: "host", takes: "the name of a host that is configured" };
+const CLIENT: Parameter = Parameter { name: "client", takes: "the address of a client, without port" };
+const FOR: Parameter = Parameter { name: "for", takes: "a length of time from 1s to 10m; 60s if it is left out" };
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const USUAL: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// Rows for the table of pages.
+pub(super) const SHOW: Page = Page {
+    path: "/api/keylog",
+    method: Method::GET,
+    audience: Audience::Loopback,
+    parameters: &[],
+    about: "whose TLS secrets are written, and of how many connections",
+    answer: show,
+};
+
+/// Begins a selection.
+pub(super) const BEGIN: Page = Page {
+    path: "/api/keylog",
+    method: Method::POST,
+    audience: Audience::Loopback,
+    parameters: &[HOST, CLIENT, FOR],
+    about: "write the TLS secrets of one host or one client for a while",
+    answer: begin,
+};
+
+/// Ends selections.
+pub(super) const END: Page = Page {
+    path: "/api/keylog",
+    method: Method::DELETE,
+    audience: Audience::Loopback,
+    parameters: &[HOST, CLIENT],
+    about: "write no more of them: of this host, of this client, or at all",
+    answer: end,
+};
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    file: &'a Path,
+    /// Since the start.
+    connections: u64,
+    selections: Vec<Selected>,
+}
+
+#[derive(Serialize)]
+struct Begun<'a> {
+    file: &'a Path,
+    host: Option<String>,
+    client: Option<std::net::IpAddr>,
+    until: String,
+}
+
+#[derive(Serialize)]
+struct Ended<'a> {
+    file: &'a Path,
+    ended: Vec<Selected>,
+}
+
+fn show(admin: &Admin, _: &Asked) -> Answer {
+    let file = admin.keylog.file()?;
+    json(&Shown { file, connections: admin.keylog.connections(), selections: admin.keylog.selected()? })
+}
+
+fn begin(admin: &Admin, asked: &Asked) -> Answer {
+    let file = admin.keylog.file()?;
+    let Some(target) = target(asked)? else {
+        let what = "exactly one of host and client has to say whose secrets are written: /api/keylog?host=NAME&for=60s";
+        return Err(Refusal::bad_request(what));
+    };
+    if let Target::Host(name) = &target {
+        configured(&admin.reader.load(), name)?;
+    }
+    let length = asked.query.value(FOR.name, duration(SHORTEST..=LONGEST))?.unwrap_or(USUAL);
+    let Selected { host, client, until, .. } = admin.keylog.select(target, length, asked.peer)?;
+    json(&Begun { file, host, client, until })
+}
+
+fn end(admin: &Admin, asked: &Asked) -> Answer {
+    let file = admin.keylog.file()?;
+    json(&Ended { file, ended: admin.keylog.end(target(asked)?.as_ref(), asked.peer)? })
+}
+
+/// Whom a request is about; `None` if it does not say.
+fn target(asked: &Asked) -> Result<Option<Target>, Refusal> {
+    match (asked.query.value(HOST.name, host_name)?, asked.query.value(CLIENT.name, address)?) {
+        (None, None) => Ok(None),
+        (Some(host), None) => Ok(Some(Target::Host(host))),
+        (None, Some(client)) => Ok(Some(Target::Client(client))),
+        (Some(_), Some(_)) => Err(Refusal::bad_request("host and client cannot be given together: leave one out")),
+    }
+}
+
+/// A selection of a host that does not exist would write nothing, and nobody would know why.
+fn configured(snapshot: &Snapshot, name: &HostName) -> Result<(), Refusal> {
+    if snapshot.hosts.contains_key(name) {
+        return Ok(());
+    }
+    let advice = match snapshot.named_host(name.as_str()) {
+        Some(wildcard) => format!("{} serves this name: ask for that", wildcard.name),
+        None => match nearest(snapshot, name).as_slice() {
+            [] => "no host is configured".to_owned(),
+            names => format!("the nearest: {}", names.join(", ")),
+        },
+    };
+    Err(Refusal::not_found(format!("no host {name} is configured; {advice}")))
+}
+
+fn nearest<'a>(snapshot: &'a Snapshot, name: &HostName) -> Vec<&'a str> {
+    const SHOWN: usize = 3;
+    let scored = snapshot.hosts.keys().map(|host| (edit_distance(host.as_str(), name.as_str()), host.label()));
+    let mut scored: Vec<_> = scored.collect();
+    scored.sort_unstable();
+    scored.into_iter().take(SHOWN).map(|(_, name)| name).collect()
+}
+
+impl From<NotSelected> for Refusal {
+    fn from(error: NotSelected) -> Self {
+        let status = match error {
+            NotSelected::NotAllowed => StatusCode::FORBIDDEN,
+            NotSelected::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        };
+        Refusal::new(status, error.to_string())
+    }
+}

@@ -1,0 +1,147 @@
+//! What goes on beside the workers: log lines about new kinds of failures, and forgetting what is outdated.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Failures;
+use super::summary::{INTERVAL, Line, Summary};
+use crate::metrics::Metrics;
+use crate::reconcile::Publication;
+use crate::snapshot::{Reader, Snapshot};
+use crate::tls::alert;
+
+/// Logs new kinds of failures until `end`: a few lines a minute, however many handshakes fail.
+pub async fn summarize(failures: Arc<Failures>, reader: Reader, end: CancellationToken) {
+    let mut summary = Summary::default();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let (lines, more) = summary.look(failures.news(), Instant::now());
+        for line in lines {
+            log(&line, &reader.load_full());
+        }
+        if more > 0 {
+            warn!(more, "Handshakes fail in more ways; `handfast failures` shows them all.");
+        }
+    }
+}
+
+fn log(line: &Line, snapshot: &Snapshot) {
+    let Line { kind: (host, reason), count, newest } = line;
+    let nearest = match host {
+        None => newest.server_name.as_deref().and_then(|name| snapshot.nearest_host(name)),
+        Some(_) => None,
+    };
+    macro_rules! line {
+        ($level:ident) => {
+            $level!(
+                host = host.as_ref().map_or("", |host| host.label()),
+                reason = reason.label(),
+                blame = newest.blame.label(),
+                count,
+                client = &*newest.client,
+                server_name = newest.server_name.as_deref().unwrap_or_default(),
+                alert_sent = newest.alert_sent.map(alert::name),
+                alert_received = newest.alert_received.map(alert::name),
+                detail = &*newest.detail,
+                nearest = nearest.map(tracing::field::display),
+                "TLS handshakes fail: {}.",
+                newest.remedy
+            )
+        };
+    }
+    // What comes to no host of ours is noise of the network more often than not.
+    match host {
+        Some(_) => line!(warn),
+        None => line!(info),
+    }
+}
+
+/// Forgets examples of hosts that are gone, and what shadow policies would have done that are no longer named.
+pub async fn forget(
+    failures: Arc<Failures>,
+    lost: Arc<Failures>,
+    metrics: Metrics,
+    mut publications: watch::Receiver<Option<Publication>>,
+    end: CancellationToken,
+) {
+    let mut before: Option<Arc<Snapshot>> = None;
+    loop {
+        let now = publications.borrow_and_update().as_ref().map(|publication| publication.compiled.snapshot.clone());
+        if let (Some(before), Some(now)) = (&before, &now) {
+            forget_outdated(before, now, &failures, &lost, &metrics);
+        }
+        before = now.or(before);
+        tokio::select! {
+            () = end.cancelled() => return,
+            changed = publications.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+fn forget_outdated(before: &Snapshot, now: &Snapshot, failures: &Failures, lost: &Failures, metrics: &Metrics) {
+    if before.hosts.keys().any(|host| !now.hosts.contains_key(host.as_str())) {
+        failures.retain_hosts(|host| now.hosts.contains_key(host.as_str()));
+        lost.retain_hosts(|host| now.hosts.contains_key(host.as_str()));
+    }
+    for (name, host) in &before.hosts {
+        let Some(shadow) = &host.shadow else { continue };
+        let same = now.hosts.get(name.as_str()).is_some_and(|now| now.shadow.as_ref() == Some(shadow));
+        if !same {
+            lost.forget(name);
+            metrics.forget_shadow(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failures::tests::failure;
+    use crate::snapshot::{HostTls, RouteTable, ShadowPolicy, VirtualHost};
+    use crate::tls::policy::{Policy, Settings};
+    use crate::tls::reason::Reason;
+
+    fn snapshot(hosts: &[(&str, Option<Settings>)]) -> Snapshot {
+        let host = |(name, shadow): &(&str, Option<Settings>)| {
+            let mut host = VirtualHost::new(name.parse().unwrap(), HostTls::Absent, RouteTable::default());
+            host.shadow = shadow.clone().map(|settings| {
+                Arc::new(ShadowPolicy { name: "default/next".into(), policy: Policy::new(settings).unwrap() })
+            });
+            (host.name.clone(), Arc::new(host))
+        };
+        Snapshot { hosts: hosts.iter().map(host).collect(), ..Snapshot::default() }
+    }
+
+    #[test]
+    fn another_shadow_policy_begins_anew_and_other_hosts_keep_what_they_have() {
+        let (failures, lost, metrics) = (Failures::new(1), Failures::new(1), Metrics::default());
+        for host in ["a.example", "b.example", "c.example"] {
+            lost.record(0, failure("192.0.2.1", Some(host), Reason::NoSharedVersion, 1));
+            failures.record(0, failure("192.0.2.1", Some(host), Reason::NoSharedVersion, 1));
+            metrics.tls_shadow_handshakes.with_label_values(&[host, "kept"]).inc();
+        }
+        let modern = || Some(Settings::modern());
+        let before = snapshot(&[("a.example", modern()), ("b.example", modern()), ("c.example", modern())]);
+        let now = snapshot(&[("a.example", modern()), ("b.example", Some(Settings::intermediate()))]);
+        forget_outdated(&before, &now, &failures, &lost, &metrics);
+        let kept = |store: &Failures| {
+            store.examples(None).iter().map(|one| one.last.host.clone().unwrap().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&lost), ["a.example"]);
+        assert_eq!(kept(&failures).len(), 2);
+        let counts = Metrics::counts(&metrics.tls_shadow_handshakes, &["host"]);
+        assert_eq!(counts, [(vec!["a.example".to_owned()], 1)]);
+    }
+}

@@ -1,0 +1,411 @@
+//! What the admin pages and `handfast failures` say: the forms of their JSON, and what they are made from.
+//!
+//! `Failures, Metrics, Snapshot ──▶ FailuresReport, HostsReport, ShadowReport ──▶ JSON ──▶ the terminal view`
+//!
+//! The forms are part of the public interface: fields are added, never renamed. Counts are those of `/metrics`, so the
+//! two cannot disagree.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use rustls::{CipherSuite, NamedGroup, SignatureScheme};
+use serde::{Deserialize, Serialize};
+
+use super::{Example, Failures};
+use crate::metrics::Metrics;
+use crate::snapshot::{HostName, HostTls, Snapshot, VirtualHost};
+use crate::tls::clients::{clients, version_words};
+use crate::tls::offer::Offer;
+use crate::tls::{TlsSummary, alert, rfc3339};
+
+/// `GET /api/failures`: examples of failed handshakes, newest first, and how many there were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailuresReport {
+    /// The newest failure of each client that is kept, by host and reason.
+    pub failures: Vec<Entry>,
+    /// Counts since the start, as in `handfast_tls_handshake_failures_total`.
+    pub totals: Vec<Total>,
+}
+
+/// Failures of one client in one way; all but counts and times are about the newest one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When the newest one was, RFC 3339 in UTC.
+    pub time: String,
+    /// When the first one was.
+    pub first: String,
+    /// How many there were.
+    pub count: u64,
+    /// The client's address, or the network that it is masked to.
+    pub client: String,
+    /// The server name that it asked for.
+    pub sni: Option<String>,
+    /// The virtual host; empty if there is none.
+    pub host: String,
+    /// Why, by a code that `handfast explain` knows.
+    pub reason: String,
+    /// Who has to act: `certificate`, `client`, `network`, `policy` or `server`.
+    pub blame: String,
+    /// The alert that we sent, as RFC 8446 section 6 names it.
+    pub alert_sent: Option<String>,
+    /// The alert that the client sent.
+    pub alert_received: Option<String>,
+    /// The client's JA4 fingerprint.
+    pub ja4: Option<String>,
+    /// A well-known client that offers just the same.
+    pub looks_like: Option<String>,
+    /// What the client offered, if its hello was complete.
+    pub offered: Option<Offered>,
+    /// The certificate that was served.
+    pub served: Option<ServedEntry>,
+    /// What else is known, in one statement.
+    pub detail: Option<String>,
+    /// The configured host that is written most like the server name, where that is unknown.
+    pub nearest_host: Option<String>,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// A ClientHello in the names of the IANA registries; codes without a name are hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// Protocol versions.
+    pub versions: Vec<String>,
+    /// Cipher suites.
+    pub suites: Vec<String>,
+    /// Key exchange groups.
+    pub groups: Vec<String>,
+    /// Signature schemes.
+    pub schemes: Vec<String>,
+    /// Application protocols.
+    pub alpn: Vec<String>,
+}
+
+/// A certificate that was served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedEntry {
+    /// SHA-256 of the leaf, hexadecimal.
+    pub fingerprint: String,
+    /// Type and size of its key.
+    pub key: String,
+}
+
+/// Failures of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Total {
+    /// The virtual host; empty if there is none, or with `--metrics-per-host=false`.
+    pub host: String,
+    /// Why.
+    pub reason: String,
+    /// Who has to act.
+    pub blame: String,
+    /// How many since the start.
+    pub count: u64,
+}
+
+/// `GET /api/hosts`: each virtual host with what it is served with and what its clients do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostsReport {
+    /// By name.
+    pub hosts: Vec<HostEntry>,
+}
+
+/// One virtual host. Counts are since the start; all are 0 with `--metrics-per-host=false`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEntry {
+    /// Its name; `*` for rules without a host.
+    pub host: String,
+    /// What its handshakes get: `current`, `default`, `last_good`, `none` or `refused`.
+    pub serving: String,
+    /// The certificates that are served, preferred ones first.
+    pub certificates: Vec<CertificateEntry>,
+    /// Versions, suites and groups that are served.
+    pub policy: Option<String>,
+    /// The shadow policy, as `namespace/name`.
+    pub shadow_policy: Option<String>,
+    /// Completed handshakes.
+    pub handshakes: u64,
+    /// Of these, those whose client left without a byte.
+    pub established_without_request: u64,
+    /// Failed ones, by reason.
+    pub failures: Vec<Total>,
+    /// Complete hellos.
+    pub hellos: u64,
+    /// Of these, how many had each capability.
+    pub capabilities: BTreeMap<String, u64>,
+}
+
+/// A certificate that is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateEntry {
+    /// SHA-256 of the leaf, hexadecimal.
+    pub fingerprint: String,
+    /// Type and size of its key.
+    pub key: String,
+    /// End of its validity, RFC 3339.
+    pub not_after: String,
+    /// Names that it is for.
+    pub names: Vec<String>,
+}
+
+/// `GET /api/shadow`: what the shadow policies would have done since they were named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowReport {
+    /// Hosts that have one, by name.
+    pub hosts: Vec<ShadowEntry>,
+}
+
+/// One host that tries a policy out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowEntry {
+    /// The host.
+    pub host: String,
+    /// The policy, as `namespace/name`.
+    pub policy: String,
+    /// Hellos by what would have become of them, as in `handfast_tls_shadow_handshakes_total`.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Clients that connect now and would not, newest first.
+    pub lost: Vec<Entry>,
+}
+
+/// Makes `GET /api/failures`.
+pub fn failures(
+    failures: &Failures,
+    metrics: &Metrics,
+    snapshot: &Snapshot,
+    host: Option<&HostName>,
+    limit: usize,
+) -> FailuresReport {
+    let examples = failures.examples(host);
+    let entries = examples.iter().take(limit).map(|example| entry(example, snapshot)).collect();
+    let label = host.map(|host| metrics.name_label(host));
+    let mut totals = totals(metrics);
+    totals.retain(|total| label.is_none_or(|label| total.host == label));
+    FailuresReport { failures: entries, totals }
+}
+
+/// Makes `GET /api/hosts`.
+pub fn hosts(metrics: &Metrics, snapshot: &Snapshot, host: Option<&HostName>, limit: usize) -> HostsReport {
+    let mut names: Vec<&VirtualHost> = snapshot.hosts.values().map(|host| &**host).collect();
+    names.retain(|one| host.is_none_or(|host| one.name == *host));
+    names.sort_by(|one, other| one.name.cmp(&other.name));
+    names.truncate(limit);
+    let handshakes = by_host(Metrics::counts(&metrics.tls_handshakes, &["host"]));
+    let unused = by_host(Metrics::counts(&metrics.tls_established_without_request, &["host"]));
+    let hellos = by_host(Metrics::counts(&metrics.tls_client_hellos, &["host"]));
+    let capabilities = by_host_and_word(Metrics::counts(&metrics.tls_client_capabilities, &["host", "capability"]));
+    let mut failures: BTreeMap<String, Vec<Total>> = BTreeMap::new();
+    for total in totals(metrics) {
+        failures.entry(total.host.clone()).or_default().push(total);
+    }
+    let count = |counts: &BTreeMap<String, u64>, host: &str| counts.get(host).copied().unwrap_or_default();
+    let hosts = names.into_iter().map(|host| {
+        let name = host.name.label();
+        let tls = match &host.tls {
+            HostTls::Terminate(tls) => Some(tls),
+            HostTls::Absent | HostTls::Refuse => None,
+        };
+        HostEntry {
+            host: name.to_owned(),
+            serving: host.serving.code().to_owned(),
+            certificates: tls
+                .map(|tls| std::iter::once(&tls.summary).chain(&tls.additional).map(certificate).collect())
+                .unwrap_or_default(),
+            policy: tls.map(|tls| tls.policy().to_string()),
+            shadow_policy: host.shadow.as_ref().map(|shadow| shadow.name.to_string()),
+            handshakes: count(&handshakes, name),
+            established_without_request: count(&unused, name),
+            failures: failures.remove(name).unwrap_or_default(),
+            hellos: count(&hellos, name),
+            capabilities: capabilities.get(name).cloned().unwrap_or_default(),
+        }
+    });
+    HostsReport { hosts: hosts.collect() }
+}
+
+/// Makes `GET /api/shadow`.
+pub fn shadow(
+    lost: &Failures,
+    metrics: &Metrics,
+    snapshot: &Snapshot,
+    host: Option<&HostName>,
+    limit: usize,
+) -> ShadowReport {
+    let outcomes = by_host_and_word(Metrics::counts(&metrics.tls_shadow_handshakes, &["host", "outcome"]));
+    let mut hosts: Vec<ShadowEntry> = Vec::new();
+    for one in snapshot.hosts.values().filter(|one| host.is_none_or(|host| one.name == *host)) {
+        let Some(shadow) = &one.shadow else { continue };
+        let examples = lost.examples(Some(&one.name));
+        hosts.push(ShadowEntry {
+            host: one.name.label().to_owned(),
+            policy: shadow.name.to_string(),
+            outcomes: outcomes.get(metrics.name_label(&one.name)).cloned().unwrap_or_default(),
+            lost: examples.iter().take(limit).map(|example| entry(example, snapshot)).collect(),
+        });
+    }
+    hosts.sort_by(|one, other| one.host.cmp(&other.host));
+    ShadowReport { hosts }
+}
+
+fn entry(example: &Example, snapshot: &Snapshot) -> Entry {
+    let Example { last, first, count } = example;
+    let name = |alert| alert::name(alert).to_owned();
+    let is_unknown = last.host.is_none();
+    let nearest = last.server_name.as_deref().filter(|_| is_unknown).and_then(|name| snapshot.nearest_host(name));
+    Entry {
+        time: time(last.time),
+        first: time(*first),
+        count: *count,
+        client: last.client.to_string(),
+        sni: last.server_name.as_deref().map(str::to_owned),
+        host: last.host.as_ref().map_or("", |host| host.label()).to_owned(),
+        reason: last.reason.label().to_owned(),
+        blame: last.blame.label().to_owned(),
+        alert_sent: last.alert_sent.map(name),
+        alert_received: last.alert_received.map(name),
+        ja4: last.offer.as_ref().map(|offer| offer.ja4()),
+        looks_like: last.offer.as_deref().and_then(looks_like).map(str::to_owned),
+        offered: last.offer.as_deref().map(offered),
+        served: last
+            .served
+            .as_ref()
+            .map(|served| ServedEntry { fingerprint: served.fingerprint.to_string(), key: served.key.to_string() }),
+        detail: (!last.detail.is_empty()).then(|| last.detail.to_string()),
+        nearest_host: nearest.map(|host| host.label().to_owned()),
+        remedy: last.remedy.to_string(),
+    }
+}
+
+/// The well-known client that offers the same suites, groups and schemes in the same order.
+fn looks_like(offer: &Offer) -> Option<&'static str> {
+    let lists = |offer: &Offer| (offer.suites.clone(), offer.groups.clone(), offer.schemes.clone());
+    let wanted = lists(offer);
+    clients().iter().find(|client| lists(&client.offer) == wanted).map(|client| client.name)
+}
+
+fn offered(offer: &Offer) -> Offered {
+    let hex = |code: u16| format!("0x{code:04x}");
+    let versions: Vec<u16> = offer.versions.clone().unwrap_or_else(|| vec![offer.legacy_version]);
+    let version = |code: u16| match code {
+        0x0300..=0x0304 => version_words(code).to_owned(),
+        _ => hex(code),
+    };
+    let suite = |code: u16| CipherSuite::from(code).as_str().map_or_else(|| hex(code), str::to_owned);
+    let group = |code: u16| NamedGroup::from(code).as_str().map_or_else(|| hex(code), str::to_owned);
+    let scheme = |code: u16| SignatureScheme::from(code).as_str().map_or_else(|| hex(code), str::to_owned);
+    let alpn = offer.alpn.iter().flatten().map(|id| String::from_utf8_lossy(id).into_owned());
+    Offered {
+        versions: versions.into_iter().map(version).collect(),
+        suites: offer.suites.iter().copied().map(suite).collect(),
+        groups: offer.groups.iter().flatten().copied().map(group).collect(),
+        schemes: offer.schemes.iter().flatten().copied().map(scheme).collect(),
+        alpn: alpn.collect(),
+    }
+}
+
+fn certificate(summary: &TlsSummary) -> CertificateEntry {
+    CertificateEntry {
+        fingerprint: summary.fingerprint.to_string(),
+        key: summary.key.to_string(),
+        not_after: rfc3339(summary.not_after),
+        names: summary.names.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn totals(metrics: &Metrics) -> Vec<Total> {
+    let counts = Metrics::counts(&metrics.tls_handshake_failures, &["host", "reason", "blame"]);
+    let mut totals: Vec<Total> = Vec::with_capacity(counts.len());
+    for (labels, count) in counts {
+        let [host, reason, blame]: [String; 3] = labels.try_into().unwrap_or_default();
+        totals.push(Total { host, reason, blame, count });
+    }
+    totals.sort();
+    totals
+}
+
+fn by_host(counts: Vec<(Vec<String>, u64)>) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for (labels, count) in counts {
+        *found.entry(labels.into_iter().next().unwrap_or_default()).or_default() += count;
+    }
+    found
+}
+
+fn by_host_and_word(counts: Vec<(Vec<String>, u64)>) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let mut found: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for (labels, count) in counts {
+        let [host, word]: [String; 2] = labels.try_into().unwrap_or_default();
+        found.entry(host).or_default().insert(word, count);
+    }
+    found
+}
+
+/// RFC 3339 in UTC, to the millisecond.
+fn time(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::failures::tests::failure;
+    use crate::snapshot::{HostTls, RouteTable};
+    use crate::tls::clients::client;
+    use crate::tls::reason::Reason;
+
+    fn snapshot(names: &[&str]) -> Snapshot {
+        let host = |name: &&str| {
+            let name: HostName = name.parse().unwrap();
+            (name.clone(), Arc::new(VirtualHost::new(name, HostTls::Absent, RouteTable::default())))
+        };
+        Snapshot { hosts: names.iter().map(host).collect(), ..Snapshot::default() }
+    }
+
+    #[test]
+    fn an_entry_says_what_the_client_offered_and_whom_it_looks_like() {
+        let store = Failures::new(1);
+        let java = client("java-8u161").unwrap();
+        let mut one = failure("192.0.2.1", Some("shop.example"), Reason::NoSharedVersion, 3);
+        one.offer = Some(Box::new(java.offer.clone()));
+        store.record(0, one);
+        let report = failures(&store, &Metrics::default(), &snapshot(&["shop.example"]), None, 10);
+        let [entry] = &report.failures[..] else { panic!("one is kept") };
+        assert_eq!(entry.looks_like.as_deref(), Some("Java 8u161"));
+        assert_eq!((&*entry.time, entry.alert_sent.as_deref()), ("1970-01-01T00:00:03.000Z", Some("protocol_version")));
+        let offered = entry.offered.as_ref().unwrap();
+        assert_eq!(offered.versions, ["TLS 1.2"]);
+        assert!(offered.suites.contains(&"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".to_owned()));
+        assert_eq!(offered.groups[..3], ["secp256r1", "secp384r1", "secp521r1"]);
+        assert!(entry.ja4.as_ref().is_some_and(|ja4| ja4.starts_with("t12d5")));
+    }
+
+    #[test]
+    fn an_unknown_name_comes_with_the_host_that_is_written_most_like_it() {
+        let store = Failures::new(1);
+        for (name, seconds) in [("shpo.example", 1), ("entirely.other.test", 2)] {
+            let mut one = failure(&format!("192.0.2.{seconds}"), None, Reason::UnknownHost, seconds);
+            one.server_name = Some(name.into());
+            store.record(0, one);
+        }
+        let report = failures(&store, &Metrics::default(), &snapshot(&["shop.example", "mail.example"]), None, 10);
+        let nearest: Vec<_> = report.failures.iter().map(|entry| entry.nearest_host.as_deref()).collect();
+        assert_eq!(nearest, [None, Some("shop.example")]);
+    }
+
+    #[test]
+    fn totals_are_those_of_the_metrics() {
+        let metrics = Metrics::default();
+        metrics.tls_handshake_failures.with_label_values(&["a.example", "ssh", "client"]).inc_by(3);
+        metrics.tls_handshake_failures.with_label_values(&["", "not-tls", "client"]).inc();
+        let store = Failures::new(1);
+        let all = failures(&store, &metrics, &Snapshot::default(), None, 10).totals;
+        let counts: Vec<_> = all.iter().map(|total| (&*total.host, &*total.reason, total.count)).collect();
+        assert_eq!(counts, [("", "not-tls", 1), ("a.example", "ssh", 3)]);
+        let host = "a.example".parse().unwrap();
+        assert_eq!(failures(&store, &metrics, &Snapshot::default(), Some(&host), 10).totals.len(), 1);
+        let hosts = hosts(&metrics, &snapshot(&["a.example"]), None, 10).hosts;
+        assert_eq!((hosts.len(), hosts[0].failures[0].count, &*hosts[0].serving), (1, 3, "none"));
+    }
+}

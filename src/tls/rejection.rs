@@ -1,0 +1,204 @@
+//! What a client's rejection of our certificate means, together with what we know about the certificate.
+//!
+//! `Reason × TlsSummary × server name × time ──explain──▶ one statement, whose fault, what to do`
+//!
+//! A client says little: an unknown issuer, or nothing at all. What is wrong with our own chain says the rest, and if
+//! nothing is wrong with it, that says something too: it is the client that has to change then.
+
+use rustls::pki_types::UnixTime;
+
+use super::chain::{AnchorSource, OutlineEnd};
+use super::reason::{Blame, Reason};
+use super::{TlsSummary, rfc3339};
+
+/// What a rejection comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Who has to act.
+    pub blame: Blame,
+    /// What is known about the chain that fits what the client says.
+    pub detail: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Explains a rejection of what `served` is, by a client that asked for `server_name`, at `now`.
+pub fn explain(reason: Reason, served: &TlsSummary, server_name: Option<&str>, now: UnixTime) -> Option<Rejection> {
+    let flaw = |(detail, remedy): (String, String)| Rejection { blame: Blame::Certificate, detail, remedy };
+    let dates = || expired(served, now).or_else(|| not_valid_yet(served, now)).map(flaw);
+    let issuer = || gap(served).map(flaw);
+    let name = || name_not_covered(served, server_name).map(flaw);
+    let sound = |detail: &str, remedy: &str| Rejection {
+        blame: Blame::Client,
+        detail: detail.to_owned(),
+        remedy: remedy.to_owned(),
+    };
+    match reason {
+        Reason::RejectedExpired => Some(
+            dates()
+                .unwrap_or_else(|| sound("all certificates that are served are in date", "correct the client's clock")),
+        ),
+        Reason::RejectedUnknownCa => Some(issuer().or_else(dates).unwrap_or_else(|| anchored(served))),
+        Reason::ClosedAfterCertificate
+        | Reason::EstablishedWithoutRequest
+        | Reason::RejectedUnspecified
+        | Reason::ResetAfterCertificate => {
+            Some(issuer().or_else(dates).or_else(name).unwrap_or_else(|| anchored(served)))
+        }
+        // These say by themselves what they are about.
+        _ => None,
+    }
+}
+
+fn expired(served: &TlsSummary, now: UnixTime) -> Option<(String, String)> {
+    let link = served.outline.path.iter().find(|link| link.not_after.as_secs() < now.as_secs())?;
+    let detail = format!("certificate {} expired at {}", link.subject, rfc3339(link.not_after));
+    Some((detail, "renew the certificate".to_owned()))
+}
+
+fn not_valid_yet(served: &TlsSummary, now: UnixTime) -> Option<(String, String)> {
+    let link = served.outline.path.iter().find(|link| link.not_before.as_secs() > now.as_secs())?;
+    let detail = format!("certificate {} is not valid before {}", link.subject, rfc3339(link.not_before));
+    Some((detail, "wait, or have the certificate issued again with an earlier start".to_owned()))
+}
+
+/// A chain that leads to nobody whom clients are known to trust.
+fn gap(served: &TlsSummary) -> Option<(String, String)> {
+    match &served.outline.end {
+        OutlineEnd::Anchor { .. } => None,
+        OutlineEnd::Missing { issuer, is_public: true } => Some((
+            format!("the chain lacks its intermediate {issuer}"),
+            format!("put the certificate of {issuer} into tls.crt, or have the policy complete the chain"),
+        )),
+        OutlineEnd::Missing { issuer, is_public: false } => Some((
+            format!("the chain ends at {issuer}, which is neither in tls.crt nor a public root"),
+            format!(
+                "put the certificate of {issuer} into tls.crt if it is an intermediate; if it is a private root, give it to the clients, and name it in ca.crt or --trust-anchors"
+            ),
+        )),
+        OutlineEnd::SelfSigned => Some((
+            "the certificate is self-signed".to_owned(),
+            "have the certificate issued by a CA that the clients trust".to_owned(),
+        )),
+        OutlineEnd::UnknownRoot { subject } => Some((
+            format!("the chain leads to {subject}, which is no public root"),
+            format!(
+                "give {subject} to the clients, and name it in ca.crt or --trust-anchors, or have the certificate issued by a public CA"
+            ),
+        )),
+    }
+}
+
+fn name_not_covered(served: &TlsSummary, server_name: Option<&str>) -> Option<(String, String)> {
+    let name = server_name?;
+    // RFC 9525 section 6.3: the name itself, or a star for exactly its first label.
+    let wildcard = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+    let covers =
+        |san: &str| san.eq_ignore_ascii_case(name) || wildcard.as_ref().is_some_and(|w| san.eq_ignore_ascii_case(w));
+    if served.names.iter().any(|san| covers(san)) {
+        return None;
+    }
+    const SHOWN: usize = 5;
+    let mut names: Vec<&str> = served.names.iter().take(SHOWN).map(|name| &**name).collect();
+    if served.names.len() > SHOWN {
+        names.push("…");
+    }
+    Some((
+        format!("the certificate is not for {name} but for {}", names.join(", ")),
+        format!("have the certificate issued for {name} as well (subjectAltName)"),
+    ))
+}
+
+/// Nothing is wrong with the chain as far as we can see.
+fn anchored(served: &TlsSummary) -> Rejection {
+    let (detail, remedy) = match &served.outline.end {
+        OutlineEnd::Anchor { subject, source: AnchorSource::Public } => (
+            format!("the chain is complete and in date, and leads to the public root {subject}"),
+            "look at the client's trust store: it may be too old for this root, or hold private roots only".to_owned(),
+        ),
+        OutlineEnd::Anchor { subject, source: AnchorSource::Operator | AnchorSource::Secret } => (
+            format!("the chain is complete and in date, and leads to the private root {subject}"),
+            format!("add {subject} to the client's trust store"),
+        ),
+        OutlineEnd::Missing { .. } | OutlineEnd::SelfSigned | OutlineEnd::UnknownRoot { .. } => {
+            ("nothing else is wrong with the chain".to_owned(), "look at the client's trust store".to_owned())
+        }
+    };
+    Rejection { blame: Blame::Client, detail, remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tls::chain::{Link, Outline, Role};
+
+    fn at(secs: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(secs))
+    }
+
+    fn served(end: OutlineEnd, valid: std::ops::Range<u64>) -> TlsSummary {
+        let link = Link {
+            place: 1,
+            added_from: None,
+            subject: "CN=shop.example".into(),
+            issuer: "CN=E7".into(),
+            not_before: at(valid.start),
+            not_after: at(valid.end),
+            key: "ecdsa-p256".into(),
+            role: Role::Leaf,
+        };
+        TlsSummary {
+            fingerprint: "00".into(),
+            names: vec!["shop.example".into(), "*.shop.example".into()],
+            not_before: link.not_before,
+            not_after: link.not_after,
+            key: "ecdsa-p256".into(),
+            chain_length: 1,
+            outline: Arc::new(Outline { path: vec![link], end, beside: Vec::new() }),
+        }
+    }
+
+    fn public_root() -> OutlineEnd {
+        OutlineEnd::Anchor { subject: "CN=ISRG Root X1".into(), source: AnchorSource::Public }
+    }
+
+    #[test]
+    fn an_unknown_issuer_and_a_missing_intermediate_are_one_statement() {
+        let gap = OutlineEnd::Missing { issuer: "CN=E7".into(), is_public: true };
+        let found = explain(Reason::RejectedUnknownCa, &served(gap, 0..100), Some("shop.example"), at(50)).unwrap();
+        assert_eq!(found.blame, Blame::Certificate);
+        assert_eq!(found.detail, "the chain lacks its intermediate CN=E7");
+        assert!(found.remedy.starts_with("put the certificate of CN=E7 into tls.crt"), "{}", found.remedy);
+    }
+
+    #[test]
+    fn an_expired_certificate_and_a_wrong_clock_are_told_apart() {
+        let explain = |now| explain(Reason::RejectedExpired, &served(public_root(), 10..100), None, at(now)).unwrap();
+        assert_eq!((explain(50).blame, &*explain(50).remedy), (Blame::Client, "correct the client's clock"));
+        assert_eq!(explain(101).blame, Blame::Certificate);
+        assert_eq!(explain(101).detail, "certificate CN=shop.example expired at 1970-01-01T00:01:40Z");
+        assert!(explain(5).detail.contains("is not valid before"));
+    }
+
+    #[test]
+    fn a_silent_end_is_explained_by_what_is_wrong_and_blamed_on_the_client_if_nothing_is() {
+        let tls = served(public_root(), 0..100);
+        let found = explain(Reason::ClosedAfterCertificate, &tls, Some("other.example"), at(50)).unwrap();
+        assert_eq!(found.detail, "the certificate is not for other.example but for shop.example, *.shop.example");
+        for name in ["shop.example", "a.shop.example"] {
+            let found = explain(Reason::ClosedAfterCertificate, &tls, Some(name), at(50)).unwrap();
+            assert_eq!(found.blame, Blame::Client, "{name}");
+        }
+        let deep = explain(Reason::EstablishedWithoutRequest, &tls, Some("a.b.shop.example"), at(50)).unwrap();
+        assert_eq!(deep.blame, Blame::Certificate);
+    }
+
+    #[test]
+    fn alerts_that_speak_for_themselves_are_left_alone() {
+        assert_eq!(explain(Reason::RejectedRevoked, &served(public_root(), 0..100), None, at(50)), None);
+        assert_eq!(explain(Reason::NoSharedSuite, &served(public_root(), 0..100), None, at(50)), None);
+    }
+}
