@@ -60,6 +60,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Failures(args) => commands::failures(&args),
         Command::Explain { code } => commands::explain(code.as_deref()),
+        Command::Probe(args) => commands::probe(&args),
         Command::Run(args) => block_on(run(*args)).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

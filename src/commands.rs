@@ -1,11 +1,11 @@
-//! The commands that do not serve: `check`, `chain`, `clients`, `crd`, `explain`, `failures`. The shell around pure functions.
+//! The commands that do not serve: `check`, `chain`, `clients`, `crd`, `explain`, `failures`, `probe`. The shell around pure functions.
 //!
 //! `files, standard input, clock ──▶ check/, explain.rs, api/ ──▶ standard output, exit status`
 //!
 //! Exit status: 0 all is well, 1 something is wrong with what was judged, 2 it could not be judged.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,11 +21,13 @@ use crate::clock;
 use crate::compile::{Change, Compiler, Kind, ObjectKey, Options};
 use crate::config::{
     AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, FailuresArgs, IntermediateArgs, ListOutput, OutputFormat,
+    ProbeArgs,
 };
 use crate::demo::client::get_plain;
 use crate::explain;
 use crate::failures::report::{FailuresReport, ShadowReport};
 use crate::failures::view::{self, Follower};
+use crate::probe;
 use crate::snapshot::HostName;
 use crate::source;
 use crate::tls::chain::{Candidates, Chain, Credential, TrustAnchors};
@@ -135,6 +137,28 @@ pub(crate) fn explain(code: Option<&str>) -> anyhow::Result<ExitCode> {
     };
     print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `handfast probe`.
+pub(crate) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
+    let anchors = trust_anchors(&args.anchors)?;
+    if args.timeout.is_zero() {
+        bail!("--timeout 0s leaves no time for an answer");
+    }
+    let options = probe::Options { name: args.sni.clone(), clients: args.clients, timeout: args.timeout };
+    // Where somebody watches, one line tells how far it is, and makes room for the result at the end.
+    let is_watched = std::io::stderr().is_terminal();
+    let line = |text: &str| {
+        if is_watched {
+            let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
+        }
+    };
+    let progress = |what: &str, connections: usize| line(&format!("{}: {what} ({connections})", args.target));
+    let seen = probe::probe(&args.target, &options, &progress);
+    line("");
+    let report = probe::report::report(&seen?, &anchors, (clock::system())());
+    print_as(args.output, &report, || report.table())?;
+    Ok(if report.verdict == Verdict::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// `handfast failures`.

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use rustls::pki_types::UnixTime;
 
+use crate::probe::target::Target;
 use crate::telemetry::LogFormat;
 use crate::tls::chain::Name;
 
@@ -71,6 +72,13 @@ pub enum Command {
     /// Asks the admin listener, from the same machine or through `kubectl port-forward`. Exit status: 0, or 2 if it
     /// cannot be asked.
     Failures(FailuresArgs),
+    /// Look at any TLS server as its clients do: versions, suites, groups, certificate chains, and what is wrong.
+    ///
+    /// Exit status: 0 without errors, 1 with errors or if a strict client would refuse a chain, 2 if the server cannot be
+    /// reached or speaks no TLS, or the usage is wrong.
+    ///
+    /// It makes about a hundred connections, one after the other, and completes few of them. Each is closed in good order.
+    Probe(ProbeArgs),
     /// Serve: terminate TLS and proxy HTTP for the Ingresses of a source.
     Run(Box<RunArgs>),
 }
@@ -429,7 +437,37 @@ pub struct ChainArgs {
     pub intermediates: IntermediateArgs,
 }
 
-/// How `clients` prints its list.
+/// Options of `probe`.
+#[derive(Args, Clone, Debug)]
+pub struct ProbeArgs {
+    /// The server: a host name or an address with a port, 443 if none is given. A URL works as well.
+    #[arg(value_name = "HOST[:PORT]")]
+    pub target: Target,
+
+    /// Server name to ask for, and that the certificate has to cover. Default: the host, if it is a name.
+    #[arg(long, value_name = "NAME", value_parser = server_name)]
+    pub sni: Option<Name>,
+
+    /// Say the hello of each well-known client too: which of them connect, with what, and why others do not.
+    ///
+    /// `handfast clients` lists them.
+    #[arg(long)]
+    pub clients: bool,
+
+    /// How to print the result.
+    #[arg(long, default_value = "table", value_name = "FORM")]
+    pub output: ListOutput,
+
+    /// For each connection. All together take 36 times as long at most.
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// Whom clients are taken to trust.
+    #[command(flatten)]
+    pub anchors: AnchorArgs,
+}
+
+/// How `clients` and `probe` print their results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ListOutput {
     /// One JSON document.
@@ -539,6 +577,15 @@ fn name(text: &str) -> Result<Name, String> {
     text.parse().map_err(|error: crate::snapshot::BadHostName| error.to_string())
 }
 
+/// A name that a hello can carry (RFC 6066 section 3).
+fn server_name(text: &str) -> Result<Name, String> {
+    match name(text)? {
+        Name::Address(_) => Err("an address is no server name: write the name of a host".to_owned()),
+        Name::Host(host) if host.is_wildcard() => Err("it stands for many hosts: name one of them".to_owned()),
+        name => Ok(name),
+    }
+}
+
 /// A length of time. Longer than any program runs, it would overflow the clock.
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 30s or 2m"))?;
@@ -607,5 +654,7 @@ mod tests {
         assert!(error(&["handfast", "check", "--at", "tomorrow"]).contains("2026-12-24"));
         assert!(error(&["handfast", "check", "--at", "1960-01-01"]).contains("1970"));
         assert!(error(&["handfast", "chain", "x.pem", "--name", "a..b"]).contains("--name"));
+        assert!(error(&["handfast", "probe", "shop.example:0"]).contains("from 1 to 65535"));
+        assert!(error(&["handfast", "probe", "shop.example", "--sni", "192.0.2.1"]).contains("no server name"));
     }
 }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use crate::check::clients;
 use crate::compile::Problem;
+use crate::probe::{clients as probe, findings};
 use crate::tls::about::About;
 use crate::tls::chain::Finding;
 use crate::tls::reason::Reason;
@@ -40,6 +41,8 @@ pub enum Kind {
     Handshake,
     /// About objects: Ingresses, Services, Secrets, files.
     Object,
+    /// About a server that was probed.
+    Server,
 }
 
 impl Kind {
@@ -50,6 +53,7 @@ impl Kind {
             Kind::Client => "Clients that cannot connect",
             Kind::Handshake => "Handshakes that failed",
             Kind::Object => "Objects and manifests",
+            Kind::Server => "Servers that are probed",
         }
     }
 }
@@ -72,8 +76,9 @@ pub fn topics() -> Vec<Topic> {
     };
     let chains = Finding::all().map(of(Kind::Chain));
     let objects = Problem::all().map(of(Kind::Object));
-    let clients = clients::ABOUT.into_iter().map(of(Kind::Client));
-    chains.chain(objects).chain(clients).chain(Reason::ALL.iter().map(handshake)).collect()
+    let clients = clients::ABOUT.into_iter().chain([&probe::REFUSED]).map(of(Kind::Client));
+    let servers = findings::ABOUT.iter().copied().map(of(Kind::Server));
+    chains.chain(objects).chain(clients).chain(servers).chain(Reason::ALL.iter().map(handshake)).collect()
 }
 
 /// Everything about a code; `None` if there is no such code. A code may be written as in Events (`KeyMismatch`).
@@ -83,7 +88,7 @@ pub fn explain(code: &str) -> Option<String> {
     let one = |topic: &Topic| {
         let Topic { kind, code, weight, meaning, fault, remedy } = topic;
         let about = match kind {
-            Kind::Chain | Kind::Client | Kind::Object => format!("severity: {weight}\n"),
+            Kind::Chain | Kind::Client | Kind::Object | Kind::Server => format!("severity: {weight}\n"),
             Kind::Handshake => String::new(),
         };
         format!(
@@ -159,7 +164,7 @@ mod tests {
     #[test]
     fn the_list_names_every_code_under_its_heading() {
         let list = list();
-        for kind in [Kind::Chain, Kind::Object, Kind::Client, Kind::Handshake] {
+        for kind in [Kind::Chain, Kind::Object, Kind::Client, Kind::Server, Kind::Handshake] {
             assert!(list.contains(kind.title()));
         }
         assert!(topics().iter().all(|topic| list.contains(&format!("\n  {} ", topic.code))));

@@ -23,6 +23,7 @@ pub mod failures;
 pub mod keylog;
 pub mod mask;
 pub mod metrics;
+pub mod probe;
 pub mod proxy;
 pub mod reconcile;
 pub mod snapshot;

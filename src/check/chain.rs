@@ -162,6 +162,23 @@ fn certificate(link: &Link) -> CertificateReport {
 }
 
 impl ChainReport {
+    /// The same about a chain that a server sends, which stands in no file.
+    pub fn of_server(mut self) -> Self {
+        const FILE: &str = "tls.crt";
+        const SENT: &str = "what the server sends";
+        self.tree = self.tree.replace(FILE, SENT);
+        for finding in &mut self.findings {
+            finding.message = finding.message.replace(FILE, SENT);
+            finding.remedy = finding.remedy.replace(FILE, SENT);
+        }
+        self
+    }
+
+    /// For people: the tree, and nothing else.
+    pub fn tree(&self) -> &str {
+        &self.tree
+    }
+
     /// For people: the tree, then the verdict.
     pub fn table(&self) -> String {
         let mut text = self.tree.clone();
@@ -170,6 +187,14 @@ impl ChainReport {
         }
         let count =
             |severity: Severity| self.findings.iter().filter(|finding| finding.severity == severity.code()).count();
+        let verdict = self.verdict_words();
+        text.push('\n');
+        write_total(&mut text, &verdict, &[], count(Severity::Error), count(Severity::Warning), &self.at);
+        text
+    }
+
+    /// `accepted for shop.example`, or `refused` and because of what.
+    pub fn verdict_words(&self) -> String {
         let mut verdict = if self.accepted { "accepted" } else { "refused" }.to_owned();
         if let Some(name) = &self.name {
             verdict.push_str(&format!(" for {name}"));
@@ -184,8 +209,6 @@ impl ChainReport {
         if !causes.is_empty() {
             verdict.push_str(&format!(" because of {}", causes.join(", ")));
         }
-        text.push('\n');
-        write_total(&mut text, &verdict, &[], count(Severity::Error), count(Severity::Warning), &self.at);
-        text
+        verdict
     }
 }

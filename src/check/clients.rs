@@ -224,7 +224,7 @@ pub(super) type Groups<'a> = Vec<(String, Vec<&'a Client>)>;
 
 fn judge(tls: &ServerTls, without_name: Option<&ServerTls>) -> ClientReports {
     let results = judge_all(tls, without_name);
-    let (mut connecting, mut locked_out, mut counted): (Groups<'_>, Groups<'_>, Groups<'_>) = Default::default();
+    let mut counted: Groups<'_> = Groups::new();
     let mut remedies: Vec<String> = Vec::new();
     let mut reports = Vec::with_capacity(results.len());
     for (client, result) in &results {
@@ -232,8 +232,6 @@ fn judge(tls: &ServerTls, without_name: Option<&ServerTls>) -> ClientReports {
         match result {
             Ok(agreement) => {
                 let key = tls.summary_of(agreement.credential).key.to_string();
-                let Agreement { version, suite, group, .. } = agreement;
-                group_with(&mut connecting, format!("TLS {} {group} {suite} {key}", version.label()), client);
                 reports.push(connects(client, agreement, key));
             }
             Err(obstacle) => {
@@ -244,22 +242,12 @@ fn judge(tls: &ServerTls, without_name: Option<&ServerTls>) -> ClientReports {
                         remedies.push(remedy.clone());
                     }
                 }
-                group_with(&mut locked_out, format!("{message}\n        remedy: {remedy}"), client);
                 reports.push(fails(client, obstacle, message, remedy));
             }
         }
     }
-    connecting.sort_by_key(|(_, clients)| std::cmp::Reverse(clients.len()));
+    let text = text(&reports, "    ");
     let count = |groups: &Groups<'_>| groups.iter().map(|(_, clients)| clients.len()).sum::<usize>();
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "    clients: {} of {} known ones connect", count(&connecting), results.len());
-    for (what, clients) in &connecting {
-        let _ = writeln!(text, "      {what}: {} ({})", counted_clients(clients.len()), clients::names(clients));
-    }
-    for (what, clients) in &locked_out {
-        let _ = writeln!(text, "      ✗ {}: {what}", clients::names(clients));
-    }
     let why: Vec<String> =
         counted.iter().map(|(what, clients)| format!("{}: {what}", clients::names(clients))).collect();
     let number = count(&counted);
@@ -270,6 +258,39 @@ fn judge(tls: &ServerTls, without_name: Option<&ServerTls>) -> ClientReports {
         message: format!("{number} of {} known clients cannot connect ({})", results.len(), why.join("; ")),
         remedy: remedies.join("; "),
     }))
+}
+
+/// What came of all clients, for people, each line indented by `indent`: those that connect by what they connect with,
+/// then the others by what keeps them out.
+pub fn text(reports: &[ClientReport], indent: &str) -> String {
+    let (mut connecting, mut locked_out): (Groups<'_>, Groups<'_>) = Default::default();
+    for report in reports {
+        let Some(client) = clients::client(report.client) else { continue };
+        match &report.obstacle {
+            None => {
+                let parts = [report.version, report.group, report.suite, report.certificate.as_deref()];
+                let what: Vec<&str> = parts.into_iter().flatten().collect();
+                let what = what.join(" ");
+                let what = if what.starts_with("SSL") { what } else { format!("TLS {what}") };
+                group_with(&mut connecting, what, client);
+            }
+            Some(ObstacleReport { message, remedy, .. }) => {
+                group_with(&mut locked_out, format!("{message}\n{indent}    remedy: {remedy}"), client);
+            }
+        }
+    }
+    connecting.sort_by_key(|(_, clients)| std::cmp::Reverse(clients.len()));
+    let count = connecting.iter().map(|(_, clients)| clients.len()).sum::<usize>();
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{indent}clients: {count} of {} known ones connect", reports.len());
+    for (what, clients) in &connecting {
+        let _ = writeln!(text, "{indent}  {what}: {} ({})", counted_clients(clients.len()), clients::names(clients));
+    }
+    for (what, clients) in &locked_out {
+        let _ = writeln!(text, "{indent}  ✗ {}: {what}", clients::names(clients));
+    }
+    text
 }
 
 pub(super) fn group_with<'a>(groups: &mut Groups<'a>, what: String, client: &'a Client) {

@@ -199,6 +199,35 @@ impl Chain {
         (Some(chain), findings)
     }
 
+    /// Judges certificates as a server has sent them, DER: the leaf is the first, whatever the others are (RFC 8446
+    /// section 4.4.2). Places count from 1 in the order in which they came.
+    pub fn served(certificates: &[Vec<u8>], anchors: &TrustAnchors) -> (Option<Chain>, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let mut parsed = Vec::new();
+        for (index, der) in certificates.iter().enumerate() {
+            let place = index + 1;
+            if certificates[..index].contains(der) {
+                findings.push(Finding::DuplicateCertificate { place });
+                continue;
+            }
+            match Certificate::parse(Place::block(place), der.clone()) {
+                Ok(certificate) => parsed.push(certificate),
+                Err(error) => {
+                    findings.push(Finding::UnparsableCertificate { place, offset: 0, error });
+                    if index == 0 {
+                        return (None, findings);
+                    }
+                }
+            }
+        }
+        if parsed.is_empty() {
+            findings.push(Finding::NoCertificate);
+            return (None, findings);
+        }
+        let chain = Chain::of(parsed, 0, b"", anchors, &Candidates::new(), &mut findings);
+        (Some(chain), findings)
+    }
+
     fn of(
         mut certificates: Vec<Certificate>,
         leaf: usize,

@@ -15,7 +15,7 @@ use super::policy::Policy;
 use super::reason::Reason;
 use crate::api::annotations::edit_distance;
 
-pub use judge::{Obstacle, judge, judge_all, judge_under};
+pub use judge::{Obstacle, judge, judge_all, judge_under, trusts};
 
 /// A well-known client.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,10 +5,13 @@
 
 pub mod about;
 pub mod alert;
+pub mod answer;
+mod bytes;
 pub mod capabilities;
 pub mod chain;
 pub mod ciphers;
 pub mod clients;
+pub mod codes;
 pub mod compat;
 pub mod negotiate;
 pub mod offer;

@@ -6,12 +6,14 @@
 //! and shows little of what a client offers; the bytes themselves are clear. The parser is never stricter than
 //! rustls: whatever rustls takes for a ClientHello has an [`Offer`].
 
+mod encode;
 mod hello;
 mod ja4;
 
 use rustls::AlertDescription;
 
 use super::reason::Reason;
+pub use encode::{Material, records};
 pub use hello::{BadHello, HelloReader, NamedServer, Offer, Progress, PskOffer};
 
 /// What the first bytes of a connection are.

@@ -1,6 +1,6 @@
 //! ClientHellos made from offers, for the parser and for the model; and the parser itself.
 
-use handfast::tls::offer::{BadHello, HelloReader, NamedServer, Offer, Progress};
+use handfast::tls::offer::{BadHello, HelloReader, Material, NamedServer, Offer, Progress};
 use handfast::tls::policy::Group;
 use proptest::prelude::*;
 use rustls::crypto::{SupportedKxGroup, aws_lc_rs};
@@ -21,81 +21,12 @@ pub fn share(code: u16) -> Vec<u8> {
 
 /// The ClientHello that offers this, without record headers. GREASE goes wherever the offer has it.
 pub fn message(offer: &Offer) -> Vec<u8> {
-    let codes = |codes: &[u16]| codes.iter().flat_map(|code| code.to_be_bytes()).collect::<Vec<u8>>();
-    let mut body = offer.legacy_version.to_be_bytes().to_vec();
-    body.extend([7; 32]);
-    body.extend(vector8(&[9; 32]));
-    body.extend(vector16(&codes(&offer.suites)));
-    body.extend(vector8(&offer.compressions));
-    let mut extensions = Vec::new();
-    let mut extension = |kind: u16, content: Vec<u8>| {
-        extensions.extend(kind.to_be_bytes());
-        extensions.extend(vector16(&content));
-    };
-    let name: Option<&[u8]> = match &offer.server_name {
-        NamedServer::Absent => None,
-        NamedServer::Name(name) => Some(name.as_bytes()),
-        NamedServer::Address => Some(b"192.0.2.1"),
-        NamedServer::Malformed => Some(b"a b"),
-    };
-    if let Some(name) = name {
-        extension(0, vector16(&[vec![0], vector16(name)].concat()));
-    }
-    if let Some(groups) = &offer.groups {
-        extension(10, vector16(&codes(groups)));
-    }
-    if !offer.uncompressed_points {
-        extension(11, vector8(&[1]));
-    }
-    if let Some(schemes) = &offer.schemes {
-        extension(13, vector16(&codes(schemes)));
-    }
-    if let Some(alpn) = &offer.alpn {
-        extension(16, vector16(&alpn.iter().flat_map(|id| vector8(id)).collect::<Vec<u8>>()));
-    }
-    if !offer.takes_x509 {
-        extension(20, vector8(&[2]));
-    }
-    if !offer.certificate_compressions.is_empty() {
-        extension(27, vector8(&codes(&offer.certificate_compressions)));
-    }
-    if let Some(length) = offer.session_ticket {
-        extension(35, vec![3; length]);
-    }
-    if let Some(versions) = &offer.versions {
-        extension(43, vector8(&codes(versions)));
-    }
-    if let Some(modes) = &offer.psk_modes {
-        extension(45, vector8(modes));
-    }
-    if let Some(shares) = &offer.key_shares {
-        let shares = shares.iter().flat_map(|group| [group.to_be_bytes().to_vec(), vector16(&share(*group))].concat());
-        extension(51, vector16(&shares.collect::<Vec<u8>>()));
-    }
-    if let Some(psk) = &offer.psk {
-        let identities = (0..psk.identities).flat_map(|_| [vector16(&[5; 40]), vec![0; 4]].concat());
-        let binders = (0..psk.binders).flat_map(|_| vector8(&[6; 32]));
-        let content = [vector16(&identities.collect::<Vec<u8>>()), vector16(&binders.collect::<Vec<u8>>())];
-        extension(41, content.concat());
-    }
-    if !extensions.is_empty() {
-        body.extend(vector16(&extensions));
-    }
-    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
-    [vec![1], length[1..].to_vec(), body].concat()
+    offer.message(&Material { random: [7; 32], session_id: &[9; 32], share: &|group| Some(share(group)) })
 }
 
 /// A message in records of at most `size` bytes.
 pub fn records(message: &[u8], size: usize) -> Vec<u8> {
-    message.chunks(size).flat_map(|chunk| [vec![0x16, 3, 1], vector16(chunk)].concat()).collect()
-}
-
-fn vector8(content: &[u8]) -> Vec<u8> {
-    [&[u8::try_from(content.len()).unwrap()], content].concat()
-}
-
-fn vector16(content: &[u8]) -> Vec<u8> {
-    [&u16::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
+    handfast::tls::offer::records(message, size, 0x0301)
 }
 
 /// What the offer looks like when it has been read back.

@@ -31,6 +31,7 @@ mod operator;
 mod pki;
 mod policies;
 mod policy_status;
+mod probe;
 mod proxy_connection;
 mod proxy_http;
 mod proxy_tls;

@@ -77,7 +77,7 @@ pub fn judge_all(
 }
 
 /// Whether a client finds its way from the leaf to a root that it has.
-pub(super) fn trusts(client: &Client, outline: &Outline) -> Result<(), Obstacle> {
+pub fn trusts(client: &Client, outline: &Outline) -> Result<(), Obstacle> {
     match &outline.end {
         OutlineEnd::Anchor { source: AnchorSource::Operator | AnchorSource::Secret, .. } => Ok(()),
         OutlineEnd::Anchor { source: AnchorSource::Public, subject } => {

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use rustls::pki_types::DnsName;
 
+use crate::tls::bytes::Bytes;
+
 /// What a ClientHello offers (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2), as codes of the IANA registries in the
 /// order of the wire, without the values that only keep servers tolerant (GREASE, RFC 8701).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -427,41 +429,4 @@ fn psk(mut content: Bytes<'_>) -> Option<PskOffer> {
         offer.binders += 1;
     }
     Some(offer).filter(|offer| content.0.is_empty() && offer.identities > 0 && offer.binders > 0)
-}
-
-/// Bytes that are read from the front.
-struct Bytes<'a>(&'a [u8]);
-
-impl<'a> Bytes<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1).map(|bytes| bytes[0])
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
-    }
-
-    /// What follows its length in one byte.
-    fn vector8(&mut self) -> Option<Bytes<'a>> {
-        let length = self.u8()?;
-        self.take(length.into()).map(Bytes)
-    }
-
-    /// What follows its length in two bytes.
-    fn vector16(&mut self) -> Option<Bytes<'a>> {
-        let length = self.u16()?;
-        self.take(length.into()).map(Bytes)
-    }
-
-    /// All of it as two-byte codes.
-    fn codes(self) -> Option<Vec<u16>> {
-        let (pairs, []) = self.0.as_chunks() else { return None };
-        Some(pairs.iter().map(|pair| u16::from_be_bytes(*pair)).collect())
-    }
 }
