@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use rustls::{CipherSuite, NamedGroup, SignatureScheme};
+use rustls::SignatureScheme;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,7 @@ use super::{Example, Failures};
 use crate::metrics::Metrics;
 use crate::snapshot::{HostName, HostTls, Snapshot, VirtualHost};
 use crate::tls::clients::{clients, version_words};
+use crate::tls::codes::{group_name, suite_name};
 use crate::tls::offer::Offer;
 use crate::tls::{TlsSummary, alert, rfc3339};
 
@@ -291,14 +292,12 @@ fn offered(offer: &Offer) -> Offered {
         0x0300..=0x0304 => version_words(code).to_owned(),
         _ => hex(code),
     };
-    let suite = |code: u16| CipherSuite::from(code).as_str().map_or_else(|| hex(code), str::to_owned);
-    let group = |code: u16| NamedGroup::from(code).as_str().map_or_else(|| hex(code), str::to_owned);
     let scheme = |code: u16| SignatureScheme::from(code).as_str().map_or_else(|| hex(code), str::to_owned);
     let alpn = offer.alpn.iter().flatten().map(|id| String::from_utf8_lossy(id).into_owned());
     Offered {
         versions: versions.into_iter().map(version).collect(),
-        suites: offer.suites.iter().copied().map(suite).collect(),
-        groups: offer.groups.iter().flatten().copied().map(group).collect(),
+        suites: offer.suites.iter().copied().map(suite_name).collect(),
+        groups: offer.groups.iter().flatten().copied().map(group_name).collect(),
         schemes: offer.schemes.iter().flatten().copied().map(scheme).collect(),
         alpn: alpn.collect(),
     }

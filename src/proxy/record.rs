@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use prometheus::IntCounter;
+use rustls::AlertDescription;
 use rustls::pki_types::UnixTime;
-use rustls::{AlertDescription, CipherSuite};
 use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug, enabled};
 
@@ -27,7 +27,7 @@ use crate::snapshot::Reader;
 use crate::tls::alert;
 use crate::tls::capabilities::capabilities;
 use crate::tls::offer::Offer;
-use crate::tls::policy::Group;
+use crate::tls::policy::{Group, Suite};
 use crate::tls::preflight::{self, Explanation};
 use crate::tls::reason::{Blame, Reason};
 use crate::tls::rejection::{self, Rejection};
@@ -108,8 +108,8 @@ impl<'a> HandshakeRecord<'a> {
         let resumed = if handshake.resumed { "true" } else { "false" };
         metrics.tls_handshakes.with_label_values(&[host, handshake.version.label(), resumed]).inc();
         let (suite, group) = handshake.parameters;
-        if let Some(suite) = CipherSuite::from(suite).as_str() {
-            metrics.tls_cipher_suites.with_label_values(&[suite]).inc();
+        if let Some(suite) = Suite::ALL.into_iter().find(|known| known.code() == suite) {
+            metrics.tls_cipher_suites.with_label_values(&[suite.iana()]).inc();
         }
         if let Some(group) = group.and_then(Group::of_code) {
             metrics.tls_groups.with_label_values(&[group.name()]).inc();

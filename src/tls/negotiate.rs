@@ -14,6 +14,7 @@ use rustls::{CipherSuite, SignatureScheme};
 
 use super::Version;
 use super::chain::Credential;
+use super::codes::SuiteFacts;
 use super::offer::{NamedServer, Offer};
 use super::policy::{Group, GroupOrder, Policy, Suite, SuiteAuth, SuiteOrder};
 use super::reason::Reason;
@@ -255,19 +256,12 @@ fn shared_group(policy: &Policy, version: Version, offer: &Offer) -> Result<Grou
 
 /// Why a client and a host have no suite in common: by what all suites of the client lack.
 fn no_suite(offer: &Offer) -> Reason {
-    // IANA's names say it: the key exchange stands in front of `_WITH_`, the mode behind it. Those of TLS 1.3 have
-    // neither, and signalling values are no suites.
-    let names = offer.suites.iter().filter_map(|code| CipherSuite::from(*code).as_str());
-    let names: Vec<&str> = names.filter(|name| !name.ends_with("_SCSV")).collect();
-    let ephemeral = |name: &&str| !name.contains("_WITH_") || name.contains("_ECDHE_") || name.contains("_DHE_");
-    let aead = |name: &&str| {
-        !name.contains("_WITH_") || name.contains("_GCM_") || name.contains("_CCM") || name.contains("_CHACHA20_")
-    };
-    if names.is_empty() {
+    let facts: Vec<SuiteFacts> = offer.suites.iter().filter_map(|code| SuiteFacts::of(*code)).collect();
+    if facts.is_empty() {
         Reason::NoSharedSuite
-    } else if !names.iter().any(ephemeral) {
+    } else if !facts.iter().any(|suite| suite.has_forward_secrecy()) {
         Reason::StaticRsaOnly
-    } else if !names.iter().any(aead) {
+    } else if !facts.iter().any(|suite| suite.aead) {
         Reason::CbcOnly
     } else {
         Reason::NoSharedSuite
