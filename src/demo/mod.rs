@@ -263,6 +263,7 @@ impl Demo {
   curl --cacert {directory}/ca.pem --tls-max 1.2 --http1.1 https://rsa.localhost:{https}/
   curl --cacert {directory}/ca.pem https://mismatch.localhost:{https}/
   curl -i http://ecdsa.localhost:{http}/
+  handfast failures --admin 127.0.0.1:{admin}
   curl -s http://localhost:{admin}/metrics | grep handfast_tls
   curl -s http://localhost:{admin}/debug/snapshot
   handfast check {directory}

@@ -18,6 +18,7 @@ use crate::snapshot::{HostName, HostTls, Snapshot, VirtualHost};
 use crate::tls::clients::{clients, version_words};
 use crate::tls::codes::{group_name, suite_name};
 use crate::tls::offer::Offer;
+use crate::tls::reason::Reason;
 use crate::tls::{TlsSummary, alert, rfc3339};
 
 /// `GET /api/failures`: examples of failed handshakes, newest first, and how many there were.
@@ -252,8 +253,10 @@ pub fn shadow(
 fn entry(example: &Example, snapshot: &Snapshot) -> Entry {
     let Example { last, first, count } = example;
     let name = |alert| alert::name(alert).to_owned();
-    let is_unknown = last.host.is_none();
-    let nearest = last.server_name.as_deref().filter(|_| is_unknown).and_then(|name| snapshot.nearest_host(name));
+    let nearest = match last.reason {
+        Reason::UnknownHost => last.server_name.as_deref().and_then(|name| snapshot.nearest_host(name)),
+        _ => None,
+    };
     Entry {
         time: time(last.time),
         first: time(*first),
@@ -353,7 +356,6 @@ mod tests {
     use crate::failures::tests::failure;
     use crate::snapshot::{HostTls, RouteTable};
     use crate::tls::clients::client;
-    use crate::tls::reason::Reason;
 
     fn snapshot(names: &[&str]) -> Snapshot {
         let host = |name: &&str| {

@@ -75,12 +75,23 @@ impl Snapshot {
         }
     }
 
-    /// The host whose name is written most like this one, if any is much like it. Looks at every host: for log lines.
+    /// The host whose name is written most like this one, if any is much like it: a few letters differ. Looks at every host,
+    /// so it is for what people read; what clients send must not be able to make it expensive.
     pub fn nearest_host(&self, name: &str) -> Option<&HostName> {
-        let near =
-            |host: &&HostName| !host.is_catch_all() && host.as_str().len().abs_diff(name.len()) <= name.len() / 3;
+        const MOST: usize = 3;
+        let most = MOST.min(name.len() / 3);
+        let letters = letters(name);
+        // Each letter that differs is one too many and one too few. This leaves few names for the real comparison.
+        let near = |host: &&HostName| {
+            let other = host.as_str();
+            !host.is_catch_all() && other.len().abs_diff(name.len()) <= most && {
+                let differ =
+                    letters.iter().zip(self::letters(other)).map(|(one, other)| usize::from(one.abs_diff(other)));
+                differ.sum::<usize>() <= 2 * most
+            }
+        };
         let scored = self.hosts.keys().filter(near).map(|host| (edit_distance(host.as_str(), name), host));
-        scored.filter(|(distance, _)| *distance <= name.len() / 3).min().map(|(_, host)| host)
+        scored.filter(|(distance, _)| *distance <= most).min().map(|(_, host)| host)
     }
 
     /// The backend that a route names. `None` only if the snapshot was built by hand without it.
@@ -92,6 +103,16 @@ impl Snapshot {
     pub fn render(&self) -> String {
         render::render(self)
     }
+}
+
+/// How often each letter occurs, others than those of host names together.
+fn letters(name: &str) -> [u8; 32] {
+    let mut counts = [0_u8; 32];
+    for byte in name.bytes() {
+        let count = &mut counts[usize::from(byte & 0x1f)];
+        *count = count.saturating_add(1);
+    }
+    counts
 }
 
 /// The answer to "which certificate for this name?".

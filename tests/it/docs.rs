@@ -60,8 +60,10 @@ fn the_alerts_are_rules_about_metrics_and_codes_that_exist() {
     for name in named {
         assert!(metrics.contains(&format!("\"{name}\"")), "{name}");
     }
-    for line in text.lines().filter(|line| line.contains("finding=~")) {
-        let codes = line.split("finding=~\"").nth(1).unwrap().split('"').next().unwrap();
+    let lists =
+        ["finding=~\"", "reason=~\""].map(|label| text.lines().filter_map(move |line| line.split(label).nth(1)));
+    for codes in lists.into_iter().flatten() {
+        let codes = codes.split('"').next().unwrap();
         for code in codes.split('|') {
             assert!(explain::topics().iter().any(|topic| topic.code == code), "{code}");
         }
@@ -75,8 +77,15 @@ fn the_page_of_handshake_failures_is_made_from_the_reasons() {
         <!-- Made from src/tls/reason.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
         Every connection to the TLS port that does not become usable is counted once in\n\
         `handfast_tls_handshake_failures_total{host,reason,blame}`. A connection that ends before its first byte is a\n\
-        probe (`handfast_tls_probes_total`). `--log debug` has a line for each failure, with the client's address, the\n\
-        server name that it sent, and the remedy.\n\n\
+        probe (`handfast_tls_probes_total`). `handfast failures` shows the last ones, with what the client offered and what\n\
+        else is known; `--log debug` has a line for each.\n\n\
+        Whose fault it is, the table says for want of better knowledge. What the client offers and what is known about the\n\
+        chain shift it: where client and host agree on nothing, the certificate is to blame if one with another kind of key\n\
+        would let the client in, the policy if the preset `intermediate` would, else the client; where a client rejects a chain\n\
+        that is complete, in date, for the name and leads to a root, the client is. The remedy is as exact then.\n\n\
+        Of several causes the first in this order is told: not TLS, malformed, host unknown or without TLS, version, suite,\n\
+        signature schemes, group, certificate, application protocol. `established-without-request` is no failure and is counted\n\
+        in `handfast_tls_established_without_request_total{host}`.\n\n\
         | reason | whose fault | alert we send | what to do |\n| --- | --- | --- | --- |\n",
     );
     for reason in Reason::ALL {
