@@ -30,10 +30,11 @@ use tracing::{debug, warn};
 
 use self::page::{Answer, Asked, Audience, Page, Refusal, text, typed};
 use self::query::{Parameter, Query};
+use crate::api::annotations::edit_distance;
 use crate::failures::{Failures, report};
 use crate::keylog::KeyLog;
 use crate::metrics::Metrics;
-use crate::snapshot::{HostName, Reader};
+use crate::snapshot::{HostName, Reader, Snapshot};
 
 /// Whether this replica should get traffic.
 #[derive(Clone, Default)]
@@ -172,19 +173,37 @@ static PAGES: &[Page] = &[
 const HOST: Parameter = Parameter { name: "host", takes: "the name of a virtual host, or *" };
 const LIMIT: Parameter = Parameter { name: "limit", takes: "a number from 1 to 5000 (200 if it is left out)" };
 
-/// What `host` and `limit` select. A host that is not configured is an error: an empty list would look like good news.
+/// What `host` and `limit` select.
 fn selection(admin: &Admin, asked: &Asked) -> Result<(Option<HostName>, usize), Refusal> {
     let host = asked.query.value("host", query::host_name)?;
     let limit = asked.query.value("limit", query::number(1..=5000))?.unwrap_or(200);
     if let Some(name) = &host {
-        let snapshot = admin.reader.load();
-        if !snapshot.hosts.contains_key(name.as_str()) {
-            let nearest = snapshot.nearest_host(name.as_str());
-            let meant = nearest.map(|host| format!(": is {host} meant?")).unwrap_or_default();
-            return Err(Refusal::not_found(format!("there is no virtual host {name}{meant}")));
-        }
+        configured(&admin.reader.load(), name)?;
     }
     Ok((host, limit))
+}
+
+/// Refuses a host that is not configured: to select it would show nothing, which looks like good news.
+fn configured(snapshot: &Snapshot, name: &HostName) -> Result<(), Refusal> {
+    if snapshot.hosts.contains_key(name) {
+        return Ok(());
+    }
+    let advice = match snapshot.named_host(name.as_str()) {
+        Some(wildcard) => format!("{} serves this name: ask for that", wildcard.name),
+        None => match nearest(snapshot, name).as_slice() {
+            [] => "no host is configured".to_owned(),
+            names => format!("the nearest: {}", names.join(", ")),
+        },
+    };
+    Err(Refusal::not_found(format!("no host {name} is configured; {advice}")))
+}
+
+fn nearest<'a>(snapshot: &'a Snapshot, name: &HostName) -> Vec<&'a str> {
+    const SHOWN: usize = 3;
+    let scored = snapshot.hosts.keys().map(|host| (edit_distance(host.as_str(), name.as_str()), host.label()));
+    let mut scored: Vec<_> = scored.collect();
+    scored.sort_unstable();
+    scored.into_iter().take(SHOWN).map(|(_, name)| name).collect()
 }
 
 /// Connections to the admin listener at a time; a scraper and a probe need one each.

@@ -6,12 +6,10 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde::Serialize;
 
-use super::Admin;
 use super::page::{Answer, Asked, Audience, Page, Refusal, json};
 use super::query::{Parameter, address, duration, host_name};
-use crate::api::annotations::edit_distance;
+use super::{Admin, configured};
 use crate::keylog::{NotSelected, Selected, Target};
-use crate::snapshot::{HostName, Snapshot};
 
 const HOST: Parameter = Parameter { name: "host", takes: "the name of a host that is configured" };
 const CLIENT: Parameter = Parameter { name: "client", takes: "the address of a client, without port" };
@@ -105,29 +103,6 @@ fn target(asked: &Asked) -> Result<Option<Target>, Refusal> {
         (None, Some(client)) => Ok(Some(Target::Client(client))),
         (Some(_), Some(_)) => Err(Refusal::bad_request("host and client cannot be given together: leave one out")),
     }
-}
-
-/// A selection of a host that does not exist would write nothing, and nobody would know why.
-fn configured(snapshot: &Snapshot, name: &HostName) -> Result<(), Refusal> {
-    if snapshot.hosts.contains_key(name) {
-        return Ok(());
-    }
-    let advice = match snapshot.named_host(name.as_str()) {
-        Some(wildcard) => format!("{} serves this name: ask for that", wildcard.name),
-        None => match nearest(snapshot, name).as_slice() {
-            [] => "no host is configured".to_owned(),
-            names => format!("the nearest: {}", names.join(", ")),
-        },
-    };
-    Err(Refusal::not_found(format!("no host {name} is configured; {advice}")))
-}
-
-fn nearest<'a>(snapshot: &'a Snapshot, name: &HostName) -> Vec<&'a str> {
-    const SHOWN: usize = 3;
-    let scored = snapshot.hosts.keys().map(|host| (edit_distance(host.as_str(), name.as_str()), host.label()));
-    let mut scored: Vec<_> = scored.collect();
-    scored.sort_unstable();
-    scored.into_iter().take(SHOWN).map(|(_, name)| name).collect()
 }
 
 impl From<NotSelected> for Refusal {

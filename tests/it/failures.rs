@@ -131,7 +131,7 @@ fn the_terminal_view_shows_filters_and_follows() {
 
     let (status, _, stderr) = cli(&server, &["--host", "shpo.test"]);
     assert_eq!(status, Some(2));
-    assert!(stderr.contains("is shop.test meant?"), "{stderr}");
+    assert!(stderr.contains("the nearest: shop.test"), "{stderr}");
     let (status, _, stderr) = cli(&server, &["--host", "not a host"]);
     assert!(status == Some(2) && stderr.contains("--host"), "{stderr}");
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
