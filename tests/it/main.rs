@@ -8,6 +8,7 @@
     reason = "tests may"
 )]
 
+mod accounting;
 mod backend;
 mod binary;
 mod cases;
@@ -18,6 +19,7 @@ mod commands;
 mod crd;
 mod docs;
 mod faults;
+mod fuzz;
 mod handshake;
 mod hellos;
 mod http_support;
