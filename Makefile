@@ -80,22 +80,22 @@ FUZZ_FLAGS := -Zsanitizer=address -Ccodegen-units=1 -Cpasses=sancov-module \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
 FUZZ_LIMITS := -timeout=10 -rss_limit_mb=1024 -detect_leaks=1
 
-# The binaries, in target/fuzz/bin, and the inputs that they begin with, in target/fuzz/seeds.
+FUZZ_BIN = target/fuzz/$(FUZZ_HOST)/release
+
+# Builds the binaries, and writes the inputs that they begin with to target/fuzz/seeds.
 define fuzz_build
 	rm -rf target/fuzz/seeds
 	HANDFAST_FUZZ_SEEDS=$(CURDIR)/target/fuzz/seeds cargo test --locked --test it fuzz::seeds
 	cp Cargo.lock fuzz/Cargo.lock
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --manifest-path fuzz/Cargo.toml \
 		--target $(FUZZ_HOST) --target-dir target/fuzz
-	rm -rf target/fuzz/bin
-	cp -r target/fuzz/$(FUZZ_HOST)/release target/fuzz/bin
 endef
 
 fuzz: ## look for inputs that break the handshake: FUZZ_TIME seconds (600) for each of FUZZ_TARGETS
 	$(fuzz_build)
 	for target in $(FUZZ_TARGETS); do \
 		mkdir -p target/fuzz/found/$$target target/fuzz/findings; \
-		target/fuzz/bin/$$target target/fuzz/found/$$target target/fuzz/seeds/$$target fuzz/corpus/$$target \
+		$(FUZZ_BIN)/$$target target/fuzz/found/$$target target/fuzz/seeds/$$target fuzz/corpus/$$target \
 			-max_total_time=$(FUZZ_TIME) $(FUZZ_LIMITS) -max_len=70000 -print_final_stats=1 \
 			-artifact_prefix=target/fuzz/findings/$$target- 2>&1 | tee target/fuzz/$$target.log | grep -v ' \(NEW\|REDUCE\)  '; \
 	done
@@ -105,7 +105,7 @@ corpus: ## keep of what `make fuzz` found the fewest inputs that reach everythin
 	for target in $(FUZZ_TARGETS); do \
 		kept=target/fuzz/kept/$$target; \
 		rm -rf $$kept; mkdir -p $$kept; cp target/fuzz/seeds/$$target/* $$kept; \
-		target/fuzz/bin/$$target -merge=1 -max_len=8192 $(FUZZ_LIMITS) $$kept fuzz/corpus/$$target target/fuzz/found/$$target; \
+		$(FUZZ_BIN)/$$target -merge=1 -max_len=8192 $(FUZZ_LIMITS) $$kept fuzz/corpus/$$target target/fuzz/found/$$target; \
 		for seed in target/fuzz/seeds/$$target/*; do rm $$kept/$$(basename $$seed); done; \
 		rm -rf fuzz/corpus/$$target; cp -r $$kept fuzz/corpus/$$target; \
 		du -sh fuzz/corpus/$$target; \
