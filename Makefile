@@ -6,8 +6,7 @@ SHELL := /bin/bash
 
 # What the tests run beside cargo, as command:Debian-package.
 TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus javac:default-jdk-headless go:golang-go \
-	python3:python3 tshark:tshark dumpcap:wireshark-common \
-	valgrind:valgrind
+	python3:python3 tshark:tshark dumpcap:wireshark-common valgrind:valgrind
 
 # sslyze is a Python program in an environment of its own (tests/it/scanner.rs); Debian has that part of Python apart.
 PYTHON_VENV := python3 -c 'import ensurepip, venv' 2>/dev/null

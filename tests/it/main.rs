@@ -29,6 +29,7 @@ mod last_good;
 mod manifests;
 mod negotiate;
 mod operator;
+mod overhead;
 mod pki;
 mod policies;
 mod policy_status;
