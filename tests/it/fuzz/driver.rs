@@ -66,6 +66,7 @@ pub mod switch {
 }
 
 /// Steps of an input: each is this byte, then what it says.
+#[allow(dead_code, reason = "the last one is what is left")]
 pub mod step {
     /// The client's next flight.
     pub const FLIGHT: u8 = 0;
@@ -237,6 +238,9 @@ struct Wire<'a> {
     script: Script<'a>,
     client: Option<ClientConnection>,
     go_on: bool,
+    /// The client has closed. What it hears then would make it send an alert behind its `close_notify`, which rustls
+    /// asserts that it does not.
+    closed: bool,
     /// On their way to the server.
     pending: Vec<u8>,
     /// Largest number of bytes that one read gives.
@@ -259,6 +263,7 @@ impl<'a> Wire<'a> {
             script,
             client,
             go_on: false,
+            closed: false,
             pending: Vec::new(),
             piece: usize::MAX,
             ended: None,
@@ -314,6 +319,7 @@ impl<'a> Wire<'a> {
             step::CLOSE => {
                 if let Some(client) = &mut self.client {
                     client.send_close_notify();
+                    self.closed = true;
                 }
             }
             step::DATA => {
@@ -323,6 +329,7 @@ impl<'a> Wire<'a> {
                     let _ = io::Write::write(&mut client.writer(), &data);
                 }
             }
+            // step::UPDATE
             _ => {
                 if let Some(client) = &mut self.client {
                     // TLS 1.2 has no such message, and before the end of a handshake there is none.
@@ -337,7 +344,7 @@ impl<'a> Wire<'a> {
     fn flight(&mut self) -> Vec<u8> {
         let Some(client) = &mut self.client else { return Vec::new() };
         let mut unread = &self.written[..];
-        while !unread.is_empty() {
+        while !unread.is_empty() && !self.closed {
             // Errors of the client become alerts, which are its flight.
             if !matches!(client.read_tls(&mut unread), Ok(1..)) || client.process_new_packets().is_err() {
                 break;
