@@ -319,7 +319,7 @@ impl Offer {
             KEY_SHARE => {
                 let shares = content.vector16().filter(|_| content.0.is_empty());
                 let mut groups = shares.and_then(key_shares).ok_or(malformed("list of key shares"))?;
-                self.repeated_shares = (1..groups.len()).any(|index| groups[..index].contains(&groups[index]));
+                self.repeated_shares = has_repetition(&groups);
                 drop_grease(&mut groups);
                 self.key_shares = Some(groups);
             }
@@ -395,6 +395,13 @@ fn server_name(mut list: Bytes<'_>) -> Option<NamedServer> {
         });
     }
     Some(found.unwrap_or(NamedServer::Malformed))
+}
+
+/// Whether a code is there twice. Sorted, because a list can be long enough for its square to matter.
+fn has_repetition(codes: &[u16]) -> bool {
+    let mut sorted = codes.to_vec();
+    sorted.sort_unstable();
+    !sorted.is_sorted_by(|one, next| one < next)
 }
 
 fn key_shares(mut shares: Bytes<'_>) -> Option<Vec<u16>> {

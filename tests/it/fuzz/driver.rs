@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use handfast::demo::pki::{Authority, KeyType};
-use handfast::proxy::handshake::{NotEstablished, Slots, handshake, linger};
+use handfast::proxy::handshake::{NotEstablished, Slots, Trace, handshake, linger};
 use handfast::snapshot::{HostName, HostTls, Reader, RouteTable, Snapshot, VirtualHost, channel};
 use handfast::tls::chain::{Credential, TrustAnchors};
 use handfast::tls::policy::{ClientAuth, Group, GroupOrder, Policy, Settings, server_tls_of};
@@ -161,9 +161,10 @@ async fn serve(reader: &Reader, mut wire: Wire<'_>, received: Vec<u8>) {
     let ahead = received.len();
     match handshake(&mut wire, received, reader, &SLOTS, Duration::from_secs(10)).await {
         Ok(mut established) => {
-            assert!(established.hello.starts_with(&[0x16]));
-            assert!(established.hello.len() <= LONGEST_HELLO);
-            assert!(established.server_name.iter().all(|name| **name == *name.to_lowercase()));
+            let trace = &established.trace;
+            assert!(trace.offer.is_some() && trace.agreed && trace.tls.is_some());
+            assert!(trace.alert_sent.is_none());
+            plausible(trace, reader);
             let mut request = [0; 700];
             let exchange = async {
                 while established.stream.read(&mut request).await? > 0 {
@@ -185,16 +186,21 @@ async fn serve(reader: &Reader, mut wire: Wire<'_>, received: Vec<u8>) {
             assert_eq!(silent, failure.reason == Reason::TimeoutBeforeHello, "{:?}", failure.reason);
             assert_ne!(failure.reason, Reason::Internal, "{:?}", failure.source);
             assert_ne!(failure.reason, Reason::Overloaded);
-            assert!(failure.hello.len() <= LONGEST_HELLO + 8192);
-            assert!(failure.server_name.iter().all(|name| **name == *name.to_lowercase()));
-            assert!(failure.host.iter().all(|host| reader.load().hosts.contains_key(&host.name)));
+            plausible(&failure.trace, reader);
             linger(failure.io).await;
         }
     }
 }
 
-/// What the driver says it keeps of a hello.
-const LONGEST_HELLO: usize = 80 * 1024;
+/// What is known of a handshake fits together.
+fn plausible(trace: &Trace, reader: &Reader) {
+    assert!(trace.hello_size <= 80 * 1024, "{}", trace.hello_size);
+    assert!(trace.server_name.iter().all(|name| **name == *name.to_lowercase()));
+    assert!(trace.host.iter().all(|host| reader.load().hosts.contains_key(&host.name)));
+    assert!(trace.offer.is_some() || trace.server_name.is_none() && trace.host.is_none() && trace.tls.is_none());
+    assert!(trace.offer.is_none() || trace.hello_size > 40);
+    assert!(!trace.agreed || trace.tls.is_some());
+}
 
 /// The input, read from the front. Behind its end there are zeros.
 struct Script<'a>(&'a [u8]);
@@ -448,7 +454,7 @@ fn readers(authority: &Authority, clients_ca: &Ca) -> [Reader; 2] {
     };
     let asking = |required| {
         let authorities = Arc::new(TrustAnchors::none().with_file(clients_ca.pem().as_bytes()).unwrap());
-        Settings { client_auth: Some(ClientAuth { required, authorities }), ..Settings::default() }
+        Settings { client_auth: Some(ClientAuth { required, authorities, revoked: None }), ..Settings::default() }
     };
     let (p256, rsa) = (KeyType::EcdsaP256, KeyType::Rsa2048);
     let groups = vec![Group::Secp384r1, Group::Secp256r1];
