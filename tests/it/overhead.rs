@@ -7,6 +7,7 @@
 //! `cargo test --release --test it overhead -- --nocapture` shows it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 
 use handfast::demo::pki::{Authority, KeyType};
@@ -27,9 +28,12 @@ const OURS: &[&str] = &[
     "handfast::proxy::handshake::preflight",
     "handfast::proxy::record::HandshakeRecord::new",
     "handfast::proxy::record::HandshakeRecord::complete",
+    "<handfast::proxy::record::Unused as core::ops::drop::Drop>::drop",
+    "core::ptr::drop_in_place<handfast::tls::offer::hello::Offer>",
 ];
 
-/// rustls' part. What tokio and the kernel do is left out, which makes our part look larger than it is.
+/// rustls' part. What tokio does is left out, which makes our part look larger than it is; the two records of the request
+/// and of the end, a few thousandths, are in it.
 const LIBRARY: &[&str] = &[
     "rustls::server::server_conn::connection::Acceptor::accept",
     "rustls::server::server_conn::Accepted::into_connection",
@@ -105,21 +109,20 @@ fn our_part_of_a_handshake_is_small() {
         while connection.is_handshaking() {
             connection.complete_io(&mut socket).unwrap();
         }
-        connection.send_close_notify();
-        connection.write_tls(&mut socket).unwrap();
         assert_eq!(connection.protocol_version(), Some(ProtocolVersion::TLSv1_3));
         assert_eq!(connection.handshake_kind(), Some(HandshakeKind::Full));
-        // To the end, so that one handshake is over when the next begins.
-        while connection.read_tls(&mut socket).unwrap_or(0) > 0 {
-            connection.process_new_packets().unwrap();
-        }
+        // A request, because a client that makes none is looked at more closely.
+        connection.writer().write_all(b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        rustls::Stream::new(&mut connection, &mut socket).read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&answer));
     }
     signal(server.0.id(), "TERM");
     assert!(wait_for_exit(&mut server.0).success());
 
     let costs = inclusive(&std::fs::read_to_string(&profile).unwrap());
     let cost = |name: &&str| {
-        let found = costs.iter().filter(|(function, _)| without_parameters(function) == *name);
+        let found = costs.iter().filter(|(function, _)| *function == *name || without_parameters(function) == *name);
         let cost: u64 = found.map(|(_, cost)| cost / HANDSHAKES as u64).sum();
         assert!(cost > 0, "no function {name}: has it another name now, or is it inlined?");
         println!("{cost:>9} {name}");

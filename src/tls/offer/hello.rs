@@ -265,24 +265,19 @@ impl Offer {
         if !rest.0.is_empty() {
             return Err(BadHello::Malformed("end of the ClientHello"));
         }
-        // One bit for each type: a list could be long enough for its square to matter, and hashing costs more.
-        let mut seen = [0_u64; 1024];
         while !extensions.0.is_empty() {
             let extension = extensions.u16().zip(extensions.vector16());
             let (kind, content) = extension.ok_or(BadHello::Malformed("list of extensions"))?;
-            let (word, bit) = (&mut seen[usize::from(kind) / 64], 1 << (kind % 64));
-            if *word & bit != 0 {
-                return Err(BadHello::RepeatedExtension(kind));
-            }
-            *word |= bit;
-            if !is_grease(kind) {
-                offer.extensions.push(kind);
-            }
+            offer.extensions.push(kind);
             offer.extend(kind, content)?;
             if kind == PRE_SHARED_KEY && !extensions.0.is_empty() {
                 return Err(BadHello::PskNotLast);
             }
         }
+        if let Some(kind) = repeated(&offer.extensions) {
+            return Err(BadHello::RepeatedExtension(kind));
+        }
+        drop_grease(&mut offer.extensions);
         Ok(offer)
     }
 
@@ -319,7 +314,7 @@ impl Offer {
             KEY_SHARE => {
                 let shares = content.vector16().filter(|_| content.0.is_empty());
                 let mut groups = shares.and_then(key_shares).ok_or(malformed("list of key shares"))?;
-                self.repeated_shares = has_repetition(&groups);
+                self.repeated_shares = repeated(&groups).is_some();
                 drop_grease(&mut groups);
                 self.key_shares = Some(groups);
             }
@@ -397,11 +392,11 @@ fn server_name(mut list: Bytes<'_>) -> Option<NamedServer> {
     Some(found.unwrap_or(NamedServer::Malformed))
 }
 
-/// Whether a code is there twice. Sorted, because a list can be long enough for its square to matter.
-fn has_repetition(codes: &[u16]) -> bool {
+/// A code that is there twice. Sorted, because a list can be long enough for its square to matter.
+fn repeated(codes: &[u16]) -> Option<u16> {
     let mut sorted = codes.to_vec();
     sorted.sort_unstable();
-    !sorted.is_sorted_by(|one, next| one < next)
+    sorted.array_windows().find(|[one, next]| one == next).map(|[code, _]| *code)
 }
 
 fn key_shares(mut shares: Bytes<'_>) -> Option<Vec<u16>> {
