@@ -29,8 +29,10 @@ const OURS: &[&str] = &[
     "handfast::proxy::record::HandshakeRecord::new",
     "handfast::proxy::record::HandshakeRecord::complete",
     "<handfast::proxy::record::Unused as core::ops::drop::Drop>::drop",
-    "core::ptr::drop_in_place<handfast::tls::offer::hello::Offer>",
 ];
+
+/// Our own part as well, where the compiler has not made it a part of something else.
+const OURS_TOO: &[&str] = &["core::ptr::drop_in_place<handfast::tls::offer::hello::Offer>"];
 
 /// rustls' part. What tokio does is left out, which makes our part look larger than it is; the two records of the request
 /// and of the end, a few thousandths, are in it.
@@ -41,7 +43,7 @@ const LIBRARY: &[&str] = &[
 ];
 
 /// The most that our part may be of the whole, in thousandths.
-const MOST: u64 = if cfg!(debug_assertions) { 300 } else { 20 };
+const MOST: u64 = if cfg!(debug_assertions) { 200 } else { 20 };
 
 struct Running(Child);
 
@@ -123,12 +125,15 @@ fn our_part_of_a_handshake_is_small() {
     let costs = inclusive(&std::fs::read_to_string(&profile).unwrap());
     let cost = |name: &&str| {
         let found = costs.iter().filter(|(function, _)| *function == *name || without_parameters(function) == *name);
-        let cost: u64 = found.map(|(_, cost)| cost / HANDSHAKES as u64).sum();
-        assert!(cost > 0, "no function {name}: has it another name now, or is it inlined?");
-        println!("{cost:>9} {name}");
-        cost
+        found.map(|(_, cost)| cost / HANDSHAKES as u64).sum::<u64>()
     };
-    let (ours, library): (u64, u64) = (OURS.iter().map(cost).sum(), LIBRARY.iter().map(cost).sum());
+    for name in OURS.iter().chain(OURS_TOO).chain(LIBRARY) {
+        println!("{:>9} {name}", cost(name));
+        let known = cost(name) > 0 || OURS_TOO.contains(name);
+        assert!(known, "no function {name}: has it another name now, or is it inlined?");
+    }
+    let ours: u64 = OURS.iter().chain(OURS_TOO).map(cost).sum();
+    let library: u64 = LIBRARY.iter().map(cost).sum();
     let share = 1000 * ours / (ours + library);
     println!("{ours} of {} instructions a handshake are ours: {:.2} %", ours + library, share as f64 / 10.0);
     assert!(share < MOST, "{share} thousandths of a handshake are ours, more than {MOST}");
