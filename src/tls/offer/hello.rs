@@ -228,6 +228,16 @@ impl Offer {
         self.psk.is_some() || self.session_ticket.is_some_and(|length| length > 0)
     }
 
+    /// True if its lists are no longer than those of real clients, the longest of which has some 200 suites. Others cost
+    /// too much memory to be kept: a hello of 64 KiB may name 30,000 application protocols.
+    pub fn is_short(&self) -> bool {
+        let codes = [&self.versions, &self.groups, &self.key_shares, &self.schemes].map(|list| list.as_deref());
+        let codes =
+            codes.into_iter().flatten().chain([&*self.suites, &*self.extensions, &*self.certificate_compressions]);
+        let bytes = self.compressions.len() + self.psk_modes.iter().map(Vec::len).sum::<usize>();
+        codes.map(<[u16]>::len).sum::<usize>() + bytes <= 1024 && self.alpn.iter().flatten().count() <= 32
+    }
+
     /// The offer of a ClientHello without its header.
     fn of_body(body: &[u8]) -> Result<Self, BadHello> {
         let mut rest = Bytes(body);
