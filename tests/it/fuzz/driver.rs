@@ -12,13 +12,15 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use handfast::demo::pki::{Authority, KeyType};
-use handfast::proxy::handshake::{NotEstablished, Slots, Trace, handshake, linger};
+use handfast::keylog::KeyLog;
+use handfast::proxy::handshake::{NotEstablished, Slots, Terms, Trace, handshake, linger};
 use handfast::snapshot::{HostName, HostTls, Reader, RouteTable, Snapshot, VirtualHost, channel};
 use handfast::tls::chain::{Credential, TrustAnchors};
 use handfast::tls::policy::{ClientAuth, Group, GroupOrder, Policy, Settings, server_tls_of};
@@ -159,7 +161,10 @@ async fn serve(reader: &Reader, mut wire: Wire<'_>, received: Vec<u8>) {
     // One place: if a handshake kept it, the next would find none.
     static SLOTS: LazyLock<Slots> = LazyLock::new(|| Slots::new(1));
     let ahead = received.len();
-    match handshake(&mut wire, received, reader, &SLOTS, Duration::from_secs(10)).await {
+    static NO_KEYLOG: LazyLock<KeyLog> = LazyLock::new(KeyLog::default);
+    let client = Ipv4Addr::LOCALHOST.into();
+    let terms = Terms { reader, slots: &SLOTS, timeout: Duration::from_secs(10), keylog: &NO_KEYLOG, client };
+    match handshake(&mut wire, received, &terms).await {
         Ok(mut established) => {
             let trace = &established.trace;
             assert!(trace.offer.is_some() && trace.agreed && trace.tls.is_some());
