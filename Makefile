@@ -6,12 +6,12 @@ SHELL := /bin/bash
 
 # What the tests run beside cargo, as command:Debian-package.
 TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus javac:default-jdk-headless go:golang-go \
-	python3:python3 tshark:tshark dumpcap:wireshark-common
+	python3:python3 tshark:tshark dumpcap:wireshark-common valgrind:valgrind
 
 # sslyze is a Python program in an environment of its own (tests/it/scanner.rs); Debian has that part of Python apart.
 PYTHON_VENV := python3 -c 'import ensurepip, venv' 2>/dev/null
 
-.PHONY: help test needs fmt clippy unit doc deny soak demo clean
+.PHONY: help test needs fmt clippy unit doc deny soak fuzz corpus demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,48 @@ deny: ## licences, bans and sources
 
 soak: needs ## the tests again with their long sizes and durations
 	HANDFAST_SOAK=1 cargo test --locked --release -- --include-ignored
+
+# How long each target is fuzzed, in seconds.
+FUZZ_TIME := 600
+FUZZ_TARGETS := hello driver
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+# Coverage for libFuzzer and AddressSanitizer, as `cargo fuzz` asks for them. A stable compiler has both and shows only
+# the first; the variable makes it show the second. Only the binaries that fuzz are built so.
+FUZZ_FLAGS := -Zsanitizer=address -Ccodegen-units=1 -Cpasses=sancov-module \
+	-Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_LIMITS := -timeout=10 -rss_limit_mb=1024 -detect_leaks=1
+
+FUZZ_BIN = target/fuzz/$(FUZZ_HOST)/release
+
+# Builds the binaries, and writes the inputs that they begin with to target/fuzz/seeds.
+define fuzz_build
+	rm -rf target/fuzz/seeds
+	HANDFAST_FUZZ_SEEDS=$(CURDIR)/target/fuzz/seeds cargo test --locked --test it fuzz::seeds
+	cp Cargo.lock fuzz/Cargo.lock
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --manifest-path fuzz/Cargo.toml \
+		--target $(FUZZ_HOST) --target-dir target/fuzz
+endef
+
+fuzz: ## look for inputs that break the handshake: FUZZ_TIME seconds (600) for each of FUZZ_TARGETS
+	$(fuzz_build)
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p target/fuzz/found/$$target target/fuzz/findings; \
+		$(FUZZ_BIN)/$$target target/fuzz/found/$$target target/fuzz/seeds/$$target fuzz/corpus/$$target \
+			-max_total_time=$(FUZZ_TIME) $(FUZZ_LIMITS) -max_len=70000 -print_final_stats=1 \
+			-artifact_prefix=target/fuzz/findings/$$target- 2>&1 | tee target/fuzz/$$target.log | grep -v ' \(NEW\|REDUCE\)  '; \
+	done
+
+corpus: ## keep of what `make fuzz` found the fewest inputs that reach everything
+	$(fuzz_build)
+	for target in $(FUZZ_TARGETS); do \
+		kept=target/fuzz/kept/$$target; \
+		rm -rf $$kept; mkdir -p $$kept; cp target/fuzz/seeds/$$target/* $$kept; \
+		$(FUZZ_BIN)/$$target -merge=1 -max_len=8192 $(FUZZ_LIMITS) $$kept fuzz/corpus/$$target target/fuzz/found/$$target; \
+		for seed in target/fuzz/seeds/$$target/*; do rm $$kept/$$(basename $$seed); done; \
+		rm -rf fuzz/corpus/$$target; cp -r $$kept fuzz/corpus/$$target; \
+		du -sh fuzz/corpus/$$target; \
+	done
 
 demo: ## a tour of working and broken hosts on this machine
 	cargo run --locked --release -- demo

@@ -45,7 +45,7 @@ pub struct Failure {
     pub alert_sent: Option<AlertDescription>,
     /// The alert that the client sent.
     pub alert_received: Option<AlertDescription>,
-    /// What the client offered, if its hello was complete.
+    /// What the client offered, if its hello was complete and no longer than those of real clients.
     pub offer: Option<Box<Offer>>,
     /// What was served, or would have been.
     pub served: Option<Served>,
@@ -101,7 +101,8 @@ impl Failures {
     }
 
     /// Puts a failure into a worker's shard.
-    pub fn record(&self, worker: usize, failure: Failure) {
+    pub fn record(&self, worker: usize, mut failure: Failure) {
+        failure.offer = failure.offer.filter(|offer| offer.is_short());
         lock(&self.shards[worker % self.shards.len()]).record(failure);
     }
 
@@ -163,7 +164,7 @@ impl Failures {
 /// Clients that are kept for one kind.
 const CLIENTS: usize = 8;
 
-/// Examples that one shard keeps; each takes about a kilobyte.
+/// Examples that one shard keeps; each takes about a kilobyte, and four at most.
 const EXAMPLES: usize = 4096;
 
 #[derive(Default)]
@@ -292,6 +293,25 @@ pub(crate) mod tests {
         let ssh = failures.examples(None).into_iter().filter(|one| one.last.reason == Reason::Ssh).count();
         assert!((1..=CLIENTS).contains(&ssh), "{ssh}");
         assert_eq!(failures.examples(None).len(), EXAMPLES);
+    }
+
+    #[test]
+    fn an_offer_that_no_client_makes_is_not_kept() {
+        let failures = Failures::new(1);
+        let chrome = &crate::tls::clients::client("chrome-150").unwrap().offer;
+        let many = |count: u16| (0..count).collect::<Vec<u16>>();
+        let offers = [
+            (chrome.clone(), true),
+            (Offer { suites: many(250), ..chrome.clone() }, true),
+            (Offer { suites: many(30_000), ..chrome.clone() }, false),
+            (Offer { key_shares: Some(many(15_000)), ..chrome.clone() }, false),
+            (Offer { alpn: Some(vec![(*b"a").into(); 30_000]), ..chrome.clone() }, false),
+        ];
+        for (offer, kept) in offers {
+            let failed = failure("192.0.2.1", None, Reason::UnknownHost, 1);
+            failures.record(0, Failure { offer: Some(Box::new(offer)), ..failed });
+            assert_eq!(failures.examples(None)[0].last.offer.is_some(), kept);
+        }
     }
 
     #[test]

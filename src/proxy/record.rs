@@ -92,6 +92,7 @@ pub struct HandshakeRecord<'a> {
 
 impl<'a> HandshakeRecord<'a> {
     /// A connection has been accepted.
+    #[inline(never)]
     pub fn new(observer: &'a Observer) -> Self {
         observer.accepted.inc();
         observer.observers.metrics.tls_connections_accepted.inc();

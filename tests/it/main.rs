@@ -8,6 +8,7 @@
     reason = "tests may"
 )]
 
+mod accounting;
 mod backend;
 mod binary;
 mod cases;
@@ -19,6 +20,7 @@ mod crd;
 mod docs;
 mod failures;
 mod faults;
+mod fuzz;
 mod handshake;
 mod hellos;
 mod http_support;
@@ -28,6 +30,7 @@ mod last_good;
 mod manifests;
 mod negotiate;
 mod operator;
+mod overhead;
 mod pki;
 mod policies;
 mod policy_status;

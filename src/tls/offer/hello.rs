@@ -230,6 +230,16 @@ impl Offer {
         self.psk.is_some() || self.session_ticket.is_some_and(|length| length > 0)
     }
 
+    /// True if its lists are no longer than those of real clients, the longest of which has some 200 suites. Others cost
+    /// too much memory to be kept: a hello of 64 KiB may name 30,000 application protocols.
+    pub fn is_short(&self) -> bool {
+        let codes = [&self.versions, &self.groups, &self.key_shares, &self.schemes].map(|list| list.as_deref());
+        let codes =
+            codes.into_iter().flatten().chain([&*self.suites, &*self.extensions, &*self.certificate_compressions]);
+        let bytes = self.compressions.len() + self.psk_modes.iter().map(Vec::len).sum::<usize>();
+        codes.map(<[u16]>::len).sum::<usize>() + bytes <= 1024 && self.alpn.iter().flatten().count() <= 32
+    }
+
     /// The offer of a ClientHello without its header.
     fn of_body(body: &[u8]) -> Result<Self, BadHello> {
         let mut rest = Bytes(body);
@@ -267,24 +277,19 @@ impl Offer {
         if !rest.0.is_empty() {
             return Err(BadHello::Malformed("end of the ClientHello"));
         }
-        // One bit for each type: a list could be long enough for its square to matter, and hashing costs more.
-        let mut seen = [0_u64; 1024];
         while !extensions.0.is_empty() {
             let extension = extensions.u16().zip(extensions.vector16());
             let (kind, content) = extension.ok_or(BadHello::Malformed("list of extensions"))?;
-            let (word, bit) = (&mut seen[usize::from(kind) / 64], 1 << (kind % 64));
-            if *word & bit != 0 {
-                return Err(BadHello::RepeatedExtension(kind));
-            }
-            *word |= bit;
-            if !is_grease(kind) {
-                offer.extensions.push(kind);
-            }
+            offer.extensions.push(kind);
             offer.extend(kind, content)?;
             if kind == PRE_SHARED_KEY && !extensions.0.is_empty() {
                 return Err(BadHello::PskNotLast);
             }
         }
+        if let Some(kind) = repeated(&offer.extensions) {
+            return Err(BadHello::RepeatedExtension(kind));
+        }
+        drop_grease(&mut offer.extensions);
         Ok(offer)
     }
 
@@ -321,7 +326,7 @@ impl Offer {
             KEY_SHARE => {
                 let shares = content.vector16().filter(|_| content.0.is_empty());
                 let mut groups = shares.and_then(key_shares).ok_or(malformed("list of key shares"))?;
-                self.repeated_shares = (1..groups.len()).any(|index| groups[..index].contains(&groups[index]));
+                self.repeated_shares = repeated(&groups).is_some();
                 drop_grease(&mut groups);
                 self.key_shares = Some(groups);
             }
@@ -397,6 +402,13 @@ fn server_name(mut list: Bytes<'_>) -> Option<NamedServer> {
         });
     }
     Some(found.unwrap_or(NamedServer::Malformed))
+}
+
+/// A code that is there twice. Sorted, because a list can be long enough for its square to matter.
+fn repeated(codes: &[u16]) -> Option<u16> {
+    let mut sorted = codes.to_vec();
+    sorted.sort_unstable();
+    sorted.array_windows().find(|[one, next]| one == next).map(|[code, _]| *code)
 }
 
 fn key_shares(mut shares: Bytes<'_>) -> Option<Vec<u16>> {
