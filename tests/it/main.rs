@@ -35,6 +35,7 @@ mod probe;
 mod proxy_connection;
 mod proxy_http;
 mod proxy_tls;
+mod python;
 mod reconcile;
 mod revocation;
 mod scale;
