@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::stream::TlsStream;
 use crate::keylog::KeyLog;
 use crate::snapshot::{Reader, TlsChoice, VirtualHost};
-use crate::tls::offer::{BadHello, FirstBytes, HelloReader, NamedServer, Offer, first_bytes};
+use crate::tls::offer::{BadHello, FirstBytes, HelloReader, NamedServer, Offer, first_bytes, legacy_version};
 use crate::tls::reason::Reason;
 use crate::tls::{ServerTls, Version};
 
@@ -464,7 +464,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.trace.alert_sent = alert;
         let answer = match (reason, alert) {
             (Reason::PlainHttp, _) => PLAIN_HTTP_ANSWER.to_vec(),
-            (_, Some(alert)) => alert_record(alert).to_vec(),
+            (_, Some(alert)) => alert_record(alert, &self.hello).to_vec(),
             (_, None) => Vec::new(),
         };
         let _ = self.io.write_all(&answer).await;
@@ -550,8 +550,12 @@ fn last_alert(bytes: &[u8]) -> Option<AlertDescription> {
 }
 
 /// A fatal alert in a record of its own, in clear (RFC 8446 sections 5.1 and 6).
-fn alert_record(alert: AlertDescription) -> [u8; 7] {
-    [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, u8::from(alert)]
+///
+/// The record has the client's own version, up to TLS 1.2: OpenSSL 1.0.2 does not look into a newer record, and
+/// reports a wrong version number instead of the alert.
+fn alert_record(alert: AlertDescription, hello: &[u8]) -> [u8; 7] {
+    let [major, minor] = legacy_version(hello).unwrap_or(0x0303).clamp(0x0300, 0x0303).to_be_bytes();
+    [0x15, major, minor, 0x00, 0x02, 0x02, u8::from(alert)]
 }
 
 const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
