@@ -354,14 +354,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Gives rustls what has been received.
     async fn process(&mut self, connection: &mut ServerConnection) -> Result<(), Failed> {
-        self.passed_over = alert_in_clear(&self.buffer).or(self.passed_over);
+        // The first one counts: what comes behind it is the farewell.
+        self.passed_over = self.passed_over.or(alert_in_clear(&self.buffer));
         let buffer = std::mem::take(&mut self.buffer);
         let mut unread = &buffer[..];
         loop {
             // Called at least once, also without new bytes: what came behind the hello is inside already.
             match connection.process_new_packets() {
                 Ok(state) if state.peer_has_closed() && connection.is_handshaking() => {
-                    self.trace.alert_received = Some(AlertDescription::CloseNotify);
+                    // `user_canceled` comes before `close_notify` (RFC 8446 section 6.1).
+                    self.trace.alert_received = self.passed_over.or(Some(AlertDescription::CloseNotify));
                     return Err(Reason::ClientCancelled.into());
                 }
                 Ok(_) => {}
@@ -435,6 +437,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             rustls::Error::InvalidCertificate(error) => Some(AlertDescription::from(error.clone())),
             rustls::Error::InvalidCertRevocationList(_) => Some(AlertDescription::HandshakeFailure),
+            rustls::Error::InvalidMessage(error) => Some(AlertDescription::from(*error)),
+            // A record that does not decrypt; of a Finished message that is wrong inside, rustls says the same and sends
+            // decrypt_error, but that takes a client that has the keys and errs.
+            rustls::Error::DecryptError => Some(AlertDescription::BadRecordMac),
             _ => reason.alert(),
         };
         if alert.is_empty() {
