@@ -26,6 +26,7 @@ mod incremental;
 mod keylog;
 mod last_good;
 mod manifests;
+mod matrix;
 mod negotiate;
 mod operator;
 mod pki;
