@@ -6,9 +6,11 @@ SHELL := /bin/bash
 
 # What the tests run beside cargo, as command:Debian-package.
 TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus javac:default-jdk-headless go:golang-go \
-	python3:python3 tshark:tshark dumpcap:wireshark-common valgrind:valgrind
+	python3:python3 tshark:tshark dumpcap:wireshark-common valgrind:valgrind node:nodejs \
+	gnutls-cli:gnutls-bin tstclnt:libnss3-tools certutil:libnss3-tools
 
-# sslyze is a Python program in an environment of its own (tests/it/scanner.rs); Debian has that part of Python apart.
+# sslyze, tlslite-ng and nassl are Python programs in environments of their own (tests/it/python.rs); Debian has that part
+# of Python apart.
 PYTHON_VENV := python3 -c 'import ensurepip, venv' 2>/dev/null
 
 .PHONY: help test needs fmt clippy unit doc deny soak fuzz corpus demo clean
@@ -41,7 +43,7 @@ needs: ## install the tools that the tests run, or say what is missing
 		command -v "$${tool%%:*}" >/dev/null \
 			|| echo "*** MISSING: $${tool%%:*}. Install it (Debian package $${tool##*:}): tests that run it cannot pass."; \
 	done; \
-	$(PYTHON_VENV) || echo "*** MISSING: venv of python3. Install it (Debian package python3-venv): tests that run sslyze cannot pass."
+	$(PYTHON_VENV) || echo "*** MISSING: venv of python3. Install it (Debian package python3-venv): tests that run sslyze or old clients cannot pass."
 	@cargo fmt --version >/dev/null 2>&1 || echo "*** MISSING: rustfmt. Install it: rustup component add rustfmt"
 	@cargo clippy --version >/dev/null 2>&1 || echo "*** MISSING: clippy. Install it: rustup component add clippy"
 

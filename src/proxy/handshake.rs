@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::stream::TlsStream;
 use crate::keylog::KeyLog;
 use crate::snapshot::{Reader, TlsChoice, VirtualHost};
-use crate::tls::offer::{BadHello, FirstBytes, HelloReader, NamedServer, Offer, first_bytes};
+use crate::tls::offer::{BadHello, FirstBytes, HelloReader, NamedServer, Offer, first_bytes, legacy_version};
 use crate::tls::reason::Reason;
 use crate::tls::{ServerTls, Version};
 
@@ -354,14 +354,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Gives rustls what has been received.
     async fn process(&mut self, connection: &mut ServerConnection) -> Result<(), Failed> {
-        self.passed_over = alert_in_clear(&self.buffer).or(self.passed_over);
+        // The first one counts: what comes behind it is the farewell.
+        self.passed_over = self.passed_over.or(alert_in_clear(&self.buffer));
         let buffer = std::mem::take(&mut self.buffer);
         let mut unread = &buffer[..];
         loop {
             // Called at least once, also without new bytes: what came behind the hello is inside already.
             match connection.process_new_packets() {
                 Ok(state) if state.peer_has_closed() && connection.is_handshaking() => {
-                    self.trace.alert_received = Some(AlertDescription::CloseNotify);
+                    // `user_canceled` comes before `close_notify` (RFC 8446 section 6.1).
+                    self.trace.alert_received = self.passed_over.or(Some(AlertDescription::CloseNotify));
                     return Err(Reason::ClientCancelled.into());
                 }
                 Ok(_) => {}
@@ -435,6 +437,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             rustls::Error::InvalidCertificate(error) => Some(AlertDescription::from(error.clone())),
             rustls::Error::InvalidCertRevocationList(_) => Some(AlertDescription::HandshakeFailure),
+            rustls::Error::InvalidMessage(error) => Some(AlertDescription::from(*error)),
+            // A record that does not decrypt; of a Finished message that is wrong inside, rustls says the same and sends
+            // decrypt_error, but that takes a client that has the keys and errs.
+            rustls::Error::DecryptError => Some(AlertDescription::BadRecordMac),
             _ => reason.alert(),
         };
         if alert.is_empty() {
@@ -464,7 +470,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.trace.alert_sent = alert;
         let answer = match (reason, alert) {
             (Reason::PlainHttp, _) => PLAIN_HTTP_ANSWER.to_vec(),
-            (_, Some(alert)) => alert_record(alert).to_vec(),
+            (_, Some(alert)) => alert_record(alert, &self.hello).to_vec(),
             (_, None) => Vec::new(),
         };
         let _ = self.io.write_all(&answer).await;
@@ -550,8 +556,12 @@ fn last_alert(bytes: &[u8]) -> Option<AlertDescription> {
 }
 
 /// A fatal alert in a record of its own, in clear (RFC 8446 sections 5.1 and 6).
-fn alert_record(alert: AlertDescription) -> [u8; 7] {
-    [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, u8::from(alert)]
+///
+/// The record has the client's own version, up to TLS 1.2: OpenSSL 1.0.2 does not look into a newer record, and
+/// reports a wrong version number instead of the alert.
+fn alert_record(alert: AlertDescription, hello: &[u8]) -> [u8; 7] {
+    let [major, minor] = legacy_version(hello).unwrap_or(0x0303).clamp(0x0300, 0x0303).to_be_bytes();
+    [0x15, major, minor, 0x00, 0x02, 0x02, u8::from(alert)]
 }
 
 const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\

@@ -368,6 +368,7 @@ fn outline(certificates: &[Certificate], walk: &Walk) -> Outline {
             not_before: certificate.not_before,
             not_after: certificate.not_after,
             key: certificate.key.clone(),
+            other_usage: certificate.other_usage(role == Role::Leaf).map(Into::into),
             role,
         }
     };

@@ -71,6 +71,14 @@ pub fn first_bytes(bytes: &[u8]) -> FirstBytes {
     FirstBytes::NotTls(Reason::NotTls)
 }
 
+/// `legacy_version` of a ClientHello (RFC 8446 section 4.1.2), if the bytes reach that far: 0x0301 is TLS 1.0.
+pub fn legacy_version(bytes: &[u8]) -> Option<u16> {
+    match bytes {
+        [0x16, 0x03, _, _, _, 0x01, _, _, _, high, low, ..] => Some(u16::from_be_bytes([*high, *low])),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +110,13 @@ mod tests {
         for (bytes, expected) in rows {
             assert_eq!(first_bytes(bytes), *expected, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn the_legacy_version_is_read_from_the_hello_not_from_the_record() {
+        let hello = b"\x16\x03\x01\x00\x30\x01\x00\x00\x2c\x03\x02rest";
+        assert_eq!(legacy_version(hello), Some(0x0302));
+        assert_eq!(legacy_version(&hello[..10]), None);
+        assert_eq!(legacy_version(b"\x16\x03\x01\x00\x30\x02\x00\x00\x2c\x03\x02"), None);
     }
 }

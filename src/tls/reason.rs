@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible, PeerMisbehaved};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
 /// Whose fault a failure is: who has to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -125,7 +125,7 @@ reasons! {
         "The client's certificate may not be used for clients (extended key usage without clientAuth, RFC 5280 section 4.2.1.12)."
         "have the client's certificate issued for client authentication (extended key usage clientAuth)";
     ClosedAfterCertificate "closed-after-certificate" Certificate none
-        "The client closed the connection after it had seen our certificate, without an alert. Node and some BoringSSL clients reject certificates in this way."
+        "The client closed the connection after it had seen our certificate, without an alert. Node, the HttpClient of Java and some BoringSSL clients reject certificates in this way."
         "treat it like a rejected certificate: check chain, names and dates of the host's certificate";
     ClosedInHello "closed-in-hello" Network none
         "The client closed the connection in the middle of its first message."
@@ -296,7 +296,13 @@ impl Reason {
         match error {
             Error::AlertReceived(alert) => Self::of_alert(*alert),
             Error::DecryptError => Reason::CryptoMismatch,
-            Error::PeerSentOversizedRecord => Reason::MalformedRecord,
+            Error::PeerSentOversizedRecord
+            | Error::InvalidMessage(
+                InvalidMessage::InvalidContentType
+                | InvalidMessage::InvalidEmptyPayload
+                | InvalidMessage::MessageTooLarge
+                | InvalidMessage::UnknownProtocolVersion,
+            ) => Reason::MalformedRecord,
             Error::InvalidMessage(_) => Reason::MalformedHello,
             Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
                 Reason::UnexpectedMessage

@@ -28,6 +28,7 @@ pub fn explain(reason: Reason, served: &TlsSummary, server_name: Option<&str>, n
     let dates = || expired(served, now).or_else(|| not_valid_yet(served, now)).map(flaw);
     let issuer = || gap(served).map(flaw);
     let name = || name_not_covered(served, server_name).map(flaw);
+    let usage = || not_for_servers(served).map(flaw);
     let sound = |detail: &str, remedy: &str| Rejection {
         blame: Blame::Client,
         detail: detail.to_owned(),
@@ -43,8 +44,9 @@ pub fn explain(reason: Reason, served: &TlsSummary, server_name: Option<&str>, n
         | Reason::EstablishedWithoutRequest
         | Reason::RejectedUnspecified
         | Reason::ResetAfterCertificate => {
-            Some(issuer().or_else(dates).or_else(name).unwrap_or_else(|| anchored(served)))
+            Some(issuer().or_else(dates).or_else(name).or_else(usage).unwrap_or_else(|| anchored(served)))
         }
+        Reason::RejectedUnsupported => usage(),
         // These say by themselves what they are about.
         _ => None,
     }
@@ -109,6 +111,14 @@ fn name_not_covered(served: &TlsSummary, server_name: Option<&str>) -> Option<(S
     ))
 }
 
+fn not_for_servers(served: &TlsSummary) -> Option<(String, String)> {
+    let (link, usage) = served.outline.path.iter().find_map(|link| Some((link, link.other_usage.as_ref()?)))?;
+    Some((
+        format!("certificate {} may not be used for servers, but for {usage}", link.subject),
+        "have the certificate issued for servers (extended key usage serverAuth)".to_owned(),
+    ))
+}
+
 /// Nothing is wrong with the chain as far as we can see.
 fn anchored(served: &TlsSummary) -> Rejection {
     let (detail, remedy) = match &served.outline.end {
@@ -148,6 +158,7 @@ mod tests {
             not_before: at(valid.start),
             not_after: at(valid.end),
             key: "ecdsa-p256".into(),
+            other_usage: None,
             role: Role::Leaf,
         };
         TlsSummary {
@@ -194,6 +205,18 @@ mod tests {
         }
         let deep = explain(Reason::EstablishedWithoutRequest, &tls, Some("a.b.shop.example"), at(50)).unwrap();
         assert_eq!(deep.blame, Blame::Certificate);
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_for_servers_is_to_blame() {
+        let mut tls = served(public_root(), 0..100);
+        assert_eq!(explain(Reason::RejectedUnsupported, &tls, None, at(50)), None);
+        Arc::make_mut(&mut tls.outline).path[0].other_usage = Some("clientAuth".into());
+        for reason in [Reason::RejectedUnspecified, Reason::ClosedAfterCertificate, Reason::RejectedUnsupported] {
+            let found = explain(reason, &tls, Some("shop.example"), at(50)).unwrap();
+            assert_eq!(found.blame, Blame::Certificate);
+            assert_eq!(found.detail, "certificate CN=shop.example may not be used for servers, but for clientAuth");
+        }
     }
 
     #[test]

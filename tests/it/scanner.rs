@@ -7,8 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use handfast::demo::pki::{Authority, KeyType};
@@ -17,9 +16,10 @@ use rustls::version::TLS13;
 use rustls::{AlertDescription, NamedGroup};
 use serde_json::Value;
 
-use crate::binary::{Server, host, issue, program, service};
+use crate::binary::{Server, host, issue, service};
 use crate::handshake::Client;
 use crate::policies::{meet, with_groups};
+use crate::python::{Requirements, environment};
 
 const TLS13_SUITES: [&str; 3] = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
 const ECDSA_SUITES: [&str; 3] = [
@@ -214,43 +214,13 @@ struct Scanner {
 }
 
 impl Scanner {
-    /// Installs what the lists pin, once for each content of them: the folder is named by the digest.
+    /// Wheels, and of sslyze, which has none, the source, built with nothing but what build.txt pins.
     fn install() -> Self {
-        let [build, requirements] = ["build.txt", "requirements.txt"]
-            .map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scanner").join(name));
-        let version = program("python3").arg("--version").output().unwrap().stdout;
-        let content = [fs::read(&build).unwrap(), fs::read(&requirements).unwrap(), version].concat();
-        let digest: String = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, &content)
-            .as_ref()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-        let folder = cache.unwrap_or_else(std::env::temp_dir).join("handfast");
-        fs::create_dir_all(&folder).unwrap();
-        let environment = folder.join(format!("sslyze-{digest}"));
-        let python = environment.join("bin/python");
-        let complete = environment.join("complete");
-        // Several test processes may want it at once; the first one makes it.
-        let lock = File::create(folder.join("sslyze.lock")).unwrap();
-        lock.lock().unwrap();
-        if !complete.exists() {
-            let _ = fs::remove_dir_all(&environment);
-            run(program("python3").args(["-m", "venv"]).arg(&environment), "Debian package python3-venv");
-            // Wheels, and of sslyze, which has none, the source, built with nothing but what build.txt pins.
-            let source: [&[&str]; 2] = [&[], &["--no-build-isolation", "--no-binary", "sslyze"]];
-            for (list, source) in [&build, &requirements].into_iter().zip(source) {
-                let mut pip = Command::new(&python);
-                pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]);
-                pip.args(["--only-binary", ":all:"]).args(source).arg("--requirement").arg(list);
-                run(&mut pip, "it needs a package index: PyPI, or a mirror that pip.conf or PIP_INDEX_URL names");
-            }
-            fs::write(&complete, "").unwrap();
-        }
-        drop(lock);
-        Self { python }
+        let lists = [
+            Requirements { file: "scanner/build.txt", built: None },
+            Requirements { file: "scanner/requirements.txt", built: Some("sslyze") },
+        ];
+        Self { python: environment("sslyze", &lists) }
     }
 
     fn scan(&self, server: &Server, row: &Row) -> Scan {
@@ -288,14 +258,4 @@ impl Scanner {
         let output = Command::new(&self.python).args(["-c", script]).args(args).stdin(Stdio::null()).output().unwrap();
         serde_json::from_slice(&output.stdout).ok()
     }
-}
-
-fn run(command: &mut Command, remedy: &str) {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(
-        output.status.success(),
-        "sslyze cannot be installed ({remedy}); {command:?} says: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

@@ -108,6 +108,14 @@ pub(super) struct Names {
 }
 
 impl Certificate {
+    /// What it may be used for, if that does not include servers. A CA whose certificate is for any usage may issue for
+    /// servers; a leaf has to say so.
+    pub(super) fn other_usage(&self, is_leaf: bool) -> Option<&str> {
+        let usage = self.extended_usage.as_ref()?;
+        let includes = usage.server_auth || !is_leaf && usage.names.contains("anyExtendedKeyUsage");
+        (!includes).then_some(&usage.names)
+    }
+
     /// Reads a certificate; the error is for people.
     pub(super) fn parse(place: Place, der: Vec<u8>) -> Result<Self, String> {
         let (rest, x509) =

@@ -150,10 +150,7 @@ fn may_issue(certificate: &Certificate) -> bool {
     certificate.is_ca
         && !is_root
         && certificate.key_usage.is_none_or(|usage| usage.key_cert_sign)
-        && certificate
-            .extended_usage
-            .as_ref()
-            .is_none_or(|usage| usage.server_auth || usage.names.contains("anyExtendedKeyUsage"))
+        && certificate.other_usage(false).is_none()
         && certificate.signature == Signature::Good
 }
 

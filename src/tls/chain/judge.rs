@@ -178,10 +178,8 @@ fn issuers(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding
         {
             findings.push(Finding::PathLengthExceeded { subject: subject.clone(), allowed: allowed.to_string() });
         }
-        if let Some(usage) = certificate.extended_usage.as_ref().filter(|usage| !usage.server_auth)
-            && !usage.names.contains("anyExtendedKeyUsage")
-        {
-            findings.push(Finding::NoServerAuth { place, subject: subject.clone(), usage: usage.names.clone() });
+        if let Some(usage) = certificate.other_usage(false) {
+            findings.push(Finding::NoServerAuth { place, subject: subject.clone(), usage: usage.to_owned() });
         }
         if certificate.not_after < leaf.not_after {
             let not_after = rfc3339(certificate.not_after);
@@ -198,8 +196,8 @@ fn leaf(leaf: &Certificate, findings: &mut Vec<Finding>) {
     if let Some(bits @ ..2048) = super::der::rsa_bits(&leaf.spki) {
         findings.push(Finding::WeakKey { subject: subject.clone(), bits });
     }
-    if let Some(usage) = leaf.extended_usage.as_ref().filter(|usage| !usage.server_auth) {
-        findings.push(Finding::NoServerAuth { place, subject: subject.clone(), usage: usage.names.clone() });
+    if let Some(usage) = leaf.other_usage(true) {
+        findings.push(Finding::NoServerAuth { place, subject: subject.clone(), usage: usage.to_owned() });
     }
     if leaf.key_usage.is_some_and(|usage| !usage.digital_signature) {
         findings.push(Finding::WrongKeyUsage { subject: subject.clone() });

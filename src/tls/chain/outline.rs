@@ -38,6 +38,8 @@ pub struct Link {
     pub not_after: UnixTime,
     /// Type and size of its key.
     pub key: Box<str>,
+    /// What it may be used for, if that does not include servers (RFC 5280 section 4.2.1.12).
+    pub other_usage: Option<Box<str>>,
     /// What it is in the chain.
     pub role: Role,
 }

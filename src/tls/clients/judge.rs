@@ -249,6 +249,7 @@ mod tests {
             not_before: day,
             not_after: day,
             key: "ecdsa-p256".into(),
+            other_usage: None,
             role,
         }
     }
