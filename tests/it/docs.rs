@@ -154,7 +154,7 @@ fn the_examples_on_the_page_of_policies_are_taken_without_a_word() {
 fn tables(schema: &serde_json::Value, text: &mut String) {
     let kind = |field: &serde_json::Value| -> String {
         let one = |node: &serde_json::Value| match (node["$ref"].as_str(), node["type"].as_str()) {
-            (Some(name), _) => format!("{}", name.rsplit('/').next().unwrap()),
+            (Some(name), _) => name.rsplit('/').next().unwrap().to_owned(),
             (None, Some(kind)) => kind.to_owned(),
             (None, None) => String::new(),
         };
