@@ -520,6 +520,8 @@ fn preflight(offer: &Offer, server_name: Option<&str>, reader: &Reader) -> Chose
         }
         TlsChoice::Absent(host) => refused(Some(host), Reason::HostWithoutTls),
         TlsChoice::Refused(host) => refused(Some(host), Reason::HostRefused),
+        // SSL 3.0 has no extensions: a client that speaks nothing newer cannot name a server, nor read about names.
+        TlsChoice::Unknown if offer.newest_version() < 0x0301 => refused(None, Reason::NoSharedVersion),
         TlsChoice::Unknown if server_name.is_none() => refused(None, Reason::NoServerName),
         TlsChoice::Unknown => refused(None, Reason::UnknownHost),
     }
