@@ -652,8 +652,8 @@ fn nothing_secret_is_shown_anywhere() {
     let files = std::fs::read_to_string(server.directory.path().join("shop.yaml")).unwrap();
     let key_start = files.find("PRIVATE KEY-----\\n").unwrap() + "PRIVATE KEY-----\\n".len();
     let key = &files[key_start..key_start + 40];
-    server.signal("TERM");
     let mut shown = server.admin("/debug/snapshot").1;
+    server.signal("TERM");
     server.wait_for_line("All connections have ended");
     shown.push_str(&server.log());
     assert!(shown.contains("shop.test") && !shown.contains(key));
