@@ -93,8 +93,9 @@ pub struct HandshakeFailure<S> {
     pub io: S,
 }
 
-/// A limited number of places for handshakes in progress. A handshake takes its place when the ClientHello is complete,
-/// because that is when work begins: a connection that says nothing costs no more than any other open connection.
+/// A limited number of places for handshakes in progress. A handshake takes its place when the ClientHello is complete and
+/// can be answered, because that is when work begins: a connection that says nothing costs no more than any other open
+/// connection.
 #[derive(Debug)]
 pub struct Slots {
     taken: AtomicUsize,
@@ -128,6 +129,9 @@ impl Drop for Slot<'_> {
 /// Bytes that a client may send before its hello is complete: one handshake message at most, with record headers.
 const MAX_HELLO: usize = 80 * 1024;
 const READ_SIZE: usize = 4096;
+
+/// The extension that announces early data (RFC 8446 section 4.2.10).
+const EARLY_DATA: u16 = 42;
 
 /// What a handshake is performed with.
 pub struct Terms<'a> {
@@ -238,7 +242,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.trace.server_name = Some(Arc::from(&**name));
         }
         let offer = &*self.trace.offer.insert(offer);
-        let Some(_slot) = terms.slots.take() else { return Err(Reason::Overloaded.into()) };
         let chosen = preflight(offer, self.trace.server_name.as_deref(), terms.reader);
         self.trace.host = chosen.host;
         self.trace.tls = chosen.tls.clone();
@@ -252,6 +255,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             (Ok(_), None) => return Err(self.refuse(Reason::Internal, None).await),
             (Err(reason), _) => return Err(self.refuse(reason, None).await),
         };
+        // What is refused needs no place: there is no work to do for it.
+        let Some(_slot) = terms.slots.take() else { return Err(Reason::Overloaded.into()) };
         let accepted = self.accept().await?;
         self.stage = Stage::Answered;
         match accepted.into_connection(config) {
@@ -426,6 +431,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut reason = Reason::of(&error);
         if reason == Reason::MalformedHello && self.stage == Stage::Answered {
             reason = Reason::ProtocolViolation;
+        }
+        // Early data of a session that we do not have is passed over, up to a limit; what lies behind does not decrypt.
+        let sends_early_data = self.trace.offer.as_ref().is_some_and(|offer| offer.extensions.contains(&EARLY_DATA));
+        if error == rustls::Error::DecryptError && sends_early_data {
+            reason = Reason::TooMuchEarlyData;
         }
         let sent = match &error {
             rustls::Error::AlertReceived(received) => {

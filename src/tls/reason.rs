@@ -235,6 +235,9 @@ reasons! {
     TimeoutInHello "timeout-in-hello" Network none
         "The client's first message did not become complete until the deadline."
         "check the path MTU and middleboxes: post-quantum hellos are longer than one packet";
+    TooMuchEarlyData "too-much-early-data" Client BadRecordMac
+        "The client sent more early data (RFC 8446 section 4.2.10) than is passed over: 16 KiB. Its session allows it and is not one of ours, or not one any more."
+        "have the client send less early data; look whether it takes sessions of another server for ones of this";
     UnexpectedMessage "unexpected-message" Client UnexpectedMessage
         "The client sent a message that has no place there (RFC 8446 section 6.2, unexpected_message)."
         "capture the connection: a broken client or a scanner";
