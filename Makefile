@@ -106,7 +106,7 @@ corpus: ## keep of what `make fuzz` found the fewest inputs that reach everythin
 	for target in $(FUZZ_TARGETS); do \
 		kept=target/fuzz/kept/$$target; \
 		rm -rf $$kept; mkdir -p $$kept; cp target/fuzz/seeds/$$target/* $$kept; \
-		$(FUZZ_BIN)/$$target -merge=1 -max_len=8192 $(FUZZ_LIMITS) $$kept fuzz/corpus/$$target target/fuzz/found/$$target; \
+		$(FUZZ_BIN)/$$target -set_cover_merge=1 -use_counters=0 -max_len=8192 $(FUZZ_LIMITS) $$kept fuzz/corpus/$$target target/fuzz/found/$$target; \
 		for seed in target/fuzz/seeds/$$target/*; do rm $$kept/$$(basename $$seed); done; \
 		rm -rf fuzz/corpus/$$target; cp -r $$kept fuzz/corpus/$$target; \
 		du -sh fuzz/corpus/$$target; \
