@@ -54,7 +54,8 @@ clippy: ## lints, warnings as errors
 	cargo clippy --locked --all-targets -- -D warnings
 
 unit: ## unit, integration and documentation tests
-	cargo test --locked
+	cargo build --locked --release
+	HANDFAST_OPTIMIZED=1 cargo test --locked
 
 doc: ## documentation, warnings as errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

@@ -3,11 +3,13 @@
 //!
 //! The real binary, with everything switched on, under callgrind. Instructions are counted and not time, so the figure is
 //! the same on every machine and can be asserted. It is a figure of optimised builds: debug builds run our code as it
-//! stands in the source and the cryptography in assembler, which says little; there only the order of size is held.
-//! `cargo test --release --test it overhead -- --nocapture` shows it.
+//! stands in the source and the cryptography in assembler, which says little. `make test` builds the optimised binary and
+//! says so (`HANDFAST_OPTIMIZED`); where nobody has, only the order of size is held.
+//! `cargo test --release --test it overhead -- --nocapture` shows the figure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use handfast::demo::pki::{Authority, KeyType};
@@ -42,8 +44,22 @@ const LIBRARY: &[&str] = &[
     "rustls::conn::ConnectionCore::process_new_packets",
 ];
 
-/// The most that our part may be of the whole, in thousandths.
-const MOST: u64 = if cfg!(debug_assertions) { 200 } else { 20 };
+/// The binary to look at, and the most that our part of it may be of the whole, in thousandths.
+fn binary() -> (PathBuf, u64) {
+    const OPTIMIZED: u64 = 20;
+    const DEBUG: u64 = 200;
+    let own = PathBuf::from(env!("CARGO_BIN_EXE_handfast"));
+    if !cfg!(debug_assertions) {
+        return (own, OPTIMIZED);
+    }
+    if std::env::var_os("HANDFAST_OPTIMIZED").is_none() {
+        println!("this is a debug build: `make test` holds the optimised one under two percent");
+        return (own, DEBUG);
+    }
+    let optimized = own.parent().unwrap().with_file_name("release").join("handfast");
+    assert!(optimized.exists(), "{} is missing: `cargo build --release` makes it", optimized.display());
+    (optimized, OPTIMIZED)
+}
 
 struct Running(Child);
 
@@ -89,9 +105,10 @@ fn our_part_of_a_handshake_is_small() {
     std::fs::write(directory.path().join("policy.yaml"), policy).unwrap();
     let (profile, file) = (directory.path().join("profile"), directory.path().join("addresses"));
 
+    let (binary, most) = binary();
     let mut server = program("valgrind");
     server.args(["--tool=callgrind", "--quiet"]).arg(format!("--callgrind-out-file={}", profile.display()));
-    server.arg(env!("CARGO_BIN_EXE_handfast")).args(["run", "--workers", "1", "--handshake-timeout", "60s"]);
+    server.arg(&binary).args(["run", "--workers", "1", "--handshake-timeout", "60s"]);
     server.args(["--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     server.arg("--source").arg(directory.path()).arg("--addresses-file").arg(&file);
     let server = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -136,7 +153,7 @@ fn our_part_of_a_handshake_is_small() {
     let library: u64 = LIBRARY.iter().map(cost).sum();
     let share = 1000 * ours / (ours + library);
     println!("{ours} of {} instructions a handshake are ours: {:.2} %", ours + library, share as f64 / 10.0);
-    assert!(share < MOST, "{share} thousandths of a handshake are ours, more than {MOST}");
+    assert!(share < most, "{share} thousandths of a handshake are ours, more than {most}");
 }
 
 /// A function's name without its generic parameters, which some compilers write out.
