@@ -25,6 +25,9 @@ pub enum Blame {
 }
 
 impl Blame {
+    /// All of them.
+    pub const ALL: [Blame; 5] = [Blame::Certificate, Blame::Client, Blame::Network, Blame::Policy, Blame::Server];
+
     /// The value of the `blame` label.
     pub fn label(self) -> &'static str {
         match self {
