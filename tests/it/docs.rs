@@ -141,6 +141,11 @@ fn the_page_of_metrics_is_made_from_what_is_registered() {
         };
         let _ = writeln!(text, "| `{label}` | {of} | {values} |");
     }
+    let _ = write!(text, "\n## {}\n\n| word | meaning | what to do |\n| --- | --- | --- |\n", Kind::Outcome.title());
+    for Topic { code, meaning, remedy, .. } in explain::topics().into_iter().filter(|topic| topic.kind == Kind::Outcome)
+    {
+        let _ = writeln!(text, "| `{code}` | {} | {} |", cell(meaning), cell(remedy));
+    }
     holds("docs/metrics.md", &text);
 }
 
