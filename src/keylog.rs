@@ -29,6 +29,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tracing::{error, warn};
 
@@ -64,18 +65,18 @@ pub enum Target {
     Host(HostName),
 }
 
-/// One selection, for people and as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One selection of connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Selected {
     /// The virtual host, if it is for one.
     pub host: Option<String>,
     /// The client's address, if it is for one.
     pub client: Option<IpAddr>,
-    /// When it ends (RFC 3339).
+    /// When it ends, RFC 3339 in UTC.
     pub until: String,
     /// Connections of which secrets were written.
     pub connections: u64,
-    /// Secrets that were lost because the file could not keep up.
+    /// Secrets that were lost because the file could not keep up, or failed.
     pub lines_lost: u64,
 }
 
