@@ -143,6 +143,9 @@ pub(crate) fn explain(code: Option<&str>) -> anyhow::Result<ExitCode> {
 /// `handfast probe`.
 pub(crate) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let anchors = trust_anchors(&args.anchors)?;
+    if args.timeout.is_zero() {
+        bail!("--timeout 0s leaves no time for an answer");
+    }
     let options = probe::Options { name: args.sni.clone(), clients: args.clients, timeout: args.timeout };
     // Where somebody watches, one line tells how far it is, and makes room for the result at the end.
     let is_watched = std::io::stderr().is_terminal();
