@@ -34,6 +34,7 @@ use tracing::{error, warn};
 pub use self::file::KeyLogError;
 use crate::clock;
 use crate::snapshot::{HostName, canonical_ip};
+use crate::telemetry::AUDIT;
 
 /// Selections at a time.
 pub const MAX_SELECTIONS: usize = 8;
@@ -158,6 +159,7 @@ impl KeyLog {
         let _ = shared.messages.try_send(Message::Wake);
         let selected = selection.status();
         warn!(
+            target: AUDIT,
             %peer,
             host = selected.host.as_deref(),
             client = selected.client.map(tracing::field::display),
@@ -303,6 +305,7 @@ impl Shared {
                 End::WriteError => ("the file cannot be written", None),
             };
             warn!(
+                target: AUDIT,
                 cause,
                 peer = peer.map(tracing::field::display),
                 host = selected.host.as_deref(),

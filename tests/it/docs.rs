@@ -50,6 +50,10 @@ fn the_alerts_are_rules_about_metrics_and_codes_that_exist() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/alerts.yaml");
     let output = crate::binary::program("promtool").args(["check", "rules"]).arg(&path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    // The first failures of a kind are the ones to hear of.
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/alerts.test.yaml");
+    let output = crate::binary::program("promtool").args(["test", "rules"]).arg(cases).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
     let text = std::fs::read_to_string(path).unwrap();
     let metrics = include_str!("../../src/metrics.rs");
     let words = |text: &str| -> Vec<String> {
@@ -196,11 +200,12 @@ fn the_page_of_the_api_is_made_from_its_types() {
         <!-- Made from src/failures/report.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
         JSON for people and programs that look into a running controller; `handfast failures` shows it in a terminal. The\n\
         pages answer loopback peers (`kubectl port-forward` arrives there), everyone with `--admin-expose-api`, and never a\n\
-        web page of another site. All take `host=NAME` (`*` is the host of rules without one) and `limit=N` (1 to 5000, 200 if\n\
+        web page of another site. All take `host=NAME` (`*` is the host of rules without one) and `limit=N` (1 to 1000, 200 if\n\
         it is left out: examples, or hosts). A parameter that a page does not know is a 400, a host that is not configured a 404\n\
         with the one that is written most like it. Fields are added and never renamed.\n\n\
-        What is kept is bounded: of each host and reason the newest failure of eight clients, 4,096 in all for each worker. A\n\
-        scanner that fails a thousand times in one way takes one place, and cannot push out the one client that fails in another.\n",
+        What is kept is bounded: of each host and reason the newest failure of eight clients (of 32 for unknown names), 8,192 in\n\
+        all. A scanner that fails a thousand times in one way takes one place, and cannot push out the one client that fails in\n\
+        another; of clients that fail in the same way, those that offer the same make room first.\n",
     );
     for (path, schema) in [
         ("/api/failures", schemars::schema_for!(FailuresReport)),
