@@ -151,9 +151,12 @@ fn our_part_of_a_handshake_is_small() {
     }
     let ours: u64 = OURS.iter().chain(OURS_TOO).map(cost).sum();
     let library: u64 = LIBRARY.iter().map(cost).sum();
-    let share = 1000 * ours / (ours + library);
-    println!("{ours} of {} instructions a handshake are ours: {:.2} %", ours + library, share as f64 / 10.0);
-    assert!(share < most, "{share} thousandths of a handshake are ours, more than {most}");
+    let whole = ours + library;
+    println!("{ours} of {whole} instructions a handshake are ours: {:.2} %", 100.0 * ours as f64 / whole as f64);
+    assert!(
+        1000 * ours < most * whole,
+        "{ours} of {whole} instructions a handshake are ours: more than {most} in 1000"
+    );
 }
 
 /// A function's name without its generic parameters, which some compilers write out.
