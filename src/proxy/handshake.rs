@@ -137,8 +137,9 @@ const READ_SIZE: usize = 4096;
 /// A hello that is longer takes its place before it is complete. With post-quantum key shares hellos have 2 KiB.
 const LARGE_HELLO: usize = 16 * 1024;
 
-/// Bytes of early data that rustls passes over.
-const EARLY_DATA_PASSED_OVER: usize = 16 * 1024;
+/// A client that has sent so much has sent early data, and not just a Finished message. rustls passes over 16 KiB of it,
+/// in whole records.
+const MUCH_EARLY_DATA: usize = 8 * 1024;
 
 /// The extension that announces early data (RFC 8446 section 4.2.10).
 const EARLY_DATA: u16 = 42;
@@ -476,7 +477,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         // Early data of a session that we do not have is passed over, up to a limit; what lies behind does not decrypt.
         let sends_early_data = self.trace.offer.as_ref().is_some_and(|offer| offer.extensions.contains(&EARLY_DATA));
-        if error == rustls::Error::DecryptError && sends_early_data && self.received > EARLY_DATA_PASSED_OVER {
+        if error == rustls::Error::DecryptError && sends_early_data && self.received > MUCH_EARLY_DATA {
             reason = Reason::TooMuchEarlyData;
         }
         let sent = match &error {
