@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,9 +28,10 @@ use crate::explain;
 use crate::failures::report::{FailuresReport, ShadowReport};
 use crate::failures::view::{self, Follower};
 use crate::probe;
+use crate::probe::target::Target;
 use crate::snapshot::HostName;
 use crate::source;
-use crate::tls::chain::{Candidates, Chain, Credential, TrustAnchors};
+use crate::tls::chain::{Candidates, Chain, Credential, Name, TrustAnchors};
 
 /// Where manifests are looked for if nobody says otherwise.
 pub(crate) const DEFAULT_DIRECTORY: &str = "./manifests";
@@ -142,9 +143,6 @@ pub(crate) fn explain(code: Option<&str>) -> anyhow::Result<ExitCode> {
 /// `handfast probe`.
 pub(crate) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let anchors = trust_anchors(&args.anchors)?;
-    if args.timeout.is_zero() {
-        bail!("--timeout 0s leaves no time for an answer");
-    }
     let options = probe::Options { name: args.sni.clone(), clients: args.clients, timeout: args.timeout };
     // Where somebody watches, one line tells how far it is, and makes room for the result at the end.
     let is_watched = std::io::stderr().is_terminal();
@@ -173,11 +171,11 @@ pub(crate) fn failures(args: &FailuresArgs) -> anyhow::Result<ExitCode> {
     };
     let query = format!("?limit={}{host}", args.limit);
     if args.shadow {
-        let report: ShadowReport = ask(args.admin, &format!("/api/shadow{query}"))?;
+        let report: ShadowReport = ask(&args.admin, &format!("/api/shadow{query}"))?;
         return print_as(args.output, &report, || view::shadow(&report));
     }
     let path = format!("/api/failures{query}");
-    let mut report: FailuresReport = ask(args.admin, &path)?;
+    let mut report: FailuresReport = ask(&args.admin, &path)?;
     if !args.follow {
         return print_as(args.output, &report, || view::table(&report));
     }
@@ -198,7 +196,7 @@ pub(crate) fn failures(args: &FailuresArgs) -> anyhow::Result<ExitCode> {
         }
         // A look a second is what a person can follow. Through a restart of the controller it goes on asking.
         std::thread::sleep(std::time::Duration::from_secs(1));
-        match ask(args.admin, &path) {
+        match ask(&args.admin, &path) {
             Ok(newer) => report = newer,
             Err(error) => {
                 let _ = writeln!(std::io::stderr(), "handfast: {error:#}");
@@ -209,18 +207,38 @@ pub(crate) fn failures(args: &FailuresArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What a page of the admin listener says.
-fn ask<T: DeserializeOwned>(admin: SocketAddr, path: &str) -> anyhow::Result<T> {
-    let answer = get_plain(admin, &admin.to_string(), path).with_context(|| {
-        format!(
-            "the admin listener at {admin} cannot be asked: is a controller running there? Name its address with \
-             --admin, or make it reachable with `kubectl port-forward`"
-        )
-    })?;
+fn ask<T: DeserializeOwned>(admin: &Target, path: &str) -> anyhow::Result<T> {
+    let answer = addresses(admin)
+        .and_then(|addresses| {
+            let mut answers = addresses.into_iter().map(|address| get_plain(address, &address.to_string(), path));
+            let first = answers.next().context("the name has no address")?;
+            // The next address, while there is one and the last has not answered.
+            Ok(answers.fold(first, |answer, next| answer.or(next))?)
+        })
+        .with_context(|| {
+            format!(
+                "the admin listener at {admin} cannot be asked: is a controller running there? Name its address with \
+                 --admin, or make it reachable with `kubectl port-forward`"
+            )
+        })?;
     let body = answer.text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     match answer.status {
         200 => serde_json::from_str(body)
             .with_context(|| format!("{admin} answers {path} with something else: is it the admin listener?")),
         status => bail!("{admin} answers {path} with {status}: {}", body.trim()),
+    }
+}
+
+/// The addresses of a host; loopback, which may see all pages, first.
+fn addresses(target: &Target) -> anyhow::Result<Vec<SocketAddr>> {
+    match &target.host {
+        Name::Address(address) => Ok(vec![SocketAddr::new(*address, target.port)]),
+        Name::Host(name) => {
+            let found = (name.as_str(), target.port).to_socket_addrs().context("the name cannot be resolved")?;
+            let mut addresses: Vec<SocketAddr> = found.collect();
+            addresses.sort_by_key(|address| !address.ip().is_loopback());
+            Ok(addresses)
+        }
     }
 }
 

@@ -86,9 +86,9 @@ pub enum Command {
 /// Options of `failures`.
 #[derive(Args, Clone, Debug)]
 pub struct FailuresArgs {
-    /// Address of the admin listener.
-    #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS", value_parser = address)]
-    pub admin: SocketAddr,
+    /// Address of the admin listener; a name or a URL (http://localhost:10254) works as well.
+    #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "HOST[:PORT]", value_parser = admin_target)]
+    pub admin: Target,
 
     /// Only those of one virtual host; `*` is the one of rules without a host.
     #[arg(long, value_name = "NAME")]
@@ -289,15 +289,15 @@ pub enum HostOwnershipArg {
 #[command(next_help_heading = "Timeouts")]
 pub struct TimeoutArgs {
     /// From accept to the end of the TLS handshake.
-    #[arg(long, env = "HANDFAST_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = duration)]
+    #[arg(long, env = "HANDFAST_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = some_time)]
     pub handshake_timeout: Duration,
 
     /// For a client to send a request's head.
-    #[arg(long, env = "HANDFAST_HEADER_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
+    #[arg(long, env = "HANDFAST_HEADER_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = some_time)]
     pub header_timeout: Duration,
 
     /// Longest gap while a client sends a request's body.
-    #[arg(long, env = "HANDFAST_BODY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
+    #[arg(long, env = "HANDFAST_BODY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = some_time)]
     pub body_timeout: Duration,
 
     /// How long a client connection is kept between two requests.
@@ -305,15 +305,15 @@ pub struct TimeoutArgs {
     pub keep_alive: Duration,
 
     /// To connect to an endpoint.
-    #[arg(long, env = "HANDFAST_CONNECT_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = duration)]
+    #[arg(long, env = "HANDFAST_CONNECT_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = some_time)]
     pub connect_timeout: Duration,
 
     /// Longest gap between two reads from an endpoint.
-    #[arg(long, env = "HANDFAST_READ_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
+    #[arg(long, env = "HANDFAST_READ_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = some_time)]
     pub read_timeout: Duration,
 
     /// Longest gap between two writes to an endpoint.
-    #[arg(long, env = "HANDFAST_SEND_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = duration)]
+    #[arg(long, env = "HANDFAST_SEND_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = some_time)]
     pub send_timeout: Duration,
 
     /// After SIGTERM: how long to keep accepting while /readyz already fails, so that load balancers look away first.
@@ -330,11 +330,11 @@ pub struct TimeoutArgs {
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
     /// Client connections per worker; more are closed at once.
-    #[arg(long, env = "HANDFAST_MAX_CONNECTIONS", default_value_t = 16_384, value_name = "N")]
+    #[arg(long, env = "HANDFAST_MAX_CONNECTIONS", default_value_t = 16_384, value_name = "N", value_parser = some)]
     pub max_connections: usize,
 
     /// TLS handshakes in progress per worker, counted from the complete ClientHello; more are closed at once and counted as `overloaded`.
-    #[arg(long, env = "HANDFAST_MAX_HANDSHAKES", default_value_t = 1_024, value_name = "N")]
+    #[arg(long, env = "HANDFAST_MAX_HANDSHAKES", default_value_t = 1_024, value_name = "N", value_parser = some)]
     pub max_handshakes: usize,
 
     /// Bytes of a request's head (431 above).
@@ -342,7 +342,7 @@ pub struct LimitArgs {
     pub max_header_size: usize,
 
     /// Header fields of a request (431 above).
-    #[arg(long, env = "HANDFAST_MAX_HEADERS", default_value_t = 100, value_name = "N")]
+    #[arg(long, env = "HANDFAST_MAX_HEADERS", default_value_t = 100, value_name = "N", value_parser = some)]
     pub max_headers: usize,
 
     /// Idle connections kept to each backend, over all workers.
@@ -459,7 +459,7 @@ pub struct ProbeArgs {
     pub output: ListOutput,
 
     /// For each connection. All together take 36 times as long at most.
-    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = duration)]
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = some_time)]
     pub timeout: Duration,
 
     /// Whom clients are taken to trust.
@@ -595,6 +595,43 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A length of time without which nothing could happen.
+fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("that would leave no time for anything: write for example 10s".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// A number of things without which nobody could be served.
+fn some(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("that would serve nobody: write a number from 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("write a number from 1".to_owned()),
+    }
+}
+
+/// Where the admin listener of a running controller is.
+fn admin_target(text: &str) -> Result<Target, String> {
+    const PORT: u16 = 10_254;
+    let authority = match text.split_once("://") {
+        None => text,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+        Some((scheme, _)) => {
+            return Err(format!("the admin listener speaks plain HTTP, not {scheme}: write HOST:PORT"));
+        }
+    };
+    let authority = authority.split('/').next().unwrap_or_default();
+    let has_port = authority.rsplit_once(':').is_some_and(|(host, _)| host.ends_with(']') || !host.contains(':'));
+    let whole = match authority.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => format!("[{address}]:{PORT}"),
+        Err(_) if has_port || authority.is_empty() => authority.to_owned(),
+        Err(_) => format!("{authority}:{PORT}"),
+    };
+    whole.parse().map_err(|error: crate::probe::target::BadTarget| error.to_string())
+}
+
 /// An address to listen on.
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
@@ -643,6 +680,33 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_a_value_where_it_has_a_meaning() {
+        for args in
+            [["--keep-alive", "0s"], ["--drain-timeout", "0s"], ["--unready-delay", "0s"], ["--last-good-ttl", "0s"]]
+        {
+            assert!(Cli::try_parse_from([&["handfast", "run"], &args[..]].concat()).is_ok(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn the_admin_listener_is_named_by_address_name_or_url() {
+        let rows = [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("127.0.0.1", "127.0.0.1:10254"),
+            ("localhost:10254", "localhost:10254"),
+            ("localhost", "localhost:10254"),
+            ("http://localhost:10254/api/failures", "localhost:10254"),
+            ("HTTP://[::1]", "[::1]:10254"),
+            ("[::1]:2", "[::1]:2"),
+            ("::1", "[::1]:10254"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(admin_target(text).unwrap().to_string(), expected, "{text}");
+        }
+        assert!(admin_target("").is_err() && admin_target("http://").is_err());
+    }
+
+    #[test]
     fn bad_values_say_what_to_write() {
         let error = |args: &[&str]| Cli::try_parse_from(args).unwrap_err().to_string();
         assert!(error(&["handfast", "run", "--default-tls-secret", "wild"]).contains("NAMESPACE/NAME"));
@@ -651,6 +715,17 @@ mod tests {
         assert!(error(&["handfast", "run", "--keep-alive", "500000000000y"]).contains("68years"));
         assert!(error(&["handfast", "run", "--http", "8080"]).contains("[::]:8080"));
         assert!(error(&["handfast", "run", "--workers", "0"]).contains("--workers"));
+        for limit in ["--max-connections", "--max-handshakes", "--max-headers"] {
+            assert!(error(&["handfast", "run", limit, "0"]).contains("serve nobody"), "{limit}");
+            assert!(error(&["handfast", "run", limit, "many"]).contains("a number from 1"), "{limit}");
+        }
+        for limit in ["handshake", "header", "body", "connect", "read", "send"] {
+            let limit = format!("--{limit}-timeout");
+            assert!(error(&["handfast", "run", &limit, "0s"]).contains("no time for anything"), "{limit}");
+        }
+        assert!(error(&["handfast", "probe", "shop.example", "--timeout", "0ms"]).contains("no time for anything"));
+        assert!(error(&["handfast", "failures", "--admin", "https://localhost"]).contains("plain HTTP, not https"));
+        assert!(error(&["handfast", "failures", "--admin", "localhost:x"]).contains("is no port"));
         assert!(error(&["handfast", "check", "--at", "tomorrow"]).contains("2026-12-24"));
         assert!(error(&["handfast", "check", "--at", "1960-01-01"]).contains("1970"));
         assert!(error(&["handfast", "chain", "x.pem", "--name", "a..b"]).contains("--name"));

@@ -11,7 +11,8 @@ use crate::compile::Problem;
 use crate::probe::{clients as probe, findings};
 use crate::tls::about::About;
 use crate::tls::chain::Finding;
-use crate::tls::reason::Reason;
+use crate::tls::reason::{self, Reason};
+use crate::tls::shadow;
 
 /// One code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum Kind {
     Handshake,
     /// About objects: Ingresses, Services, Secrets, files.
     Object,
+    /// About what is counted beside failures.
+    Outcome,
     /// About a server that was probed.
     Server,
 }
@@ -53,6 +56,7 @@ impl Kind {
             Kind::Client => "Clients that cannot connect",
             Kind::Handshake => "Handshakes that failed",
             Kind::Object => "Objects and manifests",
+            Kind::Outcome => "Outcomes that are counted and are no failures",
             Kind::Server => "Servers that are probed",
         }
     }
@@ -78,18 +82,26 @@ pub fn topics() -> Vec<Topic> {
     let objects = Problem::all().map(of(Kind::Object));
     let clients = clients::ABOUT.into_iter().chain([&probe::REFUSED]).map(of(Kind::Client));
     let servers = findings::ABOUT.iter().copied().map(of(Kind::Server));
-    chains.chain(objects).chain(clients).chain(servers).chain(Reason::ALL.iter().map(handshake)).collect()
+    let failures = Reason::ALL.iter().map(handshake);
+    let outcomes = shadow::ABOUT.iter().chain([&reason::PROBE]).map(of(Kind::Outcome));
+    chains.chain(objects).chain(clients).chain(servers).chain(failures).chain(outcomes).collect()
 }
 
-/// Everything about a code; `None` if there is no such code. A code may be written as in Events (`KeyMismatch`).
+/// Everything about a code; `None` if there is no such code. A code may be written as in Events (`KeyMismatch`), and as the
+/// counter of shadow policies has it (`lost-no-shared-version`).
 pub fn explain(code: &str) -> Option<String> {
     let word = kebab_case(code);
-    let found: Vec<Topic> = topics().into_iter().filter(|topic| topic.code == word).collect();
+    let lost = word.strip_prefix("lost-").unwrap_or(&word);
+    let is_meant = |topic: &Topic| topic.code == lost && (lost == word || topic.kind == Kind::Handshake);
+    let found: Vec<Topic> = topics().into_iter().filter(is_meant).collect();
+    if lost != word && !found.is_empty() {
+        return Some([explain("lost")?, explain(lost)?].join("\n"));
+    }
     let one = |topic: &Topic| {
         let Topic { kind, code, weight, meaning, fault, remedy } = topic;
         let about = match kind {
             Kind::Chain | Kind::Client | Kind::Object | Kind::Server => format!("severity: {weight}\n"),
-            Kind::Handshake => String::new(),
+            Kind::Handshake | Kind::Outcome => String::new(),
         };
         format!(
             "{code} ({})\n\n{meaning}\n\n{about}whose fault: {fault}\nwhat to do: {remedy}\n",
@@ -150,6 +162,12 @@ mod tests {
         }
         assert!(explain("unknown-host").unwrap().contains("whose fault: client"));
         assert_eq!(explain("no-such-code"), None);
+        let lost = explain("lost-no-shared-version").unwrap();
+        assert!(lost.starts_with("lost (") && lost.contains("\nno-shared-version ("), "{lost}");
+        assert_eq!(explain("lost-key-mismatch"), None);
+        for word in ["failing", "gained", "kept", "probe"] {
+            assert!(explain(word).unwrap().contains("whose fault: nobody"), "{word}");
+        }
         assert!(similar("mismatch").contains(&"key-mismatch"));
     }
 
@@ -164,7 +182,7 @@ mod tests {
     #[test]
     fn the_list_names_every_code_under_its_heading() {
         let list = list();
-        for kind in [Kind::Chain, Kind::Object, Kind::Client, Kind::Server, Kind::Handshake] {
+        for kind in [Kind::Chain, Kind::Object, Kind::Client, Kind::Server, Kind::Handshake, Kind::Outcome] {
             assert!(list.contains(kind.title()));
         }
         assert!(topics().iter().all(|topic| list.contains(&format!("\n  {} ", topic.code))));

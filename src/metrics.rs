@@ -3,7 +3,10 @@
 //! Names are part of the public interface. Label values are enums or configured host names, never bytes from the
 //! network. Counters live here once and are shared by all workers (atomics).
 
+mod about;
+
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use prometheus::core::{Atomic, Collector, GenericGaugeVec};
 use prometheus::{
@@ -11,12 +14,14 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+pub use self::about::{About, COMPLETED, FAILED, PROBE, RECEIVED, RESUMPTIONS, SENT, Values, values};
 use crate::snapshot::{HostName, VirtualHost};
 
 /// All metrics, registered.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
+    about: Arc<[About]>,
     per_host: bool,
     /// Access log lines lost because the log could not be written fast enough.
     pub access_log_dropped: IntCounter,
@@ -100,16 +105,18 @@ impl Metrics {
     /// Creates and registers all metrics. Without `per_host` every `host` label is empty.
     pub fn new(per_host: bool) -> Self {
         let registry = Registry::new();
+        let mut about = Vec::new();
         // A name or label set that is wrong or used twice is a bug that the first test finds.
         macro_rules! register {
             ($metric:expr) => {{
                 let metric = $metric.expect("invariant: the metric's name and labels are valid");
                 registry.register(Box::new(metric.clone())).expect("invariant: each name is registered once");
+                about.extend(About::of(&metric));
                 metric
             }};
         }
         let latency = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-        let metrics = Self {
+        let mut metrics = Self {
             access_log_dropped: register!(IntCounter::new(
                 "handfast_access_log_dropped_total",
                 "Access log lines lost because the log could not be written fast enough."
@@ -321,12 +328,20 @@ impl Metrics {
                 "handfast_upstream_retries_total",
                 "Requests sent to another endpoint because nothing of them had been sent to the first."
             )),
+            about: Arc::default(),
             per_host,
             registry: registry.clone(),
         };
         let build = register!(IntGaugeVec::new(Opts::new("handfast_build_info", "The running version."), &["version"]));
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        about.sort_by(|one: &About, other| one.name.cmp(&other.name));
+        metrics.about = about.into();
         metrics
+    }
+
+    /// What there is, by name.
+    pub fn about(&self) -> &[About] {
+        &self.about
     }
 
     /// The value of the `host` label: a configured virtual host, or empty.
@@ -464,6 +479,20 @@ mod tests {
         assert!(!text.contains("a.example"), "{text}");
         assert!(text.contains(r#"handfast_http_requests_total{code="200",host="b.example"} 1"#), "{text}");
         assert!(text.contains(r#"handfast_http_request_duration_seconds_count{host=""} 1"#), "{text}");
+    }
+
+    #[test]
+    fn every_metric_has_a_type_a_sentence_and_labels_with_known_values() {
+        let metrics = Metrics::default();
+        assert!(metrics.about().len() > 35);
+        for About { name, kind, help, labels } in metrics.about() {
+            assert!(help.ends_with('.'), "{name}");
+            assert_eq!(*kind == "counter", name.ends_with("_total"), "{name}: {kind}");
+            for label in labels {
+                assert!(values(name, label).is_some(), "{name}: {label}");
+            }
+        }
+        assert_eq!(values("handfast_panics_total", "nobody"), None);
     }
 
     #[test]

@@ -30,7 +30,10 @@ pub struct Answer {
 pub enum ClientError {
     /// The connection failed, or ended too early.
     #[error("the connection failed")]
-    Connection(#[from] io::Error),
+    Connection(#[source] io::Error),
+    /// Nobody took the connection, or nothing came over it.
+    #[error("no answer within {} s", TIMEOUT.as_secs())]
+    NoAnswer,
     /// The answer is not HTTP.
     #[error("the answer is not HTTP")]
     NotHttp,
@@ -43,6 +46,16 @@ pub enum ClientError {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // What a socket with a time limit says of a read depends on the system.
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ClientError::NoAnswer,
+            _ => ClientError::Connection(error),
+        }
+    }
+}
 
 /// `GET http://HOST/PATH`, sent to `address`.
 pub fn get_plain(address: SocketAddr, host: &str, path: &str) -> Result<Answer, ClientError> {
@@ -88,7 +101,7 @@ pub fn get_over(
         if let Err(error) = connection.complete_io(&mut socket) {
             // What rustls says of the peer's alert, or of its certificate, is wrapped in an I/O error.
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).cloned();
-            return Err(inner.map_or(ClientError::Connection(error), ClientError::Tls));
+            return Err(inner.map_or(ClientError::from(error), ClientError::Tls));
         }
     }
     let version = match connection.protocol_version() {
@@ -121,4 +134,19 @@ fn exchange(stream: &mut (impl Read + Write), host: &str, path: &str) -> io::Res
 fn status(text: &str) -> Result<u16, ClientError> {
     let code = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
     code.and_then(|code| code.parse().ok()).ok_or(ClientError::NotHttp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_answer_in_time_is_said_not_to_answer() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let error = get_plain_over(stream, "localhost", "/").unwrap_err();
+        assert_eq!(error.to_string(), "no answer within 10 s");
+        assert!(std::error::Error::source(&error).is_none());
+    }
 }

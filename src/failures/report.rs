@@ -8,16 +8,15 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use rustls::SignatureScheme;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Example, Failures};
 use crate::metrics::Metrics;
 use crate::snapshot::{HostName, HostTls, ShadowPolicy, Snapshot, VirtualHost};
-use crate::tls::clients::{clients, version_words};
-use crate::tls::codes::{group_name, suite_name};
-use crate::tls::offer::Offer;
+use crate::tls::clients::{Client, clients, version_words};
+use crate::tls::codes::{group_name, scheme_name, suite_name};
+use crate::tls::offer::{NamedServer, Offer};
 use crate::tls::reason::Reason;
 use crate::tls::{TlsSummary, alert, rfc3339};
 
@@ -58,7 +57,8 @@ pub struct Entry {
     pub alert_received: Option<String>,
     /// The client's JA4 fingerprint.
     pub ja4: Option<String>,
-    /// A well-known client that offers just the same.
+    /// The well-known client that offers just the same; up to three, with `or` between them, where they cannot be told
+    /// apart.
     pub looks_like: Option<String>,
     /// What the client offered, if its hello was complete.
     pub offered: Option<Offered>,
@@ -72,7 +72,8 @@ pub struct Entry {
     pub remedy: String,
 }
 
-/// A ClientHello in the names of the IANA registries; codes without a name are hexadecimal.
+/// A ClientHello in the names of the IANA registries; codes without a name are hexadecimal. Pairs of TLS 1.2 that are no
+/// signature scheme are written `hash/signature`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Offered {
     /// Protocol versions.
@@ -343,7 +344,7 @@ fn entry(example: &Example, snapshot: &Snapshot) -> Entry {
         alert_sent: last.alert_sent.map(name),
         alert_received: last.alert_received.map(name),
         ja4: last.offer.as_ref().map(|offer| offer.ja4()),
-        looks_like: last.offer.as_deref().and_then(looks_like).map(str::to_owned),
+        looks_like: last.offer.as_deref().and_then(looks_like),
         offered: last.offer.as_deref().map(offered),
         served: last
             .served
@@ -355,11 +356,26 @@ fn entry(example: &Example, snapshot: &Snapshot) -> Entry {
     }
 }
 
-/// The well-known client that offers the same suites, groups and schemes in the same order.
-fn looks_like(offer: &Offer) -> Option<&'static str> {
-    let lists = |offer: &Offer| (offer.suites.clone(), offer.groups.clone(), offer.schemes.clone());
-    let wanted = lists(offer);
-    clients().iter().find(|client| lists(&client.offer) == wanted).map(|client| client.name)
+/// The well-known clients that offer all the same; or else, because settings change the rest, those that offer the same
+/// suites, groups and schemes in the same order.
+fn looks_like(offer: &Offer) -> Option<String> {
+    const NAMED: usize = 3;
+    let library = |other: &Offer| {
+        (&other.suites, &other.groups, &other.schemes) == (&offer.suites, &offer.groups, &offer.schemes)
+    };
+    let names_server = |offer: &Offer| offer.server_name != NamedServer::Absent;
+    let settings = |other: &Offer| {
+        (&other.versions, other.legacy_version, &other.alpn, names_server(other))
+            == (&offer.versions, offer.legacy_version, &offer.alpn, names_server(offer))
+    };
+    let alike: Vec<&Client> = clients().iter().filter(|client| library(&client.offer)).collect();
+    let same: Vec<&Client> = alike.iter().copied().filter(|client| settings(&client.offer)).collect();
+    let found = if same.is_empty() { alike } else { same };
+    let mut names: Vec<&str> = found.iter().take(NAMED).map(|client| client.name).collect();
+    if found.len() > NAMED {
+        names.push("others");
+    }
+    (!names.is_empty()).then(|| names.join(" or "))
 }
 
 fn offered(offer: &Offer) -> Offered {
@@ -369,13 +385,12 @@ fn offered(offer: &Offer) -> Offered {
         0x0300..=0x0304 => version_words(code).to_owned(),
         _ => hex(code),
     };
-    let scheme = |code: u16| SignatureScheme::from(code).as_str().map_or_else(|| hex(code), str::to_owned);
     let alpn = offer.alpn.iter().flatten().map(|id| String::from_utf8_lossy(id).into_owned());
     Offered {
         versions: versions.into_iter().map(version).collect(),
         suites: offer.suites.iter().copied().map(suite_name).collect(),
         groups: offer.groups.iter().flatten().copied().map(group_name).collect(),
-        schemes: offer.schemes.iter().flatten().copied().map(scheme).collect(),
+        schemes: offer.schemes.iter().flatten().copied().map(scheme_name).collect(),
         alpn: alpn.collect(),
     }
 }
@@ -455,6 +470,26 @@ mod tests {
         assert!(offered.suites.contains(&"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".to_owned()));
         assert_eq!(offered.groups[..3], ["secp256r1", "secp384r1", "secp521r1"]);
         assert!(entry.ja4.as_ref().is_some_and(|ja4| ja4.starts_with("t12d5")));
+        assert!(offered.suites.contains(&"TLS_EMPTY_RENEGOTIATION_INFO_SCSV".to_owned()));
+        assert_eq!(offered.schemes[0], "ecdsa_secp521r1_sha512");
+    }
+
+    #[test]
+    fn clients_of_one_library_are_told_apart_by_their_settings_or_not_at_all() {
+        let offer = |id: &str| client(id).unwrap().offer.clone();
+        let curl = || offer("curl-7-88-1-openssl-3-0");
+        let openssl = "OpenSSL 3.0 (s_client)";
+        assert_eq!(looks_like(&curl()).as_deref(), Some("curl 7.88.1 / OpenSSL 3.0"));
+        assert_eq!(looks_like(&offer("openssl-3-0-s-client")).as_deref(), Some(openssl));
+        // With settings of its own it may be either.
+        let either = Some(format!("{openssl} or curl 7.88.1 / OpenSSL 3.0"));
+        assert_eq!(looks_like(&Offer { alpn: Some(vec![(*b"mqtt").into()]), ..curl() }), either);
+        assert_eq!(looks_like(&Offer { server_name: NamedServer::Absent, ..curl() }), either);
+        assert_eq!(looks_like(&Offer { versions: Some(vec![0x0304]), ..curl() }), either);
+        // Nothing tells these apart.
+        let same = looks_like(&offer("chrome-131")).unwrap();
+        assert_eq!(same, "Android 15/16 or Chrome 131 or Edge 133 (Chromium) Win 11");
+        assert_eq!(looks_like(&Offer { suites: vec![0x1301], ..curl() }), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tracing::{Level, debug, enabled};
 use super::handshake::{Handshake, Trace};
 use crate::failures::{Failure, Failures, Served};
 use crate::mask::ClientAddresses;
-use crate::metrics::Metrics;
+use crate::metrics::{COMPLETED, FAILED, Metrics, PROBE, RECEIVED, RESUMPTIONS, SENT};
 use crate::tls::alert;
 use crate::tls::capabilities::capabilities;
 use crate::tls::offer::Offer;
@@ -60,9 +60,9 @@ impl Observers {
         let count = |outcome: &str| self.metrics.worker_tls_ended.with_label_values(&[number.as_str(), outcome]);
         Observer {
             accepted: self.metrics.worker_tls_accepted.with_label_values(&[number.as_str()]),
-            completed: count("completed"),
-            failed: count("failed"),
-            probes: count("probe"),
+            completed: count(COMPLETED),
+            failed: count(FAILED),
+            probes: count(PROBE),
             observers: self.clone(),
             index,
         }
@@ -114,15 +114,16 @@ impl HandshakeRecord {
             metrics.tls_groups.with_label_values(&[group.name()]).inc();
         }
         let asked = trace.offer.as_ref().is_some_and(|offer| offer.asks_to_resume());
+        let [granted, missed, not_asked] = RESUMPTIONS;
         let outcome = match (handshake.resumed, asked) {
-            (true, _) => "resumed",
-            (false, true) => "missed",
-            (false, false) => "not-asked",
+            (true, _) => granted,
+            (false, true) => missed,
+            (false, false) => not_asked,
         };
         metrics.tls_session_resumptions.with_label_values(&[outcome]).inc();
         self.observer.observe_hello(trace, client);
         self.observer.completed.inc();
-        self.finish("completed");
+        self.finish(COMPLETED);
     }
 
     /// The handshake has failed.
@@ -132,14 +133,14 @@ impl HandshakeRecord {
         let failure = self.observer.failure(reason, &trace, client, cause.as_ref());
         let labels = [metrics.host_label(trace.host.as_deref()), reason.label(), failure.blame.label()];
         metrics.tls_handshake_failures.with_label_values(&labels).inc();
-        for (direction, alert) in [("sent", trace.alert_sent), ("received", trace.alert_received)] {
+        for (direction, alert) in [(SENT, trace.alert_sent), (RECEIVED, trace.alert_received)] {
             if let Some(alert) = alert {
                 metrics.tls_alerts.with_label_values(&[direction, alert::name(alert)]).inc();
             }
         }
         self.observer.observe_hello(&trace, client);
         self.observer.failed.inc();
-        self.finish("failed");
+        self.finish(FAILED);
         self.observer.log(&failure, cause.as_ref(), "A TLS handshake failed.");
         failures.record(self.observer.index, Failure { offer: trace.offer, ..failure });
     }
@@ -148,7 +149,7 @@ impl HandshakeRecord {
     pub fn probe(&mut self) {
         self.observer.observers.metrics.tls_probes.inc();
         self.observer.probes.inc();
-        self.finish("probe");
+        self.finish(PROBE);
     }
 
     fn finish(&mut self, outcome: &str) {
@@ -328,7 +329,7 @@ impl Unused {
     pub(super) fn left_with(&mut self, alert: AlertDescription) {
         self.trace.alert_received = Some(alert);
         let metrics = &self.observer.observers.metrics;
-        metrics.tls_alerts.with_label_values(&["received", alert::name(alert)]).inc();
+        metrics.tls_alerts.with_label_values(&[RECEIVED, alert::name(alert)]).inc();
     }
 }
 

@@ -192,6 +192,10 @@ pub enum Serving {
 }
 
 impl Serving {
+    /// All of them.
+    pub const ALL: [Serving; 5] =
+        [Serving::Current, Serving::Default, Serving::LastGood, Serving::None, Serving::Refused];
+
     /// The word used in JSON and metrics.
     pub fn code(self) -> &'static str {
         match self {

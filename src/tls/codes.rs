@@ -16,6 +16,9 @@ use super::policy::Suite;
 /// A.5), and signals (RFC 5746, RFC 7507).
 const SIGNALS: [u16; 3] = [0x0000, 0x00ff, 0x5600];
 
+/// The names of signals, which clients put among their suites.
+const SIGNAL_NAMES: [(u16, &str); 2] = [(0x00ff, "TLS_EMPTY_RENEGOTIATION_INFO_SCSV"), (0x5600, "TLS_FALLBACK_SCSV")];
+
 /// Suites that are in use, and that the list of names does not have under the names of the registry.
 const FURTHER_SUITES: [(u16, &str); 9] = [
     (0x00c6, "TLS_SM4_GCM_SM3"),
@@ -284,9 +287,64 @@ impl GroupFacts {
     }
 }
 
-/// The name of a suite, or its code.
+/// The registry "TLS SignatureScheme", without what is reserved.
+const SCHEMES: [(u16, &str); 34] = [
+    (0x0201, "rsa_pkcs1_sha1"),
+    (0x0203, "ecdsa_sha1"),
+    (0x0401, "rsa_pkcs1_sha256"),
+    (0x0403, "ecdsa_secp256r1_sha256"),
+    (0x0420, "rsa_pkcs1_sha256_legacy"),
+    (0x0501, "rsa_pkcs1_sha384"),
+    (0x0503, "ecdsa_secp384r1_sha384"),
+    (0x0520, "rsa_pkcs1_sha384_legacy"),
+    (0x0601, "rsa_pkcs1_sha512"),
+    (0x0603, "ecdsa_secp521r1_sha512"),
+    (0x0620, "rsa_pkcs1_sha512_legacy"),
+    (0x0704, "eccsi_sha256"),
+    (0x0708, "sm2sig_sm3"),
+    (0x0709, "gostr34102012_256a"),
+    (0x070a, "gostr34102012_256b"),
+    (0x070b, "gostr34102012_256c"),
+    (0x070c, "gostr34102012_256d"),
+    (0x070d, "gostr34102012_512a"),
+    (0x070e, "gostr34102012_512b"),
+    (0x070f, "gostr34102012_512c"),
+    (0x0804, "rsa_pss_rsae_sha256"),
+    (0x0805, "rsa_pss_rsae_sha384"),
+    (0x0806, "rsa_pss_rsae_sha512"),
+    (0x0807, "ed25519"),
+    (0x0808, "ed448"),
+    (0x0809, "rsa_pss_pss_sha256"),
+    (0x080a, "rsa_pss_pss_sha384"),
+    (0x080b, "rsa_pss_pss_sha512"),
+    (0x081a, "ecdsa_brainpoolP256r1tls13_sha256"),
+    (0x081b, "ecdsa_brainpoolP384r1tls13_sha384"),
+    (0x081c, "ecdsa_brainpoolP512r1tls13_sha512"),
+    (0x0904, "mldsa44"),
+    (0x0905, "mldsa65"),
+    (0x0906, "mldsa87"),
+];
+
+/// The name of a suite or of a signal among suites, or its code.
 pub fn suite_name(code: u16) -> String {
-    SuiteFacts::of(code).map_or_else(|| format!("{code:#06x}"), |suite| suite.name.to_owned())
+    let signal = SIGNAL_NAMES.iter().find(|(known, _)| *known == code).map(|(_, name)| *name);
+    let name = signal.or_else(|| SuiteFacts::of(code).map(|suite| suite.name));
+    name.map_or_else(|| format!("{code:#06x}"), str::to_owned)
+}
+
+/// The name of a signature scheme, or its code. What TLS 1.2 has as a pair only, and no scheme is made of, is named by the
+/// registries of hashes and signatures: `sha224/ecdsa` (RFC 5246 section 7.4.1.4.1).
+pub fn scheme_name(code: u16) -> String {
+    if let Some((_, name)) = SCHEMES.iter().find(|(known, _)| *known == code) {
+        return (*name).to_owned();
+    }
+    let [hash, signature] = code.to_be_bytes().map(usize::from);
+    let hash = ["none", "md5", "sha1", "sha224", "sha256", "sha384", "sha512"].get(hash);
+    let signature = ["anonymous", "rsa", "dsa", "ecdsa"].get(signature);
+    match (hash, signature) {
+        (Some(hash), Some(signature)) => format!("{hash}/{signature}"),
+        _ => format!("{code:#06x}"),
+    }
 }
 
 /// The name of a group, or its code.
@@ -369,6 +427,32 @@ mod tests {
         let codes: std::collections::BTreeSet<u16> = GROUPS.iter().map(|group| group.code).collect();
         assert_eq!(codes.len(), GROUPS.len());
         assert_eq!((group_name(0x001d).as_str(), group_name(0x7777).as_str()), ("x25519", "0x7777"));
+    }
+
+    #[test]
+    fn signature_schemes_and_signals_have_the_names_of_the_registry() {
+        let rows = [
+            (0x0403, "ecdsa_secp256r1_sha256"),
+            (0x0804, "rsa_pss_rsae_sha256"),
+            (0x0809, "rsa_pss_pss_sha256"),
+            (0x0303, "sha224/ecdsa"),
+            (0x0202, "sha1/dsa"),
+            (0x0101, "md5/rsa"),
+            (0x7777, "0x7777"),
+        ];
+        for (code, name) in rows {
+            assert_eq!(scheme_name(code), name);
+        }
+        let codes: std::collections::BTreeSet<u16> = SCHEMES.iter().map(|(code, _)| *code).collect();
+        assert_eq!(codes.len(), SCHEMES.len());
+        // Whatever a well-known client offers has a name.
+        for client in super::super::clients::clients() {
+            for code in client.offer.schemes.iter().flatten() {
+                assert!(!scheme_name(*code).starts_with("0x"), "{}: {code:#06x}", client.id);
+            }
+        }
+        assert_eq!((suite_name(0x00ff).as_str(), suite_name(0x5600).as_str()), (SIGNAL_NAMES[0].1, SIGNAL_NAMES[1].1));
+        assert_eq!(suite_name(0x7777), "0x7777");
     }
 
     #[test]

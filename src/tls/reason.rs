@@ -25,6 +25,9 @@ pub enum Blame {
 }
 
 impl Blame {
+    /// All of them.
+    pub const ALL: [Blame; 5] = [Blame::Certificate, Blame::Client, Blame::Network, Blame::Policy, Blame::Server];
+
     /// The value of the `blame` label.
     pub fn label(self) -> &'static str {
         match self {
@@ -36,6 +39,16 @@ impl Blame {
         }
     }
 }
+
+/// The outcome that is no failure and has no reason.
+pub static PROBE: super::about::About = super::about::About {
+    code: "probe",
+    severity: super::Severity::Info,
+    meaning: "A connection to the TLS port was closed or reset before its first byte (handfast_tls_probes_total). Health \
+              checks of load balancers do that, port scanners, and clients that connect ahead.",
+    fault: "nobody",
+    remedy: "nothing; if there are many, see which load balancer checks the port, and how often",
+};
 
 /// What is to be said about a reason, whatever the connection.
 struct About {

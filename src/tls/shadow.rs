@@ -2,6 +2,8 @@
 //!
 //! `Policy × credentials × Offer × what happens now ──judge──▶ Verdict`
 
+use super::Severity;
+use super::about::About;
 use super::negotiate::{CredentialKind, negotiate};
 use super::offer::Offer;
 use super::policy::Policy;
@@ -32,6 +34,40 @@ impl Verdict {
     }
 }
 
+/// What is to be said about each outcome; `lost` is followed by a reason.
+pub static ABOUT: [About; 4] = [
+    About {
+        code: "failing",
+        severity: Severity::Info,
+        meaning: "Client and host agree on nothing, now and under the shadow policy (handfast_tls_shadow_handshakes_total).",
+        fault: "nobody, as far as the shadow policy goes",
+        remedy: "nothing for the shadow policy; `handfast failures` says why these clients fail now",
+    },
+    About {
+        code: "gained",
+        severity: Severity::Info,
+        meaning: "The client cannot connect now, and could under the shadow policy (handfast_tls_shadow_handshakes_total).",
+        fault: "nobody",
+        remedy: "nothing; put the shadow policy in force to let these clients in",
+    },
+    About {
+        code: "kept",
+        severity: Severity::Info,
+        meaning: "Client and host agree now, and would under the shadow policy (handfast_tls_shadow_handshakes_total).",
+        fault: "nobody",
+        remedy: "nothing: these clients would not notice the shadow policy",
+    },
+    About {
+        code: "lost",
+        severity: Severity::Info,
+        meaning: "The client connects now, and would not under the shadow policy, for the reason behind lost- \
+                  (handfast_tls_shadow_handshakes_total).",
+        fault: "whoever wants the shadow policy in force",
+        remedy: "look at these clients with `handfast failures --shadow`, and do not put the shadow policy in force before \
+                 they can do without",
+    },
+];
+
 /// Compares. `agreed` says whether client and host agree on something under the policy in force; whether the client
 /// then likes the certificate is no matter of policies.
 pub fn judge(policy: &Policy, kinds: &[CredentialKind], offer: &Offer, agreed: bool) -> Verdict {
@@ -58,5 +94,9 @@ mod tests {
         assert_eq!(judge("java-8u161", &modern, true), "lost-no-shared-version");
         assert_eq!(judge("java-8u161", &default, false), "gained");
         assert_eq!(judge("java-7-7u25-7u80-defaults", &modern, false), "failing");
+        for outcome in [Verdict::Failing, Verdict::Gained, Verdict::Kept, Verdict::Lost(Reason::CbcOnly)] {
+            let label = outcome.label();
+            assert!(ABOUT.iter().any(|about| label.split('-').next() == Some(about.code)), "{label}");
+        }
     }
 }

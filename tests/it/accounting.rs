@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use handfast::demo::pki::{Authority, KeyType};
+use handfast::metrics::{Metrics, Values, values};
 use handfast::tls::clients::client;
 use handfast::tls::offer::{NamedServer, Offer};
 use rustls::client::Resumption;
@@ -556,6 +557,21 @@ fn add_up(text: &str) {
     }
 }
 
+/// Every label has one of the values that the page of metrics names.
+fn labels_are_closed(text: &str) {
+    let mut judged = 0;
+    for about in Metrics::default().about().iter().filter(|about| about.kind != "histogram") {
+        for (labels, _) in samples(text, &about.name) {
+            for (label, value) in labels {
+                let Some(Values::Words(words)) = values(&about.name, &label) else { continue };
+                assert!(words.contains(&value.to_string()), "{}: {label}={value}", about.name);
+                judged += 1;
+            }
+        }
+    }
+    assert!(judged > 50, "{judged}");
+}
+
 /// Waits until the server has seen the end of all connections but these, and returns its metrics.
 fn at_rest(server: &Server, accepted: u64, open: u64) -> String {
     let mut text = String::new();
@@ -606,6 +622,7 @@ fn every_connection_is_counted_once_and_as_what_it_was() {
     let expected = expected(&[made, waited]);
     assert_eq!(counted(&text), expected);
     add_up(&text);
+    labels_are_closed(&text);
     assert_eq!(sum(&text, "handfast_panics_total"), 0);
     assert!(sum(&text, "handfast_compiles_total") > 3, "the configuration did not change");
     // The mix has what it says it has.

@@ -6,6 +6,7 @@ use std::path::Path;
 use handfast::api::{annotations, tls_policy};
 use handfast::compile::Change;
 use handfast::explain::{self, Kind, Topic};
+use handfast::metrics::{self, Metrics, Values};
 use handfast::source;
 use handfast::tls::reason::Reason;
 
@@ -72,6 +73,84 @@ fn the_alerts_are_rules_about_metrics_and_codes_that_exist() {
             assert!(explain::topics().iter().any(|topic| topic.code == code), "{code}");
         }
     }
+}
+
+/// Where a metric belongs on its page.
+fn section(name: &str) -> &'static str {
+    let begins = |words: &[&str]| words.iter().any(|word| name.trim_start_matches("handfast_").starts_with(word));
+    if begins(&["tls_", "worker_tls_"]) {
+        "TLS"
+    } else if begins(&["connections_active", "http_", "upstream_"]) {
+        "HTTP"
+    } else if begins(&["certificate_", "compile", "diagnostics", "host_", "snapshot_"]) {
+        "Configuration"
+    } else {
+        "Process"
+    }
+}
+
+#[test]
+fn the_page_of_metrics_is_made_from_what_is_registered() {
+    let linked = |text: &str| {
+        let pages = ["findings.md", "handshake-failures.md"].into_iter();
+        pages.fold(cell(text), |text, page| text.replace(&format!("docs/{page}"), &format!("[{page}]({page})")))
+    };
+    let mut text = String::from(
+        "# Metrics\n\n\
+        <!-- Made from src/metrics.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
+        `/metrics` of the admin listener, in the text format of Prometheus. Names and values of labels are stable. With\n\
+        `--metrics-per-host=false` the series of all hosts are put together under an empty `host`. Rules for alerts:\n\
+        [alerts.yaml](alerts.yaml).\n\n\
+        Every connection to the TLS listener is counted once, so at any moment\n\n\
+        ```text\n\
+        handfast_tls_connections_accepted_total = sum(handfast_tls_handshakes_total) + sum(handfast_tls_handshake_failures_total)\n\
+        \u{20}                                       + handfast_tls_probes_total + handfast_tls_handshakes_in_progress\n\
+        ```\n\n\
+        up to connections that change state while they are read; and `handfast_worker_tls_connections_accepted_total`, `…_ended_total` say the same of\n\
+        each worker. The series of a host go with the host.\n\n\
+        A series appears with its first event, at 1. `rate()` and `increase()` need two samples and take that first event for\n\
+        nothing: a failure that happens once is in no rate. Where one is enough to be told, ask for series that were not there\n\
+        before: `sum by (host, reason) (handfast_tls_handshake_failures_total) unless sum by (host, reason)\n\
+        (handfast_tls_handshake_failures_total offset 5m)`.\n",
+    );
+    let metrics = Metrics::default();
+    let mut labels: Vec<(&str, Values, Vec<&str>)> = Vec::new();
+    for title in ["TLS", "HTTP", "Configuration", "Process"] {
+        let _ = write!(text, "\n## {title}\n\n| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n");
+        for about in metrics.about().iter().filter(|about| section(&about.name) == title) {
+            let names: Vec<String> = about.labels.iter().map(|label| format!("`{label}`")).collect();
+            let _ =
+                writeln!(text, "| `{}` | {} | {} | {} |", about.name, about.kind, names.join(", "), cell(&about.help));
+            for label in &about.labels {
+                let values = metrics::values(&about.name, label).unwrap();
+                match labels.iter_mut().find(|(known, same, _)| known == label && *same == values) {
+                    Some((_, _, metrics)) => metrics.push(&about.name),
+                    None => labels.push((label, values, vec![&about.name])),
+                }
+            }
+        }
+    }
+    labels.sort_by_key(|(label, _, _)| *label);
+    text += "\n## Labels\n\nNo value comes from the network.\n\n| label | of | values |\n| --- | --- | --- |\n";
+    for (label, values, metrics) in &labels {
+        let shared = labels.iter().filter(|(other, _, _)| other == label).count() > 1;
+        let of = if shared {
+            metrics.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        } else {
+            "all".into()
+        };
+        let values = match values {
+            Values::Named(what) => linked(what),
+            Values::Words(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+        };
+        let _ = writeln!(text, "| `{label}` | {of} | {values} |");
+    }
+    let _ = write!(text, "\n## {}\n\n| word | meaning | what to do |\n| --- | --- | --- |\n", Kind::Outcome.title());
+    for Topic { code, meaning, remedy, .. } in explain::topics().into_iter().filter(|topic| topic.kind == Kind::Outcome)
+    {
+        let _ = writeln!(text, "| `{code}` | {} | {} |", cell(meaning), cell(remedy));
+    }
+    holds("docs/metrics.md", &text);
 }
 
 #[test]

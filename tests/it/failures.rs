@@ -134,6 +134,11 @@ fn the_terminal_view_shows_filters_and_follows() {
     assert!(stderr.contains("the nearest: shop.test"), "{stderr}");
     let (status, _, stderr) = cli(&server, &["--host", "not a host"]);
     assert!(status == Some(2) && stderr.contains("--host"), "{stderr}");
+    let port = server.admin.port();
+    for admin in [format!("localhost:{port}"), format!("http://localhost:{port}")] {
+        let output = handfast(&["failures", "--admin", &admin]).output().unwrap();
+        assert!(output.status.success(), "{admin}: {}", String::from_utf8_lossy(&output.stderr));
+    }
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let output = handfast(&["failures", "--admin", &nobody]).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
