@@ -110,13 +110,12 @@ impl Failures {
 
     /// All examples, newest first; of one host if `host` is given.
     pub fn examples(&self, host: Option<&HostName>) -> Vec<Example> {
-        let mut found: HashMap<(Kind, Box<str>, Option<Box<str>>), Example> = HashMap::new();
+        let mut found: HashMap<(Kind, Who), Example> = HashMap::new();
         for shard in &self.shards {
             let shard = lock(shard);
             let kinds = shard.kinds.iter().filter(|((name, _), _)| host.is_none() || name.as_ref() == host);
             for (kind, example) in kinds.flat_map(|(kind, examples)| examples.iter().map(move |one| (kind, one))) {
-                let name = example.last.server_name.clone().filter(|_| kind.1 == Reason::UnknownHost);
-                match found.entry((kind.clone(), example.last.client.clone(), name)) {
+                match found.entry((kind.clone(), who(&example.last))) {
                     Entry::Occupied(mut known) => known.get_mut().add(example),
                     Entry::Vacant(place) => drop(place.insert(example.clone())),
                 }
@@ -150,16 +149,27 @@ impl Failures {
     }
 }
 
+/// Whose failures are one example: a client's, and of unknown names each name's.
+type Who = (Box<str>, Option<Box<str>>);
+
+fn who(failure: &Failure) -> Who {
+    let name = failure.server_name.clone().filter(|_| failure.reason == Reason::UnknownHost);
+    (failure.client.clone(), name)
+}
+
+/// How often something has failed, and the newest failure.
+pub type Counted = (u64, Arc<Failure>);
+
 /// What has failed since somebody asked last.
 #[derive(Debug, Default)]
 pub struct News {
     /// How often each kind has, with the newest example.
-    pub kinds: HashMap<Kind, (u64, Arc<Failure>)>,
+    pub kinds: HashMap<Kind, Counted>,
     /// The same for server names that no host has, as far as they are not too many: one of them may be misspelt.
-    pub unknown_names: HashMap<Box<str>, (u64, Arc<Failure>)>,
+    pub unknown_names: HashMap<Box<str>, Counted>,
 }
 
-fn merge<K: Eq + Hash>(into: &mut HashMap<K, (u64, Arc<Failure>)>, key: K, (count, failure): (u64, Arc<Failure>)) {
+fn merge<K: Eq + Hash>(into: &mut HashMap<K, Counted>, key: K, (count, failure): Counted) {
     match into.entry(key) {
         Entry::Occupied(mut known) => {
             let (total, newest) = known.get_mut();
@@ -191,7 +201,7 @@ struct Shard {
     /// Counts since they were last asked for.
     new: HashMap<Kind, u64>,
     /// The same for names that no host has, with the newest failure.
-    unknown_names: HashMap<Box<str>, (u64, Arc<Failure>)>,
+    unknown_names: HashMap<Box<str>, Counted>,
 }
 
 impl Shard {
@@ -210,10 +220,7 @@ impl Shard {
             }
         }
         let examples = self.kinds.entry(kind).or_default();
-        let is_same = |known: &Failure| {
-            known.client == failure.client && (!is_unknown || known.server_name == failure.server_name)
-        };
-        let known = examples.iter().position(|example| is_same(&example.last));
+        let known = examples.iter().position(|example| who(&example.last) == who(&failure));
         let example = match known.and_then(|at| examples.remove(at)) {
             Some(before) => Example { last: failure, first: before.first, count: before.count + 1 },
             None => {
@@ -260,8 +267,7 @@ impl Shard {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "two maps that are merged at once")]
-    fn news(&mut self) -> (Vec<(Kind, (u64, Arc<Failure>))>, HashMap<Box<str>, (u64, Arc<Failure>)>) {
+    fn news(&mut self) -> (Vec<(Kind, Counted)>, HashMap<Box<str>, Counted>) {
         let new = std::mem::take(&mut self.new);
         let newest = |kind: &Kind| Some(self.kinds.get(kind)?.back()?.last.clone());
         let kinds = new.into_iter().filter_map(|(kind, count)| newest(&kind).map(|failure| (kind, (count, failure))));

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Failure, Kind, merge};
+use super::{Counted, Failure, Kind, merge};
 use crate::tls::reason::{Blame, Reason};
 
 /// How often there is a look at what is new.
@@ -57,7 +57,7 @@ impl Line {
 pub struct Summary {
     told: HashMap<Kind, Told>,
     /// What has failed and has not been told.
-    pending: HashMap<Kind, (u64, Arc<Failure>)>,
+    pending: HashMap<Kind, Counted>,
     /// When the minute began, and the lines told in it.
     minute: Option<(Instant, usize)>,
     /// Whether it has been said in this minute that there are more.
@@ -72,7 +72,7 @@ struct Told {
 
 impl Summary {
     /// Takes what is new, and says which kinds are to be told now, and, once in a minute, how many more there are.
-    pub fn look(&mut self, news: HashMap<Kind, (u64, Arc<Failure>)>, now: Instant) -> (Vec<Line>, usize) {
+    pub fn look(&mut self, news: HashMap<Kind, Counted>, now: Instant) -> (Vec<Line>, usize) {
         // What has not come up for long is new when it comes again.
         self.told.retain(|_, told| now.saturating_duration_since(told.at) < 2 * LONGEST);
         for (kind, counted) in news.into_iter().filter(|(_, (_, newest))| is_news(newest)) {
@@ -113,7 +113,7 @@ mod tests {
     use crate::failures::tests::failure;
     use crate::tls::reason::Reason;
 
-    fn news(rows: &[(&str, Reason, u64)]) -> HashMap<Kind, (u64, Arc<Failure>)> {
+    fn news(rows: &[(&str, Reason, u64)]) -> HashMap<Kind, Counted> {
         let one = |(host, reason, count): &(&str, Reason, u64)| {
             let failure = failure("192.0.2.1", (!host.is_empty()).then_some(host), *reason, 1);
             ((failure.host.clone(), *reason), (*count, Arc::new(failure)))

@@ -264,6 +264,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let chosen = preflight(offer, self.trace.server_name.as_deref(), terms.reader);
         self.trace.host = chosen.host;
         self.trace.tls = chosen.tls.clone();
+        // From here on it is for people, and kept for longer.
+        if let Some(offer) = &mut self.trace.offer {
+            offer.shorten();
+        }
         let (config, tls) = match (chosen.config, chosen.tls) {
             (Ok((config, credential)), Some(tls)) => {
                 self.trace.agreed = true;
@@ -279,9 +283,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Some(slot) => slot,
             None => terms.slots.take().ok_or(Reason::Overloaded)?,
         };
-        if let Some(offer) = &mut self.trace.offer {
-            offer.shorten();
-        }
         let accepted = self.accept().await?;
         self.stage = Stage::Answered;
         match accepted.into_connection(config) {

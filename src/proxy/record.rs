@@ -227,7 +227,7 @@ impl Observer {
             alert_received: trace.alert_received,
             offer: None,
             served: summary
-                .filter(|_| trace.agreed)
+                .filter(|_| trace.answered)
                 .map(|summary| Served { fingerprint: summary.fingerprint.clone(), key: summary.key.clone() }),
             detail: detail.into(),
             remedy: remedy.into(),
