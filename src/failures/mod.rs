@@ -130,9 +130,9 @@ impl Failures {
     pub fn news(&self) -> News {
         let mut news = News::default();
         for shard in &self.shards {
-            let (kinds, names) = lock(shard).news();
+            let News { kinds, unknown_names } = lock(shard).news();
             kinds.into_iter().for_each(|(kind, counted)| merge(&mut news.kinds, kind, counted));
-            names.into_iter().for_each(|(name, counted)| merge(&mut news.unknown_names, name, counted));
+            unknown_names.into_iter().for_each(|(name, counted)| merge(&mut news.unknown_names, name, counted));
         }
         news
     }
@@ -267,11 +267,11 @@ impl Shard {
         }
     }
 
-    fn news(&mut self) -> (Vec<(Kind, Counted)>, HashMap<Box<str>, Counted>) {
+    fn news(&mut self) -> News {
         let new = std::mem::take(&mut self.new);
         let newest = |kind: &Kind| Some(self.kinds.get(kind)?.back()?.last.clone());
         let kinds = new.into_iter().filter_map(|(kind, count)| newest(&kind).map(|failure| (kind, (count, failure))));
-        (kinds.collect(), std::mem::take(&mut self.unknown_names))
+        News { kinds: kinds.collect(), unknown_names: std::mem::take(&mut self.unknown_names) }
     }
 }
 
