@@ -141,11 +141,13 @@ pub static PAGES: &[Page] = &[
         path: "/api/hosts",
         method: Method::GET,
         audience: Audience::Loopback,
-        parameters: &[HOST, LIMIT],
+        parameters: &[HOST, AFTER, LIMIT],
         about: "each virtual host: what it is served with, and what its clients can do; as JSON",
         answer: |admin, asked| {
             let (host, limit) = selection(admin, asked)?;
-            page::json(&report::hosts(&admin.metrics, &admin.reader.load_full(), host.as_ref(), limit))
+            let after = asked.query.value("after", query::host_name)?;
+            let snapshot = admin.reader.load_full();
+            page::json(&report::hosts(&admin.metrics, &snapshot, host.as_ref(), after.as_ref(), limit))
         },
     },
     Page {
@@ -171,12 +173,13 @@ pub static PAGES: &[Page] = &[
 ];
 
 const HOST: Parameter = Parameter { name: "host", takes: "the name of a virtual host, or *" };
-const LIMIT: Parameter = Parameter { name: "limit", takes: "a number from 1 to 5000 (200 if it is left out)" };
+const AFTER: Parameter = Parameter { name: "after", takes: "the name of a virtual host: those behind it are shown" };
+const LIMIT: Parameter = Parameter { name: "limit", takes: "a number from 1 to 1000 (200 if it is left out)" };
 
 /// What `host` and `limit` select.
 fn selection(admin: &Admin, asked: &Asked) -> Result<(Option<HostName>, usize), Refusal> {
     let host = asked.query.value("host", query::host_name)?;
-    let limit = asked.query.value("limit", query::number(1..=5000))?.unwrap_or(200);
+    let limit = asked.query.value("limit", query::number(1..=1000))?.unwrap_or(200);
     if let Some(name) = &host {
         configured(&admin.reader.load(), name)?;
     }

@@ -165,7 +165,7 @@ impl Running {
         let readiness = Readiness::default();
         let observers = Observers {
             addresses: ClientAddresses::new(args.mask_clients),
-            ..Observers::new(metrics.clone(), reader.clone(), workers, clock::system_time)
+            ..Observers::new(metrics.clone(), workers, clock::system_time)
         };
         let Observers { failures, lost, .. } = observers.clone();
         let admin_state = Admin {

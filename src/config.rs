@@ -104,7 +104,7 @@ pub struct FailuresArgs {
     pub shadow: bool,
 
     /// How many examples at most, the newest ones.
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=5000))]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub limit: u16,
 
     /// How to print them: a table, or the JSON of /api/failures (with --follow one example a line).

@@ -36,6 +36,7 @@ use tracing::{error, warn};
 pub use self::file::KeyLogError;
 use crate::clock;
 use crate::snapshot::{HostName, canonical_ip};
+use crate::telemetry::AUDIT;
 
 /// Selections at a time.
 pub const MAX_SELECTIONS: usize = 8;
@@ -168,6 +169,7 @@ impl KeyLog {
         macro_rules! say {
             ($text:literal) => {
                 warn!(
+                    target: AUDIT,
                     %peer,
                     host = selected.host.as_deref(),
                     client = selected.client.map(tracing::field::display),
@@ -354,6 +356,7 @@ fn say_ended(ended: &[Arc<Selection>], end: &End) -> Vec<Selected> {
             End::WriteError => ("the file cannot be written", None),
         };
         warn!(
+            target: AUDIT,
             cause,
             peer = peer.map(tracing::field::display),
             host = selected.host.as_deref(),

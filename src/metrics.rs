@@ -95,8 +95,10 @@ pub struct Metrics {
     pub upstream_failures: IntCounterVec,
     /// Requests sent again to another endpoint, because nothing of them had been sent.
     pub upstream_retries: IntCounter,
-    /// Connections to the TLS listener by the worker that has them: `worker`, `outcome`.
-    pub worker_tls_connections: IntCounterVec,
+    /// TCP connections accepted by the TLS listener, by the worker that has them: `worker`.
+    pub worker_tls_accepted: IntCounterVec,
+    /// What became of them: `worker`, `outcome`.
+    pub worker_tls_ended: IntCounterVec,
 }
 
 impl Metrics {
@@ -270,10 +272,17 @@ impl Metrics {
                 ),
                 &["host", "outcome"]
             )),
-            worker_tls_connections: register!(IntCounterVec::new(
+            worker_tls_accepted: register!(IntCounterVec::new(
                 Opts::new(
-                    "handfast_worker_tls_connections_total",
-                    "Connections to the TLS listener by worker: accepted is the sum of completed, failed, probe and those in progress."
+                    "handfast_worker_tls_connections_accepted_total",
+                    "TCP connections accepted by the TLS listener, by worker: the sum of those ended and those in progress."
+                ),
+                &["worker"]
+            )),
+            worker_tls_ended: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_worker_tls_connections_ended_total",
+                    "What became of connections to the TLS listener, by worker: completed, failed or probe."
                 ),
                 &["worker", "outcome"]
             )),
@@ -368,12 +377,21 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 
-    /// Removes what the shadow policy of a host would have done: it has another one now.
-    pub fn forget_shadow(&self, host: &HostName) {
-        let label = self.name_label(host);
-        for labels in series_of(&self.tls_shadow_handshakes, |host| host == label) {
-            let _ = self.tls_shadow_handshakes.remove(&borrowed(&labels));
+    /// Removes what the shadow policies of hosts would have done: they have others now. Without series per host nobody can
+    /// tell whose the counts are.
+    pub fn forget_shadows(&self, hosts: &HashSet<&HostName>) {
+        if !self.per_host {
+            return;
         }
+        let labels: HashSet<&str> = hosts.iter().map(|host| host.label()).collect();
+        for series in series_of(&self.tls_shadow_handshakes, |host| labels.contains(host)) {
+            let _ = self.tls_shadow_handshakes.remove(&borrowed(&series));
+        }
+    }
+
+    /// Whether there are series per virtual host.
+    pub fn per_host(&self) -> bool {
+        self.per_host
     }
 
     /// The values of a counter, each with the labels of `names` in their order.

@@ -3,6 +3,9 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+/// The target of lines that no filter leaves out.
+pub const AUDIT: &str = "handfast::audit";
+
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -17,7 +20,8 @@ pub enum LogFormat {
 pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
     // An empty variable is a chart's way to say nothing, not a wish for silence.
     let filter = if filter.trim().is_empty() { "info" } else { filter };
-    let filter = EnvFilter::builder().parse(filter)?;
+    // Who had secrets of connections written is said whatever else is wanted.
+    let filter = EnvFilter::builder().parse(filter)?.add_directive(format!("{AUDIT}=info").parse()?);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -5,9 +5,9 @@
 //! everybody such a peer, so what says that it came through one is refused. *Pages of other sites* in a browser on the
 //! same machine: their requests arrive from loopback too. What a browser says of such a request is believed (`Origin`,
 //! `Sec-Fetch-Site`); and since a site can give its own name the address 127.0.0.1, after which the browser takes us for
-//! that site (DNS rebinding), the name that was asked for has to be an address or `localhost`, which no site can have.
+//! that site (DNS rebinding), the name that was asked for has to be `localhost` or a loopback address, which no site can have.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
@@ -32,17 +32,23 @@ pub(super) fn admit(
     match audience {
         Audience::Everyone => Ok(()),
         Audience::Loopback if exposed => Ok(()),
-        Audience::Loopback if !canonical_ip(peer).is_loopback() => Err(Refusal::forbidden(
+        Audience::Loopback if !is_of_this_machine(peer) => Err(Refusal::forbidden(
             "only for loopback peers: use kubectl port-forward, or start with --admin-expose-api",
         )),
         Audience::Loopback if came_through_a_proxy(headers) => Err(Refusal::forbidden(
             "not through a proxy, which makes everybody a loopback peer: ask directly, or start with --admin-expose-api",
         )),
         Audience::Loopback if !asks_for_this_machine(uri, headers) => Err(Refusal::forbidden(
-            "only for the Host localhost or an IP address, so that no web site can pass for this server: use one of them",
+            "only for the Host localhost or 127.0.0.1, so that no web site can pass for this server: use one of them",
         )),
         Audience::Loopback => Ok(()),
     }
+}
+
+/// Exactly the addresses that programs on this machine, `kubectl port-forward` among them, come from: sidecars of meshes
+/// hand on connections of others from further ones, such as 127.0.0.6.
+fn is_of_this_machine(peer: IpAddr) -> bool {
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&canonical_ip(peer))
 }
 
 /// A browser sends `Origin` with each request that could change something, and `Sec-Fetch-Site` with all. No page of
@@ -53,9 +59,11 @@ fn is_of_another_site(headers: &HeaderMap) -> bool {
 }
 
 fn came_through_a_proxy(headers: &HeaderMap) -> bool {
-    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"]
-        .iter()
-        .any(|name| headers.contains_key(*name))
+    let by_proxy = |name: &str| {
+        ["forwarded", "via", "x-real-ip", "x-request-id"].contains(&name)
+            || ["x-forwarded-", "x-envoy-", "l5d-"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    headers.keys().any(|name| by_proxy(name.as_str()))
 }
 
 /// One `Host`, and the authority of the target if it has one (RFC 9112 section 3.2.2).
@@ -71,8 +79,8 @@ fn is_this_machine(authority: &Authority) -> bool {
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     host.eq_ignore_ascii_case("localhost")
         || match bracketed {
-            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-            None => host.parse::<IpAddr>().is_ok(),
+            Some(address) => address.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback()),
+            None => host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
         }
 }
 
@@ -97,10 +105,11 @@ mod tests {
     #[test]
     fn pages_about_clients_answer_loopback_peers_only_unless_exposed() {
         let host = [("host", "localhost:10254")];
-        for peer in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+        for peer in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             assert!(admitted(Audience::Loopback, false, peer, &host), "{peer}");
         }
-        for peer in ["192.0.2.1", "10.0.0.1", "2001:db8::1", "::ffff:10.0.0.1", "fe80::1", "0.0.0.0", "::"] {
+        for peer in ["127.0.0.6", "192.0.2.1", "10.0.0.1", "2001:db8::1", "::ffff:10.0.0.1", "fe80::1", "0.0.0.0", "::"]
+        {
             assert!(!admitted(Audience::Loopback, false, peer, &host), "{peer}");
             assert!(admitted(Audience::Loopback, true, peer, &[("host", "handfast.ingress.svc")]), "{peer}");
             assert!(admitted(Audience::Everyone, false, peer, &[("host", "handfast.ingress.svc")]), "{peer}");
@@ -109,12 +118,13 @@ mod tests {
 
     #[test]
     fn a_name_that_a_site_could_have_is_refused() {
-        for host in ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:10254", "[::1]", "[::1]:10254", "192.0.2.1:1"]
+        for host in ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:10254", "[::1]", "[::1]:10254", "127.8.8.8:1"]
         {
             assert!(admitted(Audience::Loopback, false, "127.0.0.1", &[("host", host)]), "{host}");
         }
         for host in [
             "evil.example",
+            "192.0.2.1:10254",
             "localhost.evil.example:10254",
             "localhost.",
             "127.0.0.1.evil.example",

@@ -76,9 +76,8 @@ fn key((claims, written): &(&Claims, &Written<String>)) -> ObjectKey {
     ObjectKey::new(Kind::TlsPolicy, &claims.ingress.namespace, &written.value)
 }
 
-/// Whether a hello comes to the same under the policy as it does already. Certificates of clients and tickets come after
-/// the hello.
+/// Whether a handshake comes to the same under the policy as it does already. Tickets come after it.
 fn is_known(server: &ServerTls, policy: &Policy) -> bool {
-    let judged = |policy: &Policy| Settings { client_auth: None, tickets: true, ..policy.settings().clone() };
+    let judged = |policy: &Policy| Settings { tickets: true, ..policy.settings().clone() };
     judged(server.policy()) == judged(policy)
 }

@@ -1,5 +1,6 @@
 //! What goes on beside the workers: log lines about new kinds of failures, and forgetting what is outdated.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,12 +9,13 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Failures;
 use super::summary::{INTERVAL, Line, Summary};
+use super::{Failures, News};
 use crate::metrics::Metrics;
 use crate::reconcile::Publication;
-use crate::snapshot::{Reader, Snapshot};
+use crate::snapshot::{HostName, Reader, Snapshot};
 use crate::tls::alert;
+use crate::tls::reason::Reason;
 
 /// Logs new kinds of failures until `end`: a few lines a minute, however many handshakes fail.
 pub async fn summarize(failures: Arc<Failures>, reader: Reader, end: CancellationToken) {
@@ -25,26 +27,29 @@ pub async fn summarize(failures: Arc<Failures>, reader: Reader, end: Cancellatio
             () = end.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let (lines, more) = summary.look(failures.news(), Instant::now());
-        for line in lines {
-            log(&line, &reader.load_full());
+        let snapshot = reader.load_full();
+        let News { kinds: mut news, unknown_names } = failures.news();
+        for (name, counted) in unknown_names {
+            // A misspelt name is a story of its own. No failure is counted under the host that is meant, so no kind is lost.
+            if let Some(host) = snapshot.nearest_host(&name) {
+                news.insert((Some(host.clone()), Reason::UnknownHost), counted);
+            }
         }
+        let (lines, more) = summary.look(news, Instant::now());
+        lines.iter().for_each(log);
         if more > 0 {
             warn!(more, "Handshakes fail in more ways; `handfast failures` shows them all.");
         }
     }
 }
 
-fn log(line: &Line, snapshot: &Snapshot) {
+fn log(line: &Line) {
     let Line { kind: (host, reason), count, newest } = line;
-    let nearest = match host {
-        None => newest.server_name.as_deref().and_then(|name| snapshot.nearest_host(name)),
-        Some(_) => None,
-    };
+    let (host, nearest) = if *reason == Reason::UnknownHost { (None, host.as_ref()) } else { (host.as_ref(), None) };
     macro_rules! line {
         ($level:ident) => {
             $level!(
-                host = host.as_ref().map_or("", |host| host.label()),
+                host = host.map_or("", |host| host.label()),
                 reason = reason.label(),
                 blame = newest.blame.label(),
                 count,
@@ -59,11 +64,7 @@ fn log(line: &Line, snapshot: &Snapshot) {
             )
         };
     }
-    // What comes to no host of ours is noise of the network more often than not.
-    match host {
-        Some(_) => line!(warn),
-        None => line!(info),
-    }
+    if line.is_urgent() { line!(warn) } else { line!(info) }
 }
 
 /// Forgets examples of hosts that are gone, and what shadow policies would have done that are no longer named.
@@ -95,13 +96,15 @@ fn forget_outdated(before: &Snapshot, now: &Snapshot, failures: &Failures, lost:
         failures.retain_hosts(|host| now.hosts.contains_key(host.as_str()));
         lost.retain_hosts(|host| now.hosts.contains_key(host.as_str()));
     }
-    for (name, host) in &before.hosts {
-        let Some(shadow) = &host.shadow else { continue };
-        let same = now.hosts.get(name.as_str()).is_some_and(|now| now.shadow.as_ref() == Some(shadow));
-        if !same {
-            lost.forget(name);
-            metrics.forget_shadow(name);
-        }
+    let changed = before.hosts.iter().filter(|(name, host)| {
+        let now = now.hosts.get(name.as_str()).and_then(|now| now.shadow.as_ref());
+        // Unchanged hosts keep their address, and so do shadow policies.
+        host.shadow.as_ref().is_some_and(|shadow| now.is_none_or(|now| !Arc::ptr_eq(now, shadow) && now != shadow))
+    });
+    let changed: HashSet<&HostName> = changed.map(|(name, _)| name).collect();
+    if !changed.is_empty() {
+        lost.retain_hosts(|host| !changed.contains(host));
+        metrics.forget_shadows(&changed);
     }
 }
 
@@ -111,7 +114,6 @@ mod tests {
     use crate::failures::tests::failure;
     use crate::snapshot::{HostTls, RouteTable, ShadowPolicy, VirtualHost};
     use crate::tls::policy::{Policy, Settings};
-    use crate::tls::reason::Reason;
 
     fn snapshot(hosts: &[(&str, Option<Settings>)]) -> Snapshot {
         let host = |(name, shadow): &(&str, Option<Settings>)| {

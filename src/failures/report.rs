@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Example, Failures};
 use crate::metrics::Metrics;
-use crate::snapshot::{HostName, HostTls, Snapshot, VirtualHost};
+use crate::snapshot::{HostName, HostTls, ShadowPolicy, Snapshot, VirtualHost};
 use crate::tls::clients::{Client, clients, version_words};
 use crate::tls::codes::{group_name, scheme_name, suite_name};
 use crate::tls::offer::{NamedServer, Offer};
@@ -25,8 +25,11 @@ use crate::tls::{TlsSummary, alert, rfc3339};
 pub struct FailuresReport {
     /// The newest failure of each client that is kept, by host and reason.
     pub failures: Vec<Entry>,
-    /// Counts since the start, as in `handfast_tls_handshake_failures_total`.
-    pub totals: Vec<Total>,
+    /// Examples that were left out, because there are more than asked for.
+    pub omitted: u64,
+    /// Counts since the start, as in `handfast_tls_handshake_failures_total`; of one host, null with
+    /// `--metrics-per-host=false`.
+    pub totals: Option<Vec<Total>>,
 }
 
 /// Failures of one client in one way; all but counts and times are about the newest one.
@@ -112,9 +115,11 @@ pub struct Total {
 pub struct HostsReport {
     /// By name.
     pub hosts: Vec<HostEntry>,
+    /// Hosts that were left out, because there are more than asked for: `after=NAME` shows those behind a name.
+    pub omitted: u64,
 }
 
-/// One virtual host. Counts are since the start; all are 0 with `--metrics-per-host=false`.
+/// One virtual host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostEntry {
     /// Its name; `*` for rules without a host.
@@ -127,6 +132,13 @@ pub struct HostEntry {
     pub policy: Option<String>,
     /// The shadow policy, as `namespace/name`.
     pub shadow_policy: Option<String>,
+    /// What its clients did since the start; null with `--metrics-per-host=false`.
+    pub counts: Option<HostCounts>,
+}
+
+/// Counts of one virtual host since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostCounts {
     /// Completed handshakes.
     pub handshakes: u64,
     /// Of these, those whose client left without a byte.
@@ -157,6 +169,8 @@ pub struct CertificateEntry {
 pub struct ShadowReport {
     /// Hosts that have one, by name.
     pub hosts: Vec<ShadowEntry>,
+    /// Examples that were left out, because there are more than asked for.
+    pub omitted: u64,
 }
 
 /// One host that tries a policy out.
@@ -166,8 +180,11 @@ pub struct ShadowEntry {
     pub host: String,
     /// The policy, as `namespace/name`.
     pub policy: String,
-    /// Hellos by what would have become of them, as in `handfast_tls_shadow_handshakes_total`.
-    pub outcomes: BTreeMap<String, u64>,
+    /// What of the policy cannot be judged by hellos, in a sentence.
+    pub not_judged: Option<String>,
+    /// Hellos by what would have become of them, as in `handfast_tls_shadow_handshakes_total`; null with
+    /// `--metrics-per-host=false`.
+    pub outcomes: Option<BTreeMap<String, u64>>,
     /// Clients that connect now and would not, newest first.
     pub lost: Vec<Entry>,
 }
@@ -181,50 +198,50 @@ pub fn failures(
     limit: usize,
 ) -> FailuresReport {
     let examples = failures.examples(host);
-    let entries = examples.iter().take(limit).map(|example| entry(example, snapshot)).collect();
-    let label = host.map(|host| metrics.name_label(host));
-    let mut totals = totals(metrics);
-    totals.retain(|total| label.is_none_or(|label| total.host == label));
-    FailuresReport { failures: entries, totals }
+    let entries: Vec<Entry> = examples.iter().take(limit).map(|example| entry(example, snapshot)).collect();
+    let totals = match host {
+        None => Some(totals(metrics)),
+        Some(_) if !metrics.per_host() => None,
+        Some(host) => {
+            let mut totals = totals(metrics);
+            totals.retain(|total| total.host == host.label());
+            Some(totals)
+        }
+    };
+    FailuresReport { omitted: (examples.len() - entries.len()) as u64, failures: entries, totals }
 }
 
-/// Makes `GET /api/hosts`.
-pub fn hosts(metrics: &Metrics, snapshot: &Snapshot, host: Option<&HostName>, limit: usize) -> HostsReport {
+/// Makes `GET /api/hosts`: one host, or those behind a name.
+pub fn hosts(
+    metrics: &Metrics,
+    snapshot: &Snapshot,
+    host: Option<&HostName>,
+    after: Option<&HostName>,
+    limit: usize,
+) -> HostsReport {
     let mut names: Vec<&VirtualHost> = snapshot.hosts.values().map(|host| &**host).collect();
-    names.retain(|one| host.is_none_or(|host| one.name == *host));
+    names.retain(|one| host.is_none_or(|host| one.name == *host) && after.is_none_or(|after| one.name > *after));
     names.sort_by(|one, other| one.name.cmp(&other.name));
+    let omitted = names.len().saturating_sub(limit) as u64;
     names.truncate(limit);
-    let handshakes = by_host(Metrics::counts(&metrics.tls_handshakes, &["host"]));
-    let unused = by_host(Metrics::counts(&metrics.tls_established_without_request, &["host"]));
-    let hellos = by_host(Metrics::counts(&metrics.tls_client_hellos, &["host"]));
-    let capabilities = by_host_and_word(Metrics::counts(&metrics.tls_client_capabilities, &["host", "capability"]));
-    let mut failures: BTreeMap<String, Vec<Total>> = BTreeMap::new();
-    for total in totals(metrics) {
-        failures.entry(total.host.clone()).or_default().push(total);
-    }
-    let count = |counts: &BTreeMap<String, u64>, host: &str| counts.get(host).copied().unwrap_or_default();
+    let mut counts = metrics.per_host().then(|| Counts::of(metrics));
     let hosts = names.into_iter().map(|host| {
-        let name = host.name.label();
         let tls = match &host.tls {
             HostTls::Terminate(tls) => Some(tls),
             HostTls::Absent | HostTls::Refuse => None,
         };
         HostEntry {
-            host: name.to_owned(),
+            host: host.name.label().to_owned(),
             serving: host.serving.code().to_owned(),
             certificates: tls
                 .map(|tls| std::iter::once(&tls.summary).chain(&tls.additional).map(certificate).collect())
                 .unwrap_or_default(),
             policy: tls.map(|tls| tls.policy().to_string()),
             shadow_policy: host.shadow.as_ref().map(|shadow| shadow.name.to_string()),
-            handshakes: count(&handshakes, name),
-            established_without_request: count(&unused, name),
-            failures: failures.remove(name).unwrap_or_default(),
-            hellos: count(&hellos, name),
-            capabilities: capabilities.get(name).cloned().unwrap_or_default(),
+            counts: counts.as_mut().map(|counts| counts.take(host.name.label())),
         }
     });
-    HostsReport { hosts: hosts.collect() }
+    HostsReport { hosts: hosts.collect(), omitted }
 }
 
 /// Makes `GET /api/shadow`.
@@ -235,20 +252,77 @@ pub fn shadow(
     host: Option<&HostName>,
     limit: usize,
 ) -> ShadowReport {
-    let outcomes = by_host_and_word(Metrics::counts(&metrics.tls_shadow_handshakes, &["host", "outcome"]));
-    let mut hosts: Vec<ShadowEntry> = Vec::new();
+    let outcomes = metrics
+        .per_host()
+        .then(|| by_host_and_word(Metrics::counts(&metrics.tls_shadow_handshakes, &["host", "outcome"])));
+    let mut hosts: BTreeMap<&str, ShadowEntry> = BTreeMap::new();
     for one in snapshot.hosts.values().filter(|one| host.is_none_or(|host| one.name == *host)) {
         let Some(shadow) = &one.shadow else { continue };
-        let examples = lost.examples(Some(&one.name));
-        hosts.push(ShadowEntry {
-            host: one.name.label().to_owned(),
+        let name = one.name.label();
+        let entry = ShadowEntry {
+            host: name.to_owned(),
             policy: shadow.name.to_string(),
-            outcomes: outcomes.get(metrics.name_label(&one.name)).cloned().unwrap_or_default(),
-            lost: examples.iter().take(limit).map(|example| entry(example, snapshot)).collect(),
-        });
+            not_judged: not_judged(one, shadow),
+            outcomes: outcomes.as_ref().map(|outcomes| outcomes.get(name).cloned().unwrap_or_default()),
+            lost: Vec::new(),
+        };
+        hosts.insert(name, entry);
     }
-    hosts.sort_by(|one, other| one.host.cmp(&other.host));
-    ShadowReport { hosts }
+    let examples = lost.examples(host);
+    let shown = examples.len().min(limit);
+    for example in &examples[..shown] {
+        let place = example.last.host.as_ref().and_then(|host| hosts.get_mut(host.label()));
+        if let Some(host) = place {
+            host.lost.push(entry(example, snapshot));
+        }
+    }
+    ShadowReport { hosts: hosts.into_values().collect(), omitted: (examples.len() - shown) as u64 }
+}
+
+/// What hellos do not say.
+fn not_judged(host: &VirtualHost, shadow: &ShadowPolicy) -> Option<String> {
+    let HostTls::Terminate(tls) = &host.tls else { return None };
+    let demanded = &shadow.policy.settings().client_auth;
+    (demanded.is_some() && *demanded != tls.policy().settings().client_auth).then(|| {
+        "the policy asks clients for certificates, and no hello says whether a client has one: clients that are kept here may \
+         be refused then"
+            .to_owned()
+    })
+}
+
+/// All counts by host, collected once.
+struct Counts {
+    handshakes: BTreeMap<String, u64>,
+    unused: BTreeMap<String, u64>,
+    hellos: BTreeMap<String, u64>,
+    capabilities: BTreeMap<String, BTreeMap<String, u64>>,
+    failures: BTreeMap<String, Vec<Total>>,
+}
+
+impl Counts {
+    fn of(metrics: &Metrics) -> Self {
+        let mut failures: BTreeMap<String, Vec<Total>> = BTreeMap::new();
+        for total in totals(metrics) {
+            failures.entry(total.host.clone()).or_default().push(total);
+        }
+        Self {
+            handshakes: by_host(Metrics::counts(&metrics.tls_handshakes, &["host"])),
+            unused: by_host(Metrics::counts(&metrics.tls_established_without_request, &["host"])),
+            hellos: by_host(Metrics::counts(&metrics.tls_client_hellos, &["host"])),
+            capabilities: by_host_and_word(Metrics::counts(&metrics.tls_client_capabilities, &["host", "capability"])),
+            failures,
+        }
+    }
+
+    fn take(&mut self, host: &str) -> HostCounts {
+        HostCounts {
+            handshakes: self.handshakes.remove(host).unwrap_or_default(),
+            established_without_request: self.unused.remove(host).unwrap_or_default(),
+            failures: self.failures.remove(host).unwrap_or_default(),
+            hellos: self.hellos.remove(host).unwrap_or_default(),
+            capabilities: self.capabilities.remove(host).unwrap_or_default(),
+        }
+    }
 }
 
 fn entry(example: &Example, snapshot: &Snapshot) -> Entry {
@@ -437,12 +511,26 @@ mod tests {
         metrics.tls_handshake_failures.with_label_values(&["a.example", "ssh", "client"]).inc_by(3);
         metrics.tls_handshake_failures.with_label_values(&["", "not-tls", "client"]).inc();
         let store = Failures::new(1);
-        let all = failures(&store, &metrics, &Snapshot::default(), None, 10).totals;
+        let all = failures(&store, &metrics, &Snapshot::default(), None, 10).totals.unwrap();
         let counts: Vec<_> = all.iter().map(|total| (&*total.host, &*total.reason, total.count)).collect();
         assert_eq!(counts, [("", "not-tls", 1), ("a.example", "ssh", 3)]);
         let host = "a.example".parse().unwrap();
-        assert_eq!(failures(&store, &metrics, &Snapshot::default(), Some(&host), 10).totals.len(), 1);
-        let hosts = hosts(&metrics, &snapshot(&["a.example"]), None, 10).hosts;
-        assert_eq!((hosts.len(), hosts[0].failures[0].count, &*hosts[0].serving), (1, 3, "none"));
+        assert_eq!(failures(&store, &metrics, &Snapshot::default(), Some(&host), 10).totals.unwrap().len(), 1);
+        let found = hosts(&metrics, &snapshot(&["a.example", "b.example"]), None, None, 1);
+        let counts = found.hosts[0].counts.as_ref().unwrap();
+        assert_eq!((found.omitted, counts.failures[0].count, &*found.hosts[0].serving), (1, 3, "none"));
+        let after = hosts(&metrics, &snapshot(&["a.example", "b.example"]), None, Some(&host), 1);
+        assert_eq!((after.omitted, &*after.hosts[0].host), (0, "b.example"));
+    }
+
+    #[test]
+    fn without_series_per_host_nothing_is_said_about_one() {
+        let metrics = Metrics::new(false);
+        metrics.tls_handshake_failures.with_label_values(&["", "ssh", "client"]).inc();
+        let (store, host) = (Failures::new(1), "a.example".parse().unwrap());
+        let snapshot = snapshot(&["a.example"]);
+        assert_eq!(failures(&store, &metrics, &snapshot, Some(&host), 10).totals, None);
+        assert_eq!(failures(&store, &metrics, &snapshot, None, 10).totals.unwrap().len(), 1);
+        assert_eq!(hosts(&metrics, &snapshot, Some(&host), None, 10).hosts[0].counts, None);
     }
 }

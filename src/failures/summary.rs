@@ -6,9 +6,10 @@
 //! minute are limited; what does not fit has its turn later. Time is a parameter.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Failure, Kind};
+use super::{Counted, Failure, Kind, merge};
 use crate::tls::reason::{Blame, Reason};
 
 /// How often there is a look at what is new.
@@ -33,7 +34,7 @@ pub struct Line {
     /// Failures since it was last told.
     pub count: u64,
     /// The newest of them.
-    pub newest: Failure,
+    pub newest: Arc<Failure>,
 }
 
 /// What is worth a line: everything but clients that leave without a byte where nothing is wrong with the certificate.
@@ -41,10 +42,22 @@ fn is_news(failure: &Failure) -> bool {
     failure.reason != Reason::EstablishedWithoutRequest || failure.blame == Blame::Certificate
 }
 
-/// Remembers what has been told.
+impl Line {
+    /// True if it is about a host of ours, or about what is in front of all of them. The rest is noise of the network more
+    /// often than not.
+    pub fn is_urgent(&self) -> bool {
+        let is_about_us = self.newest.blame == Blame::Server
+            || [Reason::ProxyHeader, Reason::ProxyHeaderMissing].contains(&self.newest.reason);
+        self.kind.0.is_some() || is_about_us
+    }
+}
+
+/// Remembers what has been told, and what has not.
 #[derive(Default)]
 pub struct Summary {
     told: HashMap<Kind, Told>,
+    /// What has failed and has not been told.
+    pending: HashMap<Kind, Counted>,
     /// When the minute began, and the lines told in it.
     minute: Option<(Instant, usize)>,
     /// Whether it has been said in this minute that there are more.
@@ -55,47 +68,39 @@ struct Told {
     at: Instant,
     /// Until it is told again.
     wait: Duration,
-    /// Failures that have not been told.
-    untold: u64,
 }
 
 impl Summary {
     /// Takes what is new, and says which kinds are to be told now, and, once in a minute, how many more there are.
-    pub fn look(&mut self, news: HashMap<Kind, (u64, Failure)>, now: Instant) -> (Vec<Line>, usize) {
+    pub fn look(&mut self, news: HashMap<Kind, Counted>, now: Instant) -> (Vec<Line>, usize) {
         // What has not come up for long is new when it comes again.
         self.told.retain(|_, told| now.saturating_duration_since(told.at) < 2 * LONGEST);
-        let mut due: Vec<Line> = Vec::new();
-        for (kind, (count, newest)) in news.into_iter().filter(|(_, (_, newest))| is_news(newest)) {
-            match self.told.get_mut(&kind) {
-                Some(told) if now.saturating_duration_since(told.at) < told.wait => told.untold += count,
-                Some(told) => due.push(Line { count: count + told.untold, kind, newest }),
-                None => due.push(Line { kind, count, newest }),
+        for (kind, counted) in news.into_iter().filter(|(_, (_, newest))| is_news(newest)) {
+            if self.pending.len() < REMEMBERED || self.pending.contains_key(&kind) {
+                merge(&mut self.pending, kind, counted);
             }
         }
-        // Those of a host before those of nobody's; the frequent ones first.
-        due.sort_by_key(|line| (line.kind.0.is_none(), std::cmp::Reverse(line.count), line.kind.clone()));
-        let (begin, used) =
-            self.minute.filter(|(begin, _)| now.saturating_duration_since(*begin) < MINUTE).unwrap_or((now, 0));
-        if used == 0 {
-            self.said_more = false;
-        }
+        let is_due =
+            |kind: &Kind| self.told.get(kind).is_none_or(|told| now.saturating_duration_since(told.at) >= told.wait);
+        let due = self.pending.iter().filter(|(kind, _)| is_due(kind));
+        let mut due: Vec<Line> = due
+            .map(|(kind, (count, newest))| Line { kind: kind.clone(), count: *count, newest: newest.clone() })
+            .collect();
+        // What concerns the operator first, then the frequent ones.
+        due.sort_by_key(|line| (!line.is_urgent(), std::cmp::Reverse(line.count), line.kind.clone()));
+        let minute = self.minute.filter(|(begin, _)| now.saturating_duration_since(*begin) < MINUTE);
+        let (begin, used) = minute.unwrap_or((now, 0));
+        self.said_more &= minute.is_some();
         let room = (LINES - used).min(due.len());
         self.minute = Some((begin, used + room));
-        let mut more = due.len() - room;
-        if self.said_more {
-            more = 0;
-        }
+        let more = if self.said_more { 0 } else { due.len() - room };
         self.said_more |= more > 0;
-        for line in due.drain(room..) {
-            // Told with the next look that has room.
-            if let Some(told) = self.told.get_mut(&line.kind) {
-                told.untold = line.count;
-            }
-        }
+        due.truncate(room);
         for line in &due {
+            self.pending.remove(&line.kind);
             let wait = self.told.get(&line.kind).map_or(SHORTEST, |told| (told.wait * 2).min(LONGEST));
             if self.told.len() < REMEMBERED || self.told.contains_key(&line.kind) {
-                self.told.insert(line.kind.clone(), Told { at: now, wait, untold: 0 });
+                self.told.insert(line.kind.clone(), Told { at: now, wait });
             }
         }
         (due, more)
@@ -108,10 +113,10 @@ mod tests {
     use crate::failures::tests::failure;
     use crate::tls::reason::Reason;
 
-    fn news(rows: &[(&str, Reason, u64)]) -> HashMap<Kind, (u64, Failure)> {
+    fn news(rows: &[(&str, Reason, u64)]) -> HashMap<Kind, Counted> {
         let one = |(host, reason, count): &(&str, Reason, u64)| {
             let failure = failure("192.0.2.1", (!host.is_empty()).then_some(host), *reason, 1);
-            ((failure.host.clone(), *reason), (*count, failure))
+            ((failure.host.clone(), *reason), (*count, Arc::new(failure)))
         };
         rows.iter().map(one).collect()
     }
@@ -144,7 +149,13 @@ mod tests {
         assert!(lines.iter().all(|line| line.kind.0.is_some()));
         let (lines, more) = summary.look(news(&rows), start + INTERVAL);
         assert_eq!((lines.len(), more), (0, 0), "not in this minute");
-        let (lines, _) = summary.look(news(&rows), start + MINUTE);
-        assert_eq!(lines.len(), 10, "others have their turn");
+        let mut told: Vec<Kind> = Vec::new();
+        for minute in 1..4 {
+            // Nothing fails any more; what has is told all the same.
+            let (lines, _) = summary.look(HashMap::new(), start + MINUTE * minute);
+            told.extend(lines.into_iter().map(|line| line.kind));
+        }
+        assert_eq!(told.len(), 21, "others have their turn");
+        assert_eq!(told.last().unwrap().1, Reason::UnknownHost, "the noise comes last");
     }
 }

@@ -15,13 +15,20 @@ pub fn table(report: &FailuresReport) -> String {
     for one in report.failures.iter().rev() {
         out.push_str(&entry(one));
     }
-    if report.totals.is_empty() && report.failures.is_empty() {
+    let Some(totals) = &report.totals else {
+        out.push_str("\nthere are no counts of one host: the controller runs with --metrics-per-host=false\n");
+        return out;
+    };
+    if totals.is_empty() && report.failures.is_empty() {
         return "no handshake has failed\n".to_owned();
     }
-    if !report.totals.is_empty() {
+    if report.omitted > 0 {
+        let _ = writeln!(out, "\n{} older examples are left out: --limit shows more", report.omitted);
+    }
+    if !totals.is_empty() {
         out.push_str("\ntotals since the start\n");
     }
-    let mut totals = report.totals.clone();
+    let mut totals = totals.clone();
     totals.sort_by_key(|total| std::cmp::Reverse(total.count));
     for total in totals {
         // Writing to a String cannot fail.
@@ -72,18 +79,35 @@ pub fn entry(entry: &Entry) -> String {
 pub fn shadow(report: &ShadowReport) -> String {
     let mut out = String::new();
     if report.hosts.is_empty() {
-        return "no host has a shadow policy: name one with the annotation handfast.dev/shadow-tls-policy\n".to_owned();
+        return "no host tries a policy out: name one with the annotation handfast.dev/shadow-tls-policy. If you have, \
+                `handfast check` says what is wrong with it\n"
+            .to_owned();
     }
     for host in &report.hosts {
-        let all: u64 = host.outcomes.values().sum();
-        let lost: u64 = host.outcomes.iter().filter(|(outcome, _)| outcome.starts_with("lost-")).map(|(_, n)| n).sum();
-        let _ = writeln!(
-            out,
-            "{}  shadow policy {}: of {all} hellos, {lost} connect now and would not",
-            host.host, host.policy
-        );
-        for (outcome, count) in &host.outcomes {
-            let _ = writeln!(out, "{count:>9}  {outcome}");
+        match &host.outcomes {
+            Some(outcomes) => {
+                let all: u64 = outcomes.values().sum();
+                let lost = outcomes.iter().filter(|(outcome, _)| outcome.starts_with("lost-"));
+                let lost: u64 = lost.map(|(_, count)| count).sum();
+                let (name, policy) = (&host.host, &host.policy);
+                let _ =
+                    writeln!(out, "{name}  shadow policy {policy}: of {all} hellos, {lost} connect now and would not");
+                for (outcome, count) in outcomes {
+                    let _ = writeln!(out, "{count:>9}  {outcome}");
+                }
+            }
+            None => {
+                let _ = writeln!(
+                    out,
+                    "{}  shadow policy {}: no counts of one host, because of --metrics-per-host=false; {} examples",
+                    host.host,
+                    host.policy,
+                    host.lost.len()
+                );
+            }
+        }
+        if let Some(not_judged) = &host.not_judged {
+            let _ = writeln!(out, "    not judged: {not_judged}");
         }
         for one in host.lost.iter().rev() {
             for line in entry(one).lines() {
@@ -167,11 +191,18 @@ mod tests {
             blame: "client".into(),
             count,
         };
-        let report = FailuresReport { failures: vec![example()], totals: vec![total(2, "ssh"), total(30, "not-tls")] };
+        let report = FailuresReport {
+            failures: vec![example()],
+            omitted: 3,
+            totals: Some(vec![total(2, "ssh"), total(30, "not-tls")]),
+        };
         let text = table(&report);
         assert!(text.find("remedy").unwrap() < text.find("       30  a.example").unwrap(), "{text}");
         assert!(text.find("not-tls").unwrap() < text.find("  ssh").unwrap(), "{text}");
-        assert_eq!(table(&FailuresReport { failures: vec![], totals: vec![] }), "no handshake has failed\n");
+        assert_eq!(
+            table(&FailuresReport { failures: vec![], omitted: 0, totals: Some(vec![]) }),
+            "no handshake has failed\n"
+        );
     }
 
     #[test]

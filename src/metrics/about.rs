@@ -97,7 +97,7 @@ pub fn values(metric: &str, label: &str) -> Option<Values> {
         ("outcome", "handfast_tls_shadow_handshakes_total") => Values::Named(
             "kept, gained, failing, or lost- with a code of docs/handshake-failures.md: lost-no-shared-version",
         ),
-        ("outcome", "handfast_worker_tls_connections_total") => words(&["accepted", COMPLETED, FAILED, PROBE]),
+        ("outcome", "handfast_worker_tls_connections_ended_total") => words(&[COMPLETED, FAILED, PROBE]),
         ("position", _) => Values::Named("a number: 0 is the leaf"),
         ("reason", "handfast_diagnostics") => Values::Named("a code of docs/findings.md"),
         ("reason", "handfast_http_connections_refused_total") => {

@@ -53,7 +53,7 @@ pub struct Handshake<S> {
 pub struct Trace {
     /// What the client offers, once its hello is complete.
     pub offer: Option<Box<Offer>>,
-    /// Bytes of the hello as they came, with record headers.
+    /// Bytes of the hello, with record headers.
     pub hello_size: usize,
     /// The server name that the client sent, lower case.
     pub server_name: Option<Arc<str>>,
@@ -65,6 +65,10 @@ pub struct Trace {
     pub agreed: bool,
     /// Which of its credentials is served, by its index.
     pub credential: usize,
+    /// True if our certificate, or what stands for it in a resumed session, is on its way to the client.
+    pub answered: bool,
+    /// True if a session is resumed, so that no certificate is shown.
+    pub resumed: bool,
     /// True if the client had to send a second hello (RFC 8446 section 4.1.4).
     pub retried: bool,
     /// The alert that we sent.
@@ -130,6 +134,13 @@ impl Drop for Slot<'_> {
 const MAX_HELLO: usize = 80 * 1024;
 const READ_SIZE: usize = 4096;
 
+/// A hello that is longer takes its place before it is complete. With post-quantum key shares hellos have 2 KiB.
+const LARGE_HELLO: usize = 16 * 1024;
+
+/// A client that has sent so much has sent early data, and not just a Finished message. rustls passes over 16 KiB of it,
+/// in whole records.
+const MUCH_EARLY_DATA: usize = 8 * 1024;
+
 /// The extension that announces early data (RFC 8446 section 4.2.10).
 const EARLY_DATA: u16 = 42;
 
@@ -159,17 +170,23 @@ where
         stage: Stage::Connected,
         decided: None,
         passed_over: None,
+        received: 0,
         trace: Trace::default(),
     };
     let failed = match tokio::time::timeout(terms.timeout, driver.run(terms)).await {
         Ok(Ok((connection, tls))) => return Ok(driver.established(connection, tls)),
         Ok(Err(failed)) => failed,
-        Err(_elapsed) => Failed::from(match (driver.decided, driver.stage) {
+        Err(_elapsed) => Failed::from(match (driver.decided, driver.passed_over, driver.stage) {
             // The peer did not even take our last answer.
-            (Some(reason), _) => reason,
-            (None, Stage::Connected) => Reason::TimeoutBeforeHello,
-            (None, Stage::Hello | Stage::Retried) => Reason::TimeoutInHello,
-            (None, Stage::Answered) => Reason::TimeoutAfterCertificate,
+            (Some(reason), ..) => reason,
+            // It has said why it is silent now.
+            (None, Some(alert), _) => {
+                driver.trace.alert_received = Some(alert);
+                Reason::of_alert(alert)
+            }
+            (None, None, Stage::Connected) => Reason::TimeoutBeforeHello,
+            (None, None, Stage::Hello | Stage::Retried) => Reason::TimeoutInHello,
+            (None, None, Stage::Answered) => Reason::TimeoutAfterCertificate,
         }),
     };
     let Failed::Because { reason, source } = failed else { return Err(NotEstablished::Probe) };
@@ -231,13 +248,15 @@ struct Driver<S> {
     decided: Option<Reason>,
     /// An alert that ends nothing by itself, so that rustls passes it over.
     passed_over: Option<AlertDescription>,
+    /// Bytes received in all.
+    received: usize,
     trace: Trace,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     async fn run(&mut self, terms: &Terms<'_>) -> Result<(ServerConnection, Arc<ServerTls>), Failed> {
-        let offer = self.client_hello().await?;
-        self.trace.hello_size = self.hello.len();
+        let mut slot = None;
+        let offer = self.client_hello(terms, &mut slot).await?;
         if let NamedServer::Name(name) = &offer.server_name {
             self.trace.server_name = Some(Arc::from(&**name));
         }
@@ -245,6 +264,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let chosen = preflight(offer, self.trace.server_name.as_deref(), terms.reader);
         self.trace.host = chosen.host;
         self.trace.tls = chosen.tls.clone();
+        // From here on it is for people, and kept for longer.
+        if let Some(offer) = &mut self.trace.offer {
+            offer.shorten();
+        }
         let (config, tls) = match (chosen.config, chosen.tls) {
             (Ok((config, credential)), Some(tls)) => {
                 self.trace.agreed = true;
@@ -256,7 +279,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             (Err(reason), _) => return Err(self.refuse(reason, None).await),
         };
         // What is refused needs no place: there is no work to do for it.
-        let Some(_slot) = terms.slots.take() else { return Err(Reason::Overloaded.into()) };
+        let _slot = match slot {
+            Some(slot) => slot,
+            None => terms.slots.take().ok_or(Reason::Overloaded)?,
+        };
         let accepted = self.accept().await?;
         self.stage = Stage::Answered;
         match accepted.into_connection(config) {
@@ -270,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Reads until the ClientHello is complete, keeping its bytes.
-    async fn client_hello(&mut self) -> Result<Box<Offer>, Failed> {
+    async fn client_hello<'a>(&mut self, terms: &Terms<'a>, slot: &mut Option<Slot<'a>>) -> Result<Box<Offer>, Failed> {
         let mut parser = HelloReader::default();
         let mut parsed = 0;
         loop {
@@ -296,6 +322,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             match parser.push(&self.hello[parsed..]) {
                 Ok(true) => break,
+                // Larger than any that is known: what it holds is worth a place.
+                Ok(false) if slot.is_none() && self.hello.len() > LARGE_HELLO => {
+                    *slot = Some(terms.slots.take().ok_or(Reason::Overloaded)?);
+                    parsed = self.hello.len();
+                }
                 Ok(false) if self.hello.len() <= MAX_HELLO => parsed = self.hello.len(),
                 Ok(false) => return Err(self.refuse(Reason::MalformedHello, None).await),
                 Err(error) => {
@@ -304,6 +335,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
             }
         }
+        self.trace.hello_size = parser.taken();
         // Complete means that there is one.
         match parser.into_offer() {
             Some(offer) => Ok(offer),
@@ -345,7 +377,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             answers += usize::from(!bytes.is_empty());
             let retried = connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest);
             self.trace.retried = retried;
+            self.trace.resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
             self.stage = if retried && answers == 1 { Stage::Retried } else { Stage::Answered };
+            self.trace.answered |= self.stage == Stage::Answered && !bytes.is_empty();
             if !bytes.is_empty() && self.io.write_all(&bytes).await.is_err() && connection.is_handshaking() {
                 return Err(self.last_words(&mut connection).await);
             }
@@ -368,8 +402,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             match connection.process_new_packets() {
                 Ok(state) if state.peer_has_closed() && connection.is_handshaking() => {
                     // `user_canceled` comes before `close_notify` (RFC 8446 section 6.1).
-                    self.trace.alert_received = self.passed_over.or(Some(AlertDescription::CloseNotify));
-                    return Err(Reason::ClientCancelled.into());
+                    let alert = self.passed_over.unwrap_or(AlertDescription::CloseNotify);
+                    self.trace.alert_received = Some(alert);
+                    return Err(Reason::of_alert(alert).into());
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -382,10 +417,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 break;
             }
         }
+        // rustls does not look at a close_notify of TLS 1.2 before the end of the handshake; there is nothing to wait for.
+        let closes = alert_in_clear(&buffer) == Some(AlertDescription::CloseNotify) && connection.is_handshaking();
         // Kept for its size.
         self.buffer = buffer;
         self.buffer.clear();
-        Ok(())
+        match self.passed_over.filter(|_| closes) {
+            Some(alert) => {
+                self.trace.alert_received = Some(alert);
+                Err(Reason::of_alert(alert).into())
+            }
+            None => Ok(()),
+        }
     }
 
     /// The client does not take our answer. What it said before it left is the reason, if it said anything.
@@ -408,6 +451,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.buffer.resize(READ_SIZE, 0);
         let result = self.io.read(&mut self.buffer).await;
         self.buffer.truncate(*result.as_ref().unwrap_or(&0));
+        self.received += self.buffer.len();
         let (closed, source) = match result {
             Ok(1..) => return Ok(()),
             Ok(0) => (true, None),
@@ -434,7 +478,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         // Early data of a session that we do not have is passed over, up to a limit; what lies behind does not decrypt.
         let sends_early_data = self.trace.offer.as_ref().is_some_and(|offer| offer.extensions.contains(&EARLY_DATA));
-        if error == rustls::Error::DecryptError && sends_early_data {
+        if error == rustls::Error::DecryptError && sends_early_data && self.received > MUCH_EARLY_DATA {
             reason = Reason::TooMuchEarlyData;
         }
         let sent = match &error {
@@ -496,7 +540,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Handshake {
             tls,
             version,
-            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            resumed: self.trace.resumed,
             http2: connection.alpn_protocol() == Some(b"h2"),
             client_certificate: connection.peer_certificates().is_some(),
             parameters: (suite, connection.negotiated_key_exchange_group().map(|group| group.name().into())),

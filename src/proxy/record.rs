@@ -5,7 +5,7 @@
 //!                                 └─ Unused   └──────────────▶ Failures, debug log
 //! ```
 //!
-//! A record that is dropped without an outcome is a fault of ours, and counts as one. A completed handshake has a
+//! A record that is dropped without an outcome has been ended by us, or by a fault of ours, and counts as that. A completed handshake has a
 //! second witness, [`Unused`], until the client sends its first byte: some clients reject a certificate by leaving then.
 
 use std::io;
@@ -23,7 +23,6 @@ use super::handshake::{Handshake, Trace};
 use crate::failures::{Failure, Failures, Served};
 use crate::mask::ClientAddresses;
 use crate::metrics::{COMPLETED, FAILED, Metrics, PROBE, RECEIVED, RESUMPTIONS, SENT};
-use crate::snapshot::Reader;
 use crate::tls::alert;
 use crate::tls::capabilities::capabilities;
 use crate::tls::offer::Offer;
@@ -42,8 +41,6 @@ pub struct Observers {
     pub failures: Arc<Failures>,
     /// Examples of clients that a shadow policy would lock out.
     pub lost: Arc<Failures>,
-    /// For names that are written most like one that does not exist.
-    pub reader: Reader,
     /// Tells the time of day.
     pub clock: fn() -> SystemTime,
     /// Whether addresses of clients are shown whole.
@@ -52,17 +49,17 @@ pub struct Observers {
 
 impl Observers {
     /// For so many workers, with nothing recorded.
-    pub fn new(metrics: Metrics, reader: Reader, workers: usize, clock: fn() -> SystemTime) -> Self {
+    pub fn new(metrics: Metrics, workers: usize, clock: fn() -> SystemTime) -> Self {
         let store = || Arc::new(Failures::new(workers));
-        Self { metrics, failures: store(), lost: store(), reader, clock, addresses: ClientAddresses::Whole }
+        Self { metrics, failures: store(), lost: store(), clock, addresses: ClientAddresses::Whole }
     }
 
     /// What one worker writes to.
     pub(super) fn worker(&self, index: usize) -> Observer {
         let number = index.to_string();
-        let count = |outcome: &str| self.metrics.worker_tls_connections.with_label_values(&[number.as_str(), outcome]);
+        let count = |outcome: &str| self.metrics.worker_tls_ended.with_label_values(&[number.as_str(), outcome]);
         Observer {
-            accepted: count("accepted"),
+            accepted: self.metrics.worker_tls_accepted.with_label_values(&[number.as_str()]),
             completed: count(COMPLETED),
             failed: count(FAILED),
             probes: count(PROBE),
@@ -82,22 +79,23 @@ pub struct Observer {
     probes: IntCounter,
 }
 
-/// Records the outcome of one TLS connection exactly once: whatever is not told otherwise by the time of its end is a
-/// fault of ours.
-pub struct HandshakeRecord<'a> {
-    observer: &'a Observer,
+/// Records the outcome of one TLS connection exactly once: what is not told otherwise by the time of its end has been
+/// ended by us, or by a fault of ours.
+pub struct HandshakeRecord {
+    observer: Arc<Observer>,
+    peer: IpAddr,
     started: Instant,
     recorded: bool,
 }
 
-impl<'a> HandshakeRecord<'a> {
+impl HandshakeRecord {
     /// A connection has been accepted.
     #[inline(never)]
-    pub fn new(observer: &'a Observer) -> Self {
+    pub fn new(observer: Arc<Observer>, peer: IpAddr) -> Self {
         observer.accepted.inc();
         observer.observers.metrics.tls_connections_accepted.inc();
         observer.observers.metrics.tls_handshakes_in_progress.inc();
-        Self { observer, started: Instant::now(), recorded: false }
+        Self { observer, peer, started: Instant::now(), recorded: false }
     }
 
     /// The handshake is complete.
@@ -130,7 +128,8 @@ impl<'a> HandshakeRecord<'a> {
 
     /// The handshake has failed.
     pub fn fail(&mut self, reason: Reason, trace: Trace, client: IpAddr, cause: Option<io::Error>) {
-        let Observers { metrics, failures, .. } = &self.observer.observers;
+        let observer = self.observer.clone();
+        let Observers { metrics, failures, .. } = &observer.observers;
         let failure = self.observer.failure(reason, &trace, client, cause.as_ref());
         let labels = [metrics.host_label(trace.host.as_deref()), reason.label(), failure.blame.label()];
         metrics.tls_handshake_failures.with_label_values(&labels).inc();
@@ -163,10 +162,11 @@ impl<'a> HandshakeRecord<'a> {
     }
 }
 
-impl Drop for HandshakeRecord<'_> {
+impl Drop for HandshakeRecord {
     fn drop(&mut self) {
         if !self.recorded {
-            self.fail(Reason::Internal, Trace::default(), IpAddr::from([0, 0, 0, 0]), None);
+            let reason = if std::thread::panicking() { Reason::Internal } else { Reason::ShutDown };
+            self.fail(reason, Trace::default(), self.peer, None);
         }
     }
 }
@@ -227,7 +227,7 @@ impl Observer {
             alert_received: trace.alert_received,
             offer: None,
             served: summary
-                .filter(|_| trace.agreed)
+                .filter(|_| trace.answered)
                 .map(|summary| Served { fingerprint: summary.fingerprint.clone(), key: summary.key.clone() }),
             detail: detail.into(),
             remedy: remedy.into(),
@@ -238,10 +238,6 @@ impl Observer {
         if !enabled!(Level::DEBUG) {
             return;
         }
-        let nearest = match failure.reason {
-            Reason::UnknownHost => failure.server_name.as_deref().and_then(|name| self.nearest(name)),
-            _ => None,
-        };
         debug!(
             client = %failure.client,
             server_name = failure.server_name.as_deref().unwrap_or_default(),
@@ -252,15 +248,9 @@ impl Observer {
             alert_received = failure.alert_received.map(alert::name),
             detail = &*failure.detail,
             remedy = &*failure.remedy,
-            nearest,
             cause = cause.map(tracing::field::display),
             "{message}"
         );
-    }
-
-    /// The configured host whose name is written most like this one.
-    fn nearest(&self, name: &str) -> Option<String> {
-        self.observers.reader.load().nearest_host(name).map(ToString::to_string)
     }
 }
 
@@ -274,13 +264,34 @@ fn explain(reason: Reason, trace: &Trace, time: SystemTime, cause: Option<&io::E
         let Explanation { blame, remedy } = preflight::explain(reason, tls.policy(), tls.credentials(), offer);
         return (blame, offered(reason, offer), remedy);
     }
+    if trace.resumed && reason.may_be_rejection() {
+        // A certificate that was accepted before, and not shown again, is no cause.
+        let detail = "the session was resumed, so no certificate was shown".to_owned();
+        let remedy = "nothing, unless it happens often: then the client, or something in front of it, gives up early";
+        return (Blame::Client, detail, remedy.to_owned());
+    }
     let elapsed = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = UnixTime::since_unix_epoch(elapsed);
     let rejection = rejection::explain(reason, tls.summary_of(trace.credential), trace.server_name.as_deref(), now);
-    match rejection {
+    let (blame, mut detail, remedy) = match rejection {
         Some(Rejection { blame, detail, remedy }) => (blame, detail, remedy),
         None => (reason.blame(), cause(), reason.remedy().to_owned()),
+    };
+    let further = match reason {
+        Reason::ClosedInHello | Reason::ResetInHello | Reason::TimeoutInHello if trace.retried => {
+            "it was asked for another key share (HelloRetryRequest), and sent no second hello"
+        }
+        Reason::ClosedAfterCertificate | Reason::ResetAfterCertificate
+            if tls.policy().settings().client_auth.is_some() =>
+        {
+            "the client was asked for a certificate of its own"
+        }
+        _ => "",
+    };
+    if !further.is_empty() {
+        detail = if detail.is_empty() { further.to_owned() } else { format!("{detail}; {further}") };
     }
+    (blame, detail, remedy)
 }
 
 /// What of an offer a reason is about.

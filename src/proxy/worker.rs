@@ -227,8 +227,13 @@ impl Worker {
         http::serve(stream, connection, self.service, self.shutdown.drain).await;
     }
 
-    async fn serve_tls(self, stream: TcpStream, peer: SocketAddr) {
-        let mut record = HandshakeRecord::new(&self.observer);
+    /// Counted at once, before the connection's task is looked at for the first time.
+    fn serve_tls(self, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + Send + 'static {
+        let record = HandshakeRecord::new(self.observer.clone(), canonical_ip(peer.ip()));
+        self.serve_recorded(stream, peer, record)
+    }
+
+    async fn serve_recorded(self, stream: TcpStream, peer: SocketAddr, mut record: HandshakeRecord) {
         if self.open.load(Ordering::Relaxed) > self.settings.max_connections {
             record.fail(Reason::Overloaded, Trace::default(), peer.ip(), None);
             return;

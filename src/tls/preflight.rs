@@ -8,7 +8,7 @@
 use super::Version;
 use super::negotiate::{Agreement, CredentialKind, negotiate};
 use super::offer::Offer;
-use super::policy::Policy;
+use super::policy::{Alpn, Policy, Settings};
 use super::reason::{Blame, Reason};
 
 /// Whose fault a failure is, and what to do about it, for one client and one host.
@@ -33,16 +33,9 @@ pub fn explain(reason: Reason, policy: &Policy, kinds: &[CredentialKind], offer:
         }
     }
     let intermediate = intermediate();
-    if let Ok(Agreement { version, suite, group, .. }) = negotiate(&intermediate, kinds, offer) {
-        let remedy = match reason {
-            Reason::NoSharedVersion => format!("switch TLS {} on in the policy", version.label()),
-            Reason::CbcOnly | Reason::NoSharedSuite | Reason::StaticRsaOnly => {
-                format!("add {suite} to the policy's cipher suites")
-            }
-            Reason::NoSharedGroup => format!("add {group} to the policy's groups"),
-            Reason::NoSharedAlpn => "let the policy speak both h2 and http/1.1 (alpn)".to_owned(),
-            _ => "use the preset `intermediate`".to_owned(),
-        };
+    if let Ok(agreement) = negotiate(&intermediate, kinds, offer) {
+        let remedy = one_change(reason, policy, kinds, offer, &agreement);
+        let remedy = remedy.unwrap_or_else(|| "use the preset `intermediate`".to_owned());
         return Explanation { blame: Blame::Policy, remedy };
     }
     let both = with(&[CredentialKind::EcdsaP256, CredentialKind::Rsa]);
@@ -54,6 +47,45 @@ pub fn explain(reason: Reason, policy: &Policy, kinds: &[CredentialKind], offer:
         reason.remedy().to_owned()
     };
     Explanation { blame: Blame::Client, remedy }
+}
+
+/// The one thing of an agreement under the preset that the policy lacks, if it is enough to add that.
+fn one_change(
+    reason: Reason,
+    policy: &Policy,
+    kinds: &[CredentialKind],
+    offer: &Offer,
+    agreement: &Agreement,
+) -> Option<String> {
+    let Agreement { version, suite, group, .. } = *agreement;
+    let mut settings = policy.settings().clone();
+    let remedy = match reason {
+        Reason::NoSharedVersion => {
+            (settings.min, settings.max) = (settings.min.min(version), settings.max.max(version));
+            // A policy without suites of a version has those of the preset once the version is on.
+            if !settings.suites.iter().any(|suite| suite.version() == version) {
+                settings
+                    .suites
+                    .extend(Settings::default().suites.into_iter().filter(|suite| suite.version() == version));
+            }
+            format!("switch TLS {} on in the policy", version.label())
+        }
+        Reason::CbcOnly | Reason::NoSharedSuite | Reason::StaticRsaOnly => {
+            settings.suites.push(suite);
+            format!("add {suite} to the policy's cipher suites")
+        }
+        Reason::NoSharedGroup => {
+            settings.groups.push(group);
+            format!("add {group} to the policy's groups")
+        }
+        Reason::NoSharedAlpn => {
+            settings.alpn = Alpn::ALL.to_vec();
+            "let the policy speak both h2 and http/1.1 (alpn)".to_owned()
+        }
+        _ => return None,
+    };
+    let changed = Policy::new(settings).ok()?;
+    negotiate(&changed, kinds, offer).is_ok().then_some(remedy)
 }
 
 /// TLS 1.2 as it stands in a hello.
@@ -69,7 +101,7 @@ fn intermediate() -> Policy {
 mod tests {
     use super::*;
     use crate::tls::clients::client;
-    use crate::tls::policy::{Alpn, Group, Settings, Suite};
+    use crate::tls::policy::{Group, Suite};
 
     const ECDSA: &[CredentialKind] = &[CredentialKind::EcdsaP256];
     const RSA: &[CredentialKind] = &[CredentialKind::Rsa];
@@ -107,6 +139,16 @@ mod tests {
             (reason, blame, &*remedy),
             (Reason::NoSharedGroup, Blame::Policy, "add x25519 to the policy's groups")
         );
+
+        // One change alone does not help here.
+        let narrow = Settings {
+            suites: vec![Suite::Aes128GcmSha256, Suite::EcdheEcdsaAes256GcmSha384],
+            groups: vec![Group::Secp384r1],
+            ..any()
+        };
+        let mut old = offer("java-8u161");
+        (old.suites, old.groups) = (vec![0xc02b], Some(vec![0x0017]));
+        assert_eq!(explained(narrow, ECDSA, &old).2, "use the preset `intermediate`");
 
         let http1 = Settings { alpn: vec![Alpn::Http11], ..any() };
         let mut h2_only = offer("chrome-150");

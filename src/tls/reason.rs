@@ -230,6 +230,9 @@ reasons! {
     Sha1Only "sha1-only" Client HandshakeFailure
         "The client knows SHA-1 signatures only, or lists no signature algorithms, which means the same (RFC 5246 section 7.4.1.4.1, RFC 9155)."
         "update the client: it needs SHA-256 signatures";
+    ShutDown "shut-down" Server none
+        "The process was made to end before the handshake was complete: by a second signal, or by the end of --drain-timeout."
+        "nothing; if it happens in each rollout, raise --drain-timeout and the grace period of the pod";
     Ssh "ssh" Client none
         "An SSH client came to the TLS port."
         "correct the client's port";

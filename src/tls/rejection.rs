@@ -44,7 +44,19 @@ pub fn explain(reason: Reason, served: &TlsSummary, server_name: Option<&str>, n
         | Reason::EstablishedWithoutRequest
         | Reason::RejectedUnspecified
         | Reason::ResetAfterCertificate => {
-            Some(issuer().or_else(dates).or_else(name).or_else(usage).unwrap_or_else(|| anchored(served)))
+            let found = issuer().or_else(dates).or_else(name).or_else(usage);
+            Some(found.unwrap_or_else(|| {
+                let sound = anchored(served);
+                let remedy = match reason {
+                    Reason::RejectedUnspecified => sound.remedy,
+                    // It left without a word, as those do that want no more than to know that we are there.
+                    _ => format!(
+                        "nothing, if it is a health check or a client that connects ahead; else {}",
+                        sound.remedy
+                    ),
+                };
+                Rejection { remedy, ..sound }
+            }))
         }
         Reason::RejectedUnsupported => usage(),
         // These say by themselves what they are about.

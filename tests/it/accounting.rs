@@ -537,7 +537,10 @@ fn add_up(text: &str) {
     let probes = sum(text, "handfast_tls_probes_total");
     assert_eq!(accepted, completed + failed + probes, "{text}");
     let mut workers: BTreeMap<String, Counts> = BTreeMap::new();
-    for (labels, count) in samples(text, "handfast_worker_tls_connections_total") {
+    for (labels, count) in samples(text, "handfast_worker_tls_connections_accepted_total") {
+        workers.entry(labels["worker"].clone()).or_default().insert("accepted".to_owned(), count);
+    }
+    for (labels, count) in samples(text, "handfast_worker_tls_connections_ended_total") {
         workers.entry(labels["worker"].clone()).or_default().insert(labels["outcome"].clone(), count);
     }
     assert_eq!(workers.len(), 2);

@@ -51,6 +51,10 @@ fn the_alerts_are_rules_about_metrics_and_codes_that_exist() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/alerts.yaml");
     let output = crate::binary::program("promtool").args(["check", "rules"]).arg(&path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    // The first failures of a kind are the ones to hear of.
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/alerts.test.yaml");
+    let output = crate::binary::program("promtool").args(["test", "rules"]).arg(cases).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
     let text = std::fs::read_to_string(path).unwrap();
     let metrics = include_str!("../../src/metrics.rs");
     let words = |text: &str| -> Vec<String> {
@@ -102,7 +106,7 @@ fn the_page_of_metrics_is_made_from_what_is_registered() {
         handfast_tls_connections_accepted_total = sum(handfast_tls_handshakes_total) + sum(handfast_tls_handshake_failures_total)\n\
         \u{20}                                       + handfast_tls_probes_total + handfast_tls_handshakes_in_progress\n\
         ```\n\n\
-        up to connections that change state while they are read; and `handfast_worker_tls_connections_total` says the same of\n\
+        up to connections that change state while they are read; and `handfast_worker_tls_connections_accepted_total`, `…_ended_total` say the same of\n\
         each worker. The series of a host go with the host.\n\n\
         A series appears with its first event, at 1. `rate()` and `increase()` need two samples and take that first event for\n\
         nothing: a failure that happens once is in no rate. Where one is enough to be told, ask for series that were not there\n\
@@ -278,8 +282,9 @@ fn the_page_of_the_api_is_made_from_its_types() {
         pages answer loopback peers (`kubectl port-forward` arrives there), everyone with `--admin-expose-api`, and never a\n\
         web page of another site. A parameter that a page does not know is a 400, a host that is not configured a 404 with the\n\
         one that is written most like it. Fields are added and never renamed.\n\n\
-        What is kept is bounded: of each host and reason the newest failure of eight clients, 4,096 in all for each worker. A\n\
-        scanner that fails a thousand times in one way takes one place, and cannot push out the one client that fails in another.\n\
+        What is kept is bounded: of each host and reason the newest failure of eight clients (of 32 for unknown names), 8,192 in\n\
+        all. A scanner that fails a thousand times in one way takes one place, and cannot push out the one client that fails in\n\
+        another; of clients that fail in the same way, those that offer the same make room first.\n\n\
         `/api/keylog` answers with 403 unless `--allow-keylog` is given, and with 429 where eight selections are on.\n",
     );
     let schemas = [

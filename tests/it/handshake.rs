@@ -711,8 +711,13 @@ async fn every_failure_has_its_reason_and_its_alert() {
     let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !seen.contains(reason)).collect();
     // A fault of ours cannot be brought about; PROXY headers and what comes after the handshake are the worker's, and early
     // data takes a session of another server: tested with real clients (matrix).
-    let elsewhere =
-        [Reason::EstablishedWithoutRequest, Reason::Internal, Reason::ProxyHeaderMissing, Reason::TooMuchEarlyData];
+    let elsewhere = [
+        Reason::EstablishedWithoutRequest,
+        Reason::Internal,
+        Reason::ProxyHeaderMissing,
+        Reason::ShutDown,
+        Reason::TooMuchEarlyData,
+    ];
     assert_eq!(missing, elsewhere.iter().collect::<Vec<_>>());
 }
 

@@ -217,3 +217,25 @@ fn every_group_has_a_share_of_its_own() {
         assert!(share(group.code()).len() > 30, "{group}");
     }
 }
+
+#[test]
+fn what_is_kept_of_an_offer_is_short_and_real_offers_are_kept_whole() {
+    for client in handfast::tls::clients::clients() {
+        let mut kept = client.offer.clone();
+        kept.shorten();
+        assert_eq!(kept, client.offer, "{}", client.id);
+    }
+    let many = |count: u16| (0..count).collect::<Vec<u16>>();
+    let mut offer = Offer {
+        suites: many(30_000),
+        key_shares: Some(many(15_000)),
+        alpn: Some(vec![(*b"a").into(); 30_000]),
+        compressions: vec![0; 255],
+        ..full_offer()
+    };
+    offer.alpn.as_mut().unwrap().insert(0, vec![b'x'; 255].into());
+    offer.shorten();
+    let codes = offer.suites.len() + offer.key_shares.as_ref().unwrap().len();
+    let bytes: usize = offer.alpn.as_ref().unwrap().iter().map(|id| id.len()).sum();
+    assert!(codes <= 512 && bytes <= 512 && offer.alpn.unwrap().capacity() <= 64, "{codes} {bytes}");
+}

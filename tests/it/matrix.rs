@@ -24,7 +24,10 @@ use self::world::World;
 use crate::binary::Server;
 
 /// Reasons that no row brings about, and why.
-const NOT_HERE: [(&str, &str); 1] = [("internal", "a fault of ours, which nobody knows how to bring about")];
+const NOT_HERE: [(&str, &str); 2] = [
+    ("internal", "a fault of ours, which nobody knows how to bring about"),
+    ("shut-down", "counted when the process ends, so that nobody can ask for it any more"),
+];
 
 #[test]
 fn every_client_fails_in_every_way_with_one_reason_and_one_alert() {

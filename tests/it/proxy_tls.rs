@@ -446,7 +446,7 @@ impl Edge {
         let (log, _) = AccessLog::start(Format::Off, std::io::sink(), std::time::SystemTime::now, dropped).unwrap();
         let service = || HttpService::new(reader.clone(), Arc::new(Settings::default()), metrics.clone(), log.clone());
         let settings = WorkerSettings::default();
-        let observers = Observers::new(metrics.clone(), reader.clone(), 1, std::time::SystemTime::now);
+        let observers = Observers::new(metrics.clone(), 1, std::time::SystemTime::now);
         let workers = Workers::start(vec![(http, https)], &settings, &reader, &observers, &shutdown, service).unwrap();
         let directory = tempfile::tempdir().unwrap();
         Self { https: address, metrics, shutdown, workers: Some(workers), directory, _publisher: publisher }

@@ -125,6 +125,8 @@ pub struct HelloReader {
     record: usize,
     /// The handshake message, with its header.
     message: Vec<u8>,
+    /// Bytes taken so far, record headers included.
+    taken: usize,
     result: Option<Result<Box<Offer>, BadHello>>,
 }
 
@@ -145,16 +147,23 @@ impl HelloReader {
     /// The same, without a copy of the offer: true if the hello is complete, so that
     /// [`into_offer`](HelloReader::into_offer) has it.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<bool, BadHello> {
+        let before = bytes.len();
         while self.result.is_none() && !bytes.is_empty() {
             if let Err(error) = self.take(&mut bytes) {
                 self.result = Some(Err(error));
             }
         }
+        self.taken += before - bytes.len();
         match &self.result {
             None => Ok(false),
             Some(Ok(_)) => Ok(true),
             Some(Err(error)) => Err(*error),
         }
+    }
+
+    /// Bytes that have been taken, with record headers: the size of the hello once it is complete.
+    pub fn taken(&self) -> usize {
+        self.taken
     }
 
     /// The offer, if the hello is complete.
@@ -230,14 +239,26 @@ impl Offer {
         self.psk.is_some() || self.session_ticket.is_some_and(|length| length > 0)
     }
 
-    /// True if its lists are no longer than those of real clients, the longest of which has some 200 suites. Others cost
-    /// too much memory to be kept: a hello of 64 KiB may name 30,000 application protocols.
-    pub fn is_short(&self) -> bool {
-        let codes = [&self.versions, &self.groups, &self.key_shares, &self.schemes].map(|list| list.as_deref());
-        let codes =
-            codes.into_iter().flatten().chain([&*self.suites, &*self.extensions, &*self.certificate_compressions]);
-        let bytes = self.compressions.len() + self.psk_modes.iter().map(Vec::len).sum::<usize>();
-        codes.map(<[u16]>::len).sum::<usize>() + bytes <= 1024 && self.alpn.iter().flatten().count() <= 32
+    /// Cuts lists that are longer than those of real clients, the longest of which has some 200 suites: a hello of 64 KiB
+    /// may name 30,000 application protocols, and would take a megabyte for as long as it is kept.
+    pub fn shorten(&mut self) {
+        const CODES: usize = 256;
+        const PROTOCOLS: usize = 16;
+        let lists = [&mut self.versions, &mut self.groups, &mut self.key_shares, &mut self.schemes];
+        let further = [&mut self.suites, &mut self.extensions, &mut self.certificate_compressions];
+        for list in lists.into_iter().flatten().chain(further) {
+            list.truncate(CODES);
+            list.shrink_to_fit();
+        }
+        for list in [Some(&mut self.compressions), self.psk_modes.as_mut()].into_iter().flatten() {
+            list.truncate(CODES);
+            list.shrink_to_fit();
+        }
+        if let Some(protocols) = &mut self.alpn {
+            protocols.retain(|id| id.len() <= 32);
+            protocols.truncate(PROTOCOLS);
+            protocols.shrink_to_fit();
+        }
     }
 
     /// The offer of a ClientHello without its header.

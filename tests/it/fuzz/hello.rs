@@ -12,9 +12,9 @@ use handfast::tls::chain::{Credential, TrustAnchors};
 use handfast::tls::negotiate::{CredentialKind, negotiate};
 use handfast::tls::offer::{FirstBytes, HelloReader, NamedServer, Offer, Progress, first_bytes};
 use handfast::tls::policy::{Alpn, Group, GroupOrder, Policy, Settings, SuiteOrder, server_tls_of};
-use rustls::Error;
 use rustls::pki_types::UnixTime;
 use rustls::server::{Accepted, Acceptor};
+use rustls::{Error, HandshakeKind};
 
 /// Runs the target.
 pub fn run(data: &[u8]) {
@@ -132,6 +132,8 @@ fn agrees_with_rustls(data: &[u8], offer: &Offer, accepted: Accepted) {
     let (kinds, tls) = &servers[data.last().map_or(0, |byte| usize::from(*byte)) % servers.len()];
     let model = negotiate(policy, kinds, offer);
     match (accepted.into_connection(tls.config_for(Some(offer)).clone()), model) {
+        // It has only asked for another hello (RFC 8446 section 4.1.4), and looks at signatures when that has come.
+        (Ok(connection), Err(_)) if connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest) => {}
         (Ok(_), Err(reason)) => panic!("rustls serves a client that the model refuses as {reason}: {offer:?}"),
         (Err((error @ (Error::PeerIncompatible(_) | Error::NoApplicationProtocol | Error::General(_)), _)), Ok(_)) => {
             panic!("the model did not foresee {error}: {offer:?}")
