@@ -8,7 +8,7 @@
 //! Errors are one line of plain text that says what to do.
 
 mod gate;
-mod keylog;
+pub mod keylog;
 pub mod page;
 pub mod query;
 
@@ -89,7 +89,7 @@ pub struct Admin {
 }
 
 /// Every page. What is about clients, or changes something, is for loopback peers.
-static PAGES: &[Page] = &[
+pub static PAGES: &[Page] = &[
     Page {
         path: "/",
         method: Method::GET,

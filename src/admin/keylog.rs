@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::page::{Answer, Asked, Audience, Page, Refusal, json};
@@ -35,7 +36,7 @@ pub(super) const BEGIN: Page = Page {
     method: Method::POST,
     audience: Audience::Loopback,
     parameters: &[HOST, CLIENT, FOR],
-    about: "write the TLS secrets of one host or one client for a while",
+    about: "write the TLS secrets of one host or one client for a while; asked for again, for longer",
     answer: begin,
 };
 
@@ -49,26 +50,37 @@ pub(super) const END: Page = Page {
     answer: end,
 };
 
-#[derive(Serialize)]
-struct Shown<'a> {
-    file: &'a Path,
-    /// Since the start.
-    connections: u64,
-    selections: Vec<Selected>,
+/// `GET /api/keylog`: whose secrets are written now.
+#[derive(Serialize, JsonSchema)]
+pub struct Shown<'a> {
+    /// The file that `--allow-keylog` names.
+    pub file: &'a Path,
+    /// Connections of which secrets were written since the start.
+    pub connections: u64,
+    /// What is on.
+    pub selections: Vec<Selected>,
 }
 
-#[derive(Serialize)]
-struct Begun<'a> {
-    file: &'a Path,
-    host: Option<String>,
-    client: Option<std::net::IpAddr>,
-    until: String,
+/// `POST /api/keylog`: what is written from now on.
+#[derive(Serialize, JsonSchema)]
+pub struct Begun<'a> {
+    /// The file that `--allow-keylog` names.
+    pub file: &'a Path,
+    /// The virtual host, if it is for one.
+    pub host: Option<String>,
+    /// The client's address, if it is for one.
+    pub client: Option<std::net::IpAddr>,
+    /// When it ends, RFC 3339 in UTC.
+    pub until: String,
 }
 
-#[derive(Serialize)]
-struct Ended<'a> {
-    file: &'a Path,
-    ended: Vec<Selected>,
+/// `DELETE /api/keylog`: what is written no more.
+#[derive(Serialize, JsonSchema)]
+pub struct Ended<'a> {
+    /// The file that `--allow-keylog` names.
+    pub file: &'a Path,
+    /// What was on.
+    pub ended: Vec<Selected>,
 }
 
 fn show(admin: &Admin, _: &Asked) -> Answer {

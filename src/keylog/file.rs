@@ -2,9 +2,10 @@
 //!
 //! Whoever can read it can decrypt what was captured of the connections in it. So it is made with mode 0600; and one that
 //! is there already has to be a regular file of ours that nobody else may open, because a link or a file which another
-//! user of the machine has put there would hand the secrets to that user.
+//! user of the machine has put there would hand the secrets to that user. Both are looked at again before each write. One
+//! process writes it at a time: a lock says so to others.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -19,6 +20,20 @@ pub enum KeyLogError {
         path: String,
         /// The number of that user.
         owner: u32,
+    },
+    /// Another process has it.
+    #[error("--allow-keylog {path}: another process writes it: name a file of its own for each")]
+    InUse {
+        /// What was named.
+        path: String,
+    },
+    /// Whether another process has it cannot be found out.
+    #[error("--allow-keylog {path}: cannot lock it: name a file on a local disk")]
+    Lock {
+        /// What was named.
+        path: String,
+        /// Why.
+        source: io::Error,
     },
     /// It is a directory, a device, a pipe or a socket.
     #[error("--allow-keylog {path}: it is not a regular file: name one, or a file that does not exist")]
@@ -61,7 +76,7 @@ pub enum KeyLogError {
     Thread(#[source] io::Error),
 }
 
-/// The file, open.
+/// The file, open and locked.
 pub(super) struct Appender(File);
 
 /// Makes the file, or takes the one that is there.
@@ -70,7 +85,7 @@ pub(super) fn open(path: &Path) -> Result<Appender, KeyLogError> {
     let failed = |source| KeyLogError::Open { path: shown(), source };
     // A new file is new: a link that leads nowhere is not followed.
     match OpenOptions::new().append(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => return Ok(Appender(file)),
+        Ok(file) => return lock(path, file),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed(error)),
     }
@@ -89,20 +104,34 @@ pub(super) fn open(path: &Path) -> Result<Appender, KeyLogError> {
     }
     // Of what is open, in case it changed between the two looks.
     judge(path, &opened)?;
-    Ok(Appender(file))
+    lock(path, file)
+}
+
+fn lock(path: &Path, file: File) -> Result<Appender, KeyLogError> {
+    let path = || path.display().to_string();
+    match file.try_lock() {
+        Ok(()) => Ok(Appender(file)),
+        Err(TryLockError::WouldBlock) => Err(KeyLogError::InUse { path: path() }),
+        Err(TryLockError::Error(source)) => Err(KeyLogError::Lock { path: path(), source }),
+    }
 }
 
 fn judge(path: &Path, metadata: &Metadata) -> Result<(), KeyLogError> {
     let path = path.display().to_string();
-    let mode = metadata.permissions().mode() & 0o7777;
     let owner = metadata.uid();
     if our_user().is_some_and(|user| user != owner) {
-        Err(KeyLogError::Foreign { path, owner })
-    } else if mode & 0o077 != 0 {
-        Err(KeyLogError::OpenToOthers { path, mode })
-    } else {
-        Ok(())
+        return Err(KeyLogError::Foreign { path, owner });
     }
+    match open_to_others(metadata) {
+        Some(mode) => Err(KeyLogError::OpenToOthers { path, mode }),
+        None => Ok(()),
+    }
+}
+
+/// The mode of a file that other users may open.
+fn open_to_others(metadata: &Metadata) -> Option<u32> {
+    let mode = metadata.permissions().mode() & 0o7777;
+    (mode & 0o077 != 0).then_some(mode)
 }
 
 /// The user that we are (effective), where Linux tells; the standard library does not.
@@ -114,9 +143,14 @@ fn our_user() -> Option<u32> {
 
 impl Write for Appender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let metadata = self.0.metadata()?;
         // Nobody could read what is written there.
-        if self.0.metadata()?.nlink() == 0 {
+        if metadata.nlink() == 0 {
             return Err(io::Error::other("the file has been removed; restart Handfast to make it again"));
+        }
+        // And here everybody could.
+        if let Some(mode) = open_to_others(&metadata) {
+            return Err(io::Error::other(format!("the file is open to other users now (mode {mode:04o}): chmod 600")));
         }
         self.0.write(bytes)
     }
@@ -192,6 +226,31 @@ mod tests {
         let given = std::os::unix::fs::chown(&path, Some(owner + 1), None).is_ok();
         let foreign = if given { path.as_path() } else { Path::new("/etc/passwd") };
         assert!(refused(foreign).contains("another user"), "{}", refused(foreign));
+    }
+
+    #[test]
+    fn a_file_that_another_process_has_is_refused_until_it_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.log");
+        let first = open(&path).unwrap();
+        assert!(refused(&path).contains("another process writes it"));
+        drop(first);
+        open(&path).unwrap();
+    }
+
+    #[test]
+    fn writing_to_a_file_that_has_come_to_be_open_to_others_is_an_error_until_it_is_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.log");
+        let mut file = open(&path).unwrap();
+        for mode in [0o640, 0o604, 0o666] {
+            chmod(&path, mode);
+            let error = file.write_all(b"secret").unwrap_err().to_string();
+            assert!(error.contains(&format!("(mode {mode:04o}): chmod 600")), "{error}");
+        }
+        chmod(&path, 0o600);
+        file.write_all(b"x").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"x");
     }
 
     #[test]

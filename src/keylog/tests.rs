@@ -235,9 +235,8 @@ fn a_selection_ends_with_its_time_also_for_handshakes_that_go_on() {
 fn the_writer_ends_a_selection_at_its_time_without_being_asked() {
     let (keylog, writer) = KeyLog::start_with("keys.log".into(), Output::default(), Instant::now).unwrap();
     // A later end first: the writer must not sleep until then.
-    for length in [MINUTE, Duration::from_millis(5)] {
-        keylog.select(Target::Client(client()), length, operator()).unwrap();
-    }
+    keylog.select(Target::Client(client()), MINUTE, operator()).unwrap();
+    keylog.select(Target::Host(host("shop.test")), Duration::from_millis(5), operator()).unwrap();
     wait_until(|| keylog.0.as_ref().unwrap().selected.load(Ordering::Acquire) == 1);
     writer.finish(PATIENCE);
 }
@@ -264,6 +263,29 @@ fn the_end_of_a_selection_tells_how_many_connections_it_had() {
     assert_eq!(keylog.connections(), 3, "one that two selections cover counts once");
     writer.finish(PATIENCE);
     assert_eq!(output.lines().len(), 15);
+}
+
+#[test]
+fn a_selection_that_is_asked_for_again_goes_on_for_longer() {
+    let (keylog, writer, hands) = start(Output::default());
+    let target = || Target::Client(client());
+    let before = keylog.select(target(), MINUTE, operator()).unwrap();
+    let world = World::new();
+    let connect = || handshake(&keylog.config_for(&world.server, None, client()), &world.client(VERSIONS[1]).0);
+    connect();
+    let longer = keylog.select(target(), 3 * MINUTE, operator()).unwrap();
+    assert!(longer.until > before.until && longer.connections == 1, "{longer:?}");
+    let shorter = keylog.select(target(), MINUTE, operator()).unwrap();
+    assert_eq!(shorter.until, longer.until, "it ends no earlier");
+    assert_eq!(keylog.selected().unwrap().len(), 1);
+    hands.advance(2 * MINUTE);
+    connect();
+    assert_eq!(keylog.selected().unwrap()[0].connections, 2);
+    hands.advance(MINUTE);
+    assert!(keylog.selected().unwrap().is_empty());
+    // One whose time is over is not extended.
+    assert_eq!(keylog.select(target(), MINUTE, operator()).unwrap().connections, 0);
+    writer.finish(PATIENCE);
 }
 
 #[test]
@@ -334,12 +356,53 @@ fn an_error_of_the_file_ends_all_selections_and_the_next_line_is_whole() {
     let connect = || handshake(&keylog.config_for(&world.server, None, client()), &world.client(VERSIONS[0]).0);
     assert_eq!(connect(), HandshakeKind::Full);
     wait_until(|| keylog.selected().unwrap().is_empty());
+    wait_until(|| keylog.connections() == 0);
     keylog.select(Target::Client(client()), MINUTE, operator()).unwrap();
     assert_eq!(connect(), HandshakeKind::Full);
     writer.finish(PATIENCE);
     let lines = output.lines();
     assert_eq!((lines.len(), lines[0].len()), (2, 20), "{lines:?}");
     assert!(lines[1].starts_with("CLIENT_RANDOM ") && lines[1].len() > 100, "{lines:?}");
+}
+
+#[test]
+fn connections_whose_lines_wait_while_the_file_fails_are_not_written_and_do_not_count() {
+    /// Takes one line, and fails at the second when the test lets it.
+    struct Failing {
+        output: Output,
+        lines: usize,
+        entered: mpsc::Sender<()>,
+        release: mpsc::Receiver<()>,
+    }
+    impl Write for Failing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.lines += 1;
+            if self.lines == 2 {
+                let _ = self.entered.send(());
+                let _ = self.release.recv();
+                return Err(io::Error::other("no space left"));
+            }
+            self.output.write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (entered, has_entered) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    let (output, world) = (Output::default(), World::new());
+    let (keylog, writer, _) = start(Failing { output: output.clone(), lines: 0, entered, release: released });
+    keylog.select(Target::Client(client()), MINUTE, operator()).unwrap();
+    let selection = keylog.0.as_ref().unwrap().selections()[0].clone();
+    let connect = || handshake(&keylog.config_for(&world.server, None, client()), &world.client(VERSIONS[0]).0);
+    (0..4).for_each(|_| _ = connect());
+    has_entered.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(selection.status().connections, 4, "the others wait");
+    release.send(()).unwrap();
+    wait_until(|| selection.status().connections == 1);
+    writer.finish(PATIENCE);
+    let Selected { connections, lines_lost, .. } = selection.status();
+    assert_eq!((connections, lines_lost, keylog.connections(), output.lines().len()), (1, 3, 1, 1));
 }
 
 #[test]

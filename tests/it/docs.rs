@@ -19,9 +19,9 @@ pub(crate) fn holds(path: &str, text: &str) {
     assert!(found == text, "{path} is not what the code says: HANDFAST_UPDATE_DOCS=1 cargo test docs");
 }
 
-/// Bars end a cell of a table, also in code.
+/// Bars end a cell of a table, also in code; and so does the end of a line.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
+    text.replace('|', "\\|").replace('\n', " ")
 }
 
 #[test]
@@ -273,28 +273,111 @@ fn tables(schema: &serde_json::Value, text: &mut String) {
 
 #[test]
 fn the_page_of_the_api_is_made_from_its_types() {
+    use handfast::admin::{PAGES, keylog};
     use handfast::failures::report::{FailuresReport, HostsReport, ShadowReport};
     let mut text = String::from(
         "# The API of the admin listener\n\n\
-        <!-- Made from src/failures/report.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
+        <!-- Made from src/failures/report.rs and src/admin/: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
         JSON for people and programs that look into a running controller; `handfast failures` shows it in a terminal. The\n\
         pages answer loopback peers (`kubectl port-forward` arrives there), everyone with `--admin-expose-api`, and never a\n\
-        web page of another site. All take `host=NAME` (`*` is the host of rules without one) and `limit=N` (1 to 1000, 200 if\n\
-        it is left out: examples, or hosts). A parameter that a page does not know is a 400, a host that is not configured a 404\n\
-        with the one that is written most like it. Fields are added and never renamed.\n\n\
+        web page of another site. A parameter that a page does not know is a 400, a host that is not configured a 404 with the\n\
+        one that is written most like it. Fields are added and never renamed.\n\n\
         What is kept is bounded: of each host and reason the newest failure of eight clients (of 32 for unknown names), 8,192 in\n\
         all. A scanner that fails a thousand times in one way takes one place, and cannot push out the one client that fails in\n\
-        another; of clients that fail in the same way, those that offer the same make room first.\n",
+        another; of clients that fail in the same way, those that offer the same make room first.\n\
+        `/api/keylog` answers with 403 unless `--allow-keylog` is given, and with 429 where eight selections are on.\n",
     );
-    for (path, schema) in [
-        ("/api/failures", schemars::schema_for!(FailuresReport)),
-        ("/api/hosts", schemars::schema_for!(HostsReport)),
-        ("/api/shadow", schemars::schema_for!(ShadowReport)),
-    ] {
-        let _ = writeln!(text, "\n## {path}");
+    let schemas = [
+        ("GET /api/failures", schemars::schema_for!(FailuresReport)),
+        ("GET /api/hosts", schemars::schema_for!(HostsReport)),
+        ("GET /api/shadow", schemars::schema_for!(ShadowReport)),
+        ("GET /api/keylog", schemars::schema_for!(keylog::Shown)),
+        ("POST /api/keylog", schemars::schema_for!(keylog::Begun)),
+        ("DELETE /api/keylog", schemars::schema_for!(keylog::Ended)),
+    ];
+    let of_api = || PAGES.iter().filter(|page| page.path.starts_with("/api/"));
+    assert_eq!(of_api().count(), schemas.len());
+    for (title, schema) in schemas {
+        let page = of_api().find(|page| title == format!("{} {}", page.method, page.path)).expect(title);
+        let _ = write!(text, "\n## {title}\n\n");
+        let parameters: Vec<String> =
+            page.parameters.iter().map(|parameter| format!("`{}` ({})", parameter.name, parameter.takes)).collect();
+        match parameters.as_slice() {
+            [] => text.push_str("It takes no parameters.\n"),
+            parameters => drop(writeln!(text, "Parameters: {}.", parameters.join(", "))),
+        }
         let mut tabled = String::new();
         tables(&schema.to_value(), &mut tabled);
-        text += &tabled.replace(&format!("`GET {path}`: "), "");
+        text += &tabled.replace(&format!("`{title}`: "), "The answer: ");
     }
     holds("docs/api.md", &text);
+}
+
+/// What the README shows of `handfast failures`, from what the program makes of two clients.
+#[test]
+fn the_example_of_failures_is_what_the_program_prints() {
+    use handfast::failures::{Failure, Failures, report, view};
+    use handfast::tls::chain::{Outline, OutlineEnd};
+    use handfast::tls::negotiate::CredentialKind;
+    use handfast::tls::policy::{Policy, Settings};
+    use handfast::tls::{TlsSummary, clients::client, preflight, rejection};
+    let time = |text: &str| std::time::SystemTime::from(text.parse::<jiff::Timestamp>().unwrap());
+    let store = Failures::new(1);
+    let metrics = Metrics::default();
+    let fail = |one: Failure, count: u64| {
+        let labels = ["shop.example.com", one.reason.label(), one.blame.label()];
+        metrics.tls_handshake_failures.with_label_values(&labels).inc_by(count);
+        store.record(0, one);
+    };
+    let failure = |at: &str, address: &str, id: &str, reason: Reason| Failure {
+        time: time(at),
+        client: address.into(),
+        server_name: Some("shop.example.com".into()),
+        host: Some("shop.example.com".parse().unwrap()),
+        reason,
+        blame: reason.blame(),
+        alert_sent: reason.alert(),
+        alert_received: None,
+        offer: Some(Box::new(client(id).unwrap().offer.clone())),
+        served: None,
+        detail: "".into(),
+        remedy: reason.remedy().into(),
+    };
+    let end = OutlineEnd::Missing { issuer: "CN=E7".into(), is_public: true };
+    let chain = TlsSummary {
+        fingerprint: "".into(),
+        names: vec!["shop.example.com".into()],
+        not_before: rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::ZERO),
+        not_after: rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::MAX),
+        key: "ecdsa-p256".into(),
+        chain_length: 1,
+        outline: std::sync::Arc::new(Outline { path: Vec::new(), end, beside: Vec::new() }),
+    };
+    let reason = Reason::RejectedUnknownCa;
+    let rejection = rejection::explain(reason, &chain, Some("shop.example.com"), chain.not_before).unwrap();
+    let rejected = |at: &str| Failure {
+        blame: rejection.blame,
+        alert_received: Some(rustls::AlertDescription::UnknownCA),
+        detail: rejection.detail.clone().into(),
+        remedy: rejection.remedy.clone().into(),
+        ..failure(at, "192.0.2.7", "curl-7-88-1-openssl-3-0", reason)
+    };
+    fail(rejected("2026-11-27T09:58:40.001Z"), 1);
+    (0..311).for_each(|_| fail(rejected("2026-11-27T10:14:07.214Z"), 1));
+    let reason = Reason::NoSharedVersion;
+    let old = failure("2026-11-27T10:14:09.876Z", "198.51.100.3", "java-8u161", reason);
+    let modern = Policy::new(Settings::modern()).unwrap();
+    let offer = old.offer.clone().unwrap();
+    let explained = preflight::explain(reason, &modern, &[CredentialKind::EcdsaP256], &offer);
+    let detail = "the client's newest version is TLS 1.2".into();
+    fail(Failure { blame: explained.blame, remedy: explained.remedy.into(), detail, ..old }, 1);
+    let host = "shop.example.com".parse().unwrap();
+    let report = report::failures(&store, &metrics, &Default::default(), Some(&host), 50);
+
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (before, rest) = readme.split_once("$ handfast failures --host shop.example.com").unwrap();
+    let (command, rest) = rest.split_once('\n').unwrap();
+    let (_, after) = rest.split_once("```").unwrap();
+    let example = format!("$ handfast failures --host shop.example.com{command}\n{}", view::table(&report));
+    holds("README.md", &format!("{before}{example}```{after}"));
 }

@@ -316,6 +316,25 @@ fn a_file_that_is_removed_ends_the_selection_and_serving_goes_on() {
 }
 
 #[test]
+fn a_file_that_others_may_read_by_now_ends_the_selection_with_a_true_count() {
+    let backend = Backend::start("one");
+    let mut allowed = Allowed::start(&backend, &[]);
+    allowed.json("POST", "?client=127.0.0.1&for=1m");
+    let longer = allowed.json("POST", "?client=127.0.0.1&for=5m");
+    let line = allowed.server.wait_for_line("is extended");
+    assert!(line.contains("peer=127.0.0.1:") && line.contains(longer["until"].as_str().unwrap()), "{line}");
+    assert_eq!(allowed.json("GET", "")["selections"].as_array().unwrap().len(), 1);
+    fs::set_permissions(allowed.file(), fs::Permissions::from_mode(0o644)).unwrap();
+    allowed.get("shop.test", "/", &TLS13);
+    let line = allowed.server.wait_for_line("The key log cannot be written");
+    assert!(line.contains("open to other users now (mode 0644): chmod 600"), "{line}");
+    let line = allowed.server.wait_for_line("TLS secrets of these connections are no longer written");
+    assert!(line.contains("connections=0") && line.contains("the file cannot be written"), "{line}");
+    assert_eq!(allowed.json("GET", "")["connections"], 0);
+    assert!(allowed.labels().is_empty());
+}
+
+#[test]
 fn a_file_that_cannot_hold_secrets_keeps_handfast_from_starting() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
@@ -334,6 +353,11 @@ fn a_file_that_cannot_hold_secrets_keeps_handfast_from_starting() {
     fails(&at("link"), "symbolic link");
     fails(directory.path(), "not a regular file");
     fails(&at("none/keys.log"), "a directory that exists");
+    // Another process has it.
+    let taken = fs::File::create(at("taken")).unwrap();
+    fs::set_permissions(at("taken"), fs::Permissions::from_mode(0o600)).unwrap();
+    taken.lock().unwrap();
+    fails(&at("taken"), "another process writes it");
 }
 
 /// An address of this machine that is not loopback, if it has one. Nothing is sent to find out.
