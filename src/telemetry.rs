@@ -18,10 +18,7 @@ pub enum LogFormat {
 
 /// Starts logging. `filter` is a level (`info`) or a list of `target=level` directives. A second call changes nothing.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
-    // An empty variable is a chart's way to say nothing, not a wish for silence.
-    let filter = if filter.trim().is_empty() { "info" } else { filter };
-    // Who had secrets of connections written is said whatever else is wanted.
-    let filter = EnvFilter::builder().parse(filter)?.add_directive(format!("{AUDIT}=info").parse()?);
+    let filter = parse(filter)?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -36,4 +33,51 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
         }
     };
     Ok(())
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, ParseError> {
+    // An empty variable is a chart's way to say nothing, not a wish for silence.
+    let filter = if filter.trim().is_empty() { "info" } else { filter };
+    // Who had secrets of connections written is said whatever else is wanted.
+    Ok(EnvFilter::builder().parse(filter)?.add_directive(format!("{AUDIT}=info").parse()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_filter_leaves_out_the_audit() {
+        for filter in ["off", "error", "handfast::proxy=debug", "handfast::audit=off"] {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(parse(filter).unwrap())
+                .with_writer(move || writer.clone())
+                .finish();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::info!("said by the rest");
+                tracing::warn!(target: AUDIT, "said by the audit");
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert!(text.contains("said by the audit") && !text.contains("said by the rest"), "{filter}: {text}");
+        }
+    }
 }

@@ -284,7 +284,7 @@ fn the_page_of_the_api_is_made_from_its_types() {
         one that is written most like it. Fields are added and never renamed.\n\n\
         What is kept is bounded: of each host and reason the newest failure of eight clients (of 32 for unknown names), 8,192 in\n\
         all. A scanner that fails a thousand times in one way takes one place, and cannot push out the one client that fails in\n\
-        another; of clients that fail in the same way, those that offer the same make room first.\n\n\
+        another; of clients that fail in the same way, those that offer the same make room first.\n\
         `/api/keylog` answers with 403 unless `--allow-keylog` is given, and with 429 where eight selections are on.\n",
     );
     let schemas = [
