@@ -73,6 +73,10 @@ async fn a_connection_that_the_endpoint_closed_while_idle_is_never_used_again() 
         assert_eq!(status(&read_response(&mut stream).await), 200);
         // A request that goes out before the endpoint has closed may be lost; that is another test's matter.
         is_closed.recv().await.unwrap();
+        // The end has arrived, and the proxy has yet to hear of it: once for the runtime to look, once for the connection.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
     }
     assert_eq!(endpoint.connections(), 50);
     assert_eq!(proxy.requests("shop", "200"), 50);
