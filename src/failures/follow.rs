@@ -46,6 +46,12 @@ pub async fn summarize(failures: Arc<Failures>, reader: Reader, end: Cancellatio
 fn log(line: &Line) {
     let Line { kind: (host, reason), count, newest } = line;
     let (host, nearest) = if *reason == Reason::UnknownHost { (None, host.as_ref()) } else { (host.as_ref(), None) };
+    let what = match reason {
+        Reason::EstablishedWithoutRequest => {
+            "Clients connect and leave without a request; if they are not health checks"
+        }
+        _ => "TLS handshakes fail",
+    };
     macro_rules! line {
         ($level:ident) => {
             $level!(
@@ -59,7 +65,7 @@ fn log(line: &Line) {
                 alert_received = newest.alert_received.map(alert::name),
                 detail = &*newest.detail,
                 nearest = nearest.map(tracing::field::display),
-                "TLS handshakes fail: {}.",
+                "{what}: {}.",
                 newest.remedy
             )
         };

@@ -44,11 +44,11 @@ fn is_news(failure: &Failure) -> bool {
 
 impl Line {
     /// True if it is about a host of ours, or about what is in front of all of them. The rest is noise of the network more
-    /// often than not.
+    /// often than not; and clients that leave without a request may have wanted none.
     pub fn is_urgent(&self) -> bool {
         let is_about_us = self.newest.blame == Blame::Server
             || [Reason::ProxyHeader, Reason::ProxyHeaderMissing].contains(&self.newest.reason);
-        self.kind.0.is_some() || is_about_us
+        (self.kind.0.is_some() && self.kind.1 != Reason::EstablishedWithoutRequest) || is_about_us
     }
 }
 
