@@ -209,7 +209,8 @@ impl Running {
             .spawn(move || reconcile::run(&changes, compiler, &clock, Batching::default(), &outputs))
             .context("cannot start the reconcile thread")?;
         published.wait_for(Option::is_some).await.map_err(|_| anyhow!("the reconcile thread has ended"))?;
-        tokio::spawn(log_status(published.clone(), end.clone()));
+        let mut status = Status::default();
+        tokio::spawn(reconcile::follow(published.clone(), end.clone(), move |publication| status.report(publication)));
         tokio::spawn(follow::summarize(failures.clone(), reader.clone(), end.clone()));
         tokio::spawn(follow::forget(failures, lost, metrics.clone(), published.clone(), end.clone()));
 
@@ -455,20 +456,4 @@ fn write_addresses(path: &Path, addresses: &Addresses) -> anyhow::Result<()> {
     std::fs::write(&temporary, format!("{json}\n"))
         .and_then(|()| std::fs::rename(&temporary, path))
         .with_context(|| format!("cannot write --addresses-file {}", path.display()))
-}
-
-async fn log_status(mut publications: watch::Receiver<Option<Publication>>, end: CancellationToken) {
-    let mut status = Status::default();
-    loop {
-        let publication = publications.borrow_and_update().clone();
-        if let Some(publication) = publication {
-            status.report(&publication);
-        }
-        tokio::select! {
-            () = end.cancelled() => return,
-            changed = publications.changed() => if changed.is_err() {
-                return;
-            },
-        }
-    }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::compile::{Compiled, Compiler, Diagnostic, ObjectKey, Problem};
@@ -54,6 +55,27 @@ pub struct Outputs {
     pub metrics: Metrics,
     /// Gets what is held, when it changes.
     pub state: Sink,
+}
+
+/// Looks at the publication that is there and at each later one, until `end`. Of those that come faster than they are
+/// looked at, the newest.
+pub async fn follow(
+    mut publications: watch::Receiver<Option<Publication>>,
+    end: CancellationToken,
+    mut look: impl FnMut(&Publication),
+) {
+    loop {
+        let publication = publications.borrow_and_update().clone();
+        if let Some(publication) = publication {
+            look(&publication);
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            changed = publications.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
 }
 
 /// Runs until the inbox is closed by all its senders.

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::summary::{INTERVAL, Line, Summary};
 use super::{Failures, News};
 use crate::metrics::Metrics;
-use crate::reconcile::Publication;
+use crate::reconcile::{self, Publication};
 use crate::snapshot::{HostName, Reader, Snapshot};
 use crate::tls::alert;
 use crate::tls::reason::Reason;
@@ -78,23 +78,17 @@ pub async fn forget(
     failures: Arc<Failures>,
     lost: Arc<Failures>,
     metrics: Metrics,
-    mut publications: watch::Receiver<Option<Publication>>,
+    publications: watch::Receiver<Option<Publication>>,
     end: CancellationToken,
 ) {
     let mut before: Option<Arc<Snapshot>> = None;
-    loop {
-        let now = publications.borrow_and_update().as_ref().map(|publication| publication.compiled.snapshot.clone());
-        if let (Some(before), Some(now)) = (&before, &now) {
-            forget_outdated(before, now, &failures, &lost, &metrics);
+    let look = |publication: &Publication| {
+        let now = &publication.compiled.snapshot;
+        if let Some(before) = before.replace(now.clone()) {
+            forget_outdated(&before, now, &failures, &lost, &metrics);
         }
-        before = now.or(before);
-        tokio::select! {
-            () = end.cancelled() => return,
-            changed = publications.changed() => if changed.is_err() {
-                return;
-            },
-        }
-    }
+    };
+    reconcile::follow(publications, end, look).await;
 }
 
 fn forget_outdated(before: &Snapshot, now: &Snapshot, failures: &Failures, lost: &Failures, metrics: &Metrics) {

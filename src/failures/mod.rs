@@ -110,12 +110,14 @@ impl Failures {
 
     /// All examples, newest first; of one host if `host` is given.
     pub fn examples(&self, host: Option<&HostName>) -> Vec<Example> {
+        type Who = (Box<str>, Option<Box<str>>);
         let mut found: HashMap<(Kind, Who), Example> = HashMap::new();
         for shard in &self.shards {
             let shard = lock(shard);
             let kinds = shard.kinds.iter().filter(|((name, _), _)| host.is_none() || name.as_ref() == host);
             for (kind, example) in kinds.flat_map(|(kind, examples)| examples.iter().map(move |one| (kind, one))) {
-                match found.entry((kind.clone(), who(&example.last))) {
+                let (client, name) = who(&example.last);
+                match found.entry((kind.clone(), (client.into(), name.map(Into::into)))) {
                     Entry::Occupied(mut known) => known.get_mut().add(example),
                     Entry::Vacant(place) => drop(place.insert(example.clone())),
                 }
@@ -150,11 +152,9 @@ impl Failures {
 }
 
 /// Whose failures are one example: a client's, and of unknown names each name's.
-type Who = (Box<str>, Option<Box<str>>);
-
-fn who(failure: &Failure) -> Who {
-    let name = failure.server_name.clone().filter(|_| failure.reason == Reason::UnknownHost);
-    (failure.client.clone(), name)
+fn who(failure: &Failure) -> (&str, Option<&str>) {
+    let name = failure.server_name.as_deref().filter(|_| failure.reason == Reason::UnknownHost);
+    (&failure.client, name)
 }
 
 /// How often something has failed, and the newest failure.

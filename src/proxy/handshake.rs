@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustls::server::{Accepted, Acceptor};
+use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -263,20 +263,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let offer = &*self.trace.offer.insert(offer);
         let chosen = preflight(offer, self.trace.server_name.as_deref(), terms.reader);
         self.trace.host = chosen.host;
-        self.trace.tls = chosen.tls.clone();
         // From here on it is for people, and kept for longer.
         if let Some(offer) = &mut self.trace.offer {
             offer.shorten();
         }
-        let (config, tls) = match (chosen.config, chosen.tls) {
-            (Ok((config, credential)), Some(tls)) => {
+        let (tls, config) = match chosen.answer {
+            Answer::Serve { tls, config, credential } => {
+                self.trace.tls = Some(tls.clone());
                 self.trace.agreed = true;
                 self.trace.credential = credential;
                 let host = self.trace.host.as_ref().map(|host| &host.name);
-                (terms.keylog.config_for(&config, host, terms.client), tls)
+                (tls, terms.keylog.config_for(&config, host, terms.client))
             }
-            (Ok(_), None) => return Err(self.refuse(Reason::Internal, None).await),
-            (Err(reason), _) => return Err(self.refuse(reason, None).await),
+            Answer::Refuse(reason, tls) => {
+                self.trace.tls = tls;
+                return Err(self.refuse(reason, None).await);
+            }
         };
         // What is refused needs no place: there is no work to do for it.
         let _slot = match slot {
@@ -287,11 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.stage = Stage::Answered;
         match accepted.into_connection(config) {
             Ok(connection) => Ok((self.finish(connection).await?, tls)),
-            Err((error, mut alert)) => {
-                let mut bytes = Vec::new();
-                let _ = alert.write_all(&mut bytes);
-                Err(self.fail(error, bytes).await)
-            }
+            Err((error, alert)) => Err(self.fail(error, bytes_of(alert)).await),
         }
     }
 
@@ -358,11 +356,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 Ok(None) if taken > 0 => {}
                 Ok(None) => return Err(self.refuse(Reason::MalformedHello, None).await),
-                Err((error, mut alert)) => {
-                    let mut bytes = Vec::new();
-                    let _ = alert.write_all(&mut bytes);
-                    return Err(self.fail(error, bytes).await);
-                }
+                Err((error, alert)) => return Err(self.fail(error, bytes_of(alert)).await),
             }
         }
     }
@@ -372,8 +366,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut answers = 0;
         loop {
             self.process(&mut connection).await?;
-            let mut bytes = Vec::new();
-            while connection.wants_write() && connection.write_tls(&mut bytes).is_ok() {}
+            let bytes = queued(&mut connection);
             answers += usize::from(!bytes.is_empty());
             let retried = connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest);
             self.trace.retried = retried;
@@ -407,11 +400,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     return Err(Reason::of_alert(alert).into());
                 }
                 Ok(_) => {}
-                Err(error) => {
-                    let mut bytes = Vec::new();
-                    while connection.wants_write() && connection.write_tls(&mut bytes).is_ok() {}
-                    return Err(self.fail(error, bytes).await);
-                }
+                Err(error) => return Err(self.fail(error, queued(connection)).await),
             }
             if unread.is_empty() || !matches!(connection.read_tls(&mut unread), Ok(1..)) {
                 break;
@@ -553,9 +542,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 /// What a hello is to be answered with.
 struct Chosen {
     host: Option<Arc<VirtualHost>>,
-    tls: Option<Arc<ServerTls>>,
-    /// The configuration and the index of the credential in it; or why there is none.
-    config: Result<(Arc<ServerConfig>, usize), Reason>,
+    answer: Answer,
+}
+
+enum Answer {
+    /// An alert; with how the host terminates TLS for others, if it does.
+    Refuse(Reason, Option<Arc<ServerTls>>),
+    /// A handshake, with this configuration and the credential of this index in it.
+    Serve { tls: Arc<ServerTls>, config: Arc<ServerConfig>, credential: usize },
 }
 
 /// Chooses host and configuration by the snapshot of this moment, and foresees whether a handshake can succeed.
@@ -563,14 +557,15 @@ struct Chosen {
 fn preflight(offer: &Offer, server_name: Option<&str>, reader: &Reader) -> Chosen {
     let snapshot = reader.load();
     let refused =
-        |host: Option<&Arc<VirtualHost>>, reason| Chosen { host: host.cloned(), tls: None, config: Err(reason) };
+        |host: Option<&Arc<VirtualHost>>, reason| Chosen { host: host.cloned(), answer: Answer::Refuse(reason, None) };
     match snapshot.tls(server_name) {
         _ if offer.server_name == NamedServer::Malformed => refused(None, Reason::ProtocolViolation),
         TlsChoice::Serve { host, tls } => {
-            let config = tls
-                .agree(offer)
-                .map(|(agreement, config)| (config.clone(), agreement.map_or(0, |agreement| agreement.credential)));
-            Chosen { host: host.cloned(), tls: Some(tls.clone()), config }
+            let answer = match tls.agree(offer) {
+                Ok((config, credential)) => Answer::Serve { tls: tls.clone(), config: config.clone(), credential },
+                Err(reason) => Answer::Refuse(reason, Some(tls.clone())),
+            };
+            Chosen { host: host.cloned(), answer }
         }
         TlsChoice::Absent(host) => refused(Some(host), Reason::HostWithoutTls),
         TlsChoice::Refused(host) => refused(Some(host), Reason::HostRefused),
@@ -595,6 +590,21 @@ fn reason_of(error: BadHello) -> (Reason, Option<AlertDescription>) {
         }
     };
     (reason, Some(alert))
+}
+
+/// What rustls has to send.
+fn queued(connection: &mut ServerConnection) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while connection.wants_write() && connection.write_tls(&mut bytes).is_ok() {}
+    bytes
+}
+
+/// The alert that rustls has for a hello that it does not take.
+fn bytes_of(mut alert: AcceptedAlert) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Writing to a vector cannot fail.
+    let _ = alert.write_all(&mut bytes);
+    bytes
 }
 
 /// The alert at the beginning of received bytes, if it is not encrypted.

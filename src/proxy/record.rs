@@ -130,7 +130,7 @@ impl HandshakeRecord {
     pub fn fail(&mut self, reason: Reason, trace: Trace, client: IpAddr, cause: Option<io::Error>) {
         let observer = self.observer.clone();
         let Observers { metrics, failures, .. } = &observer.observers;
-        let failure = self.observer.failure(reason, &trace, client, cause.as_ref());
+        let failure = self.observer.explained(reason, &trace, client, cause.as_ref());
         let labels = [metrics.host_label(trace.host.as_deref()), reason.label(), failure.blame.label()];
         metrics.tls_handshake_failures.with_label_values(&labels).inc();
         for (direction, alert) in [(SENT, trace.alert_sent), (RECEIVED, trace.alert_received)] {
@@ -197,25 +197,34 @@ impl Observer {
             Verdict::Lost(reason) => {
                 let Explanation { blame, remedy } =
                     preflight::explain(reason, &shadow.policy, tls.credentials(), offer);
+                let detail = format!("the shadow policy {} would refuse this client", shadow.name);
                 let failure = Failure {
-                    blame,
-                    remedy: remedy.into(),
-                    detail: format!("the shadow policy {} would refuse this client", shadow.name).into(),
                     alert_sent: None,
                     alert_received: None,
                     offer: Some(offer.clone()),
-                    ..self.failure(reason, trace, client, None)
+                    ..self.failure(reason, trace, client, (self.observers.clock)(), (blame, detail, remedy))
                 };
                 lost.record(self.index, failure);
             }
         }
     }
 
-    /// A failure with everything that is known, except for the offer.
-    fn failure(&self, reason: Reason, trace: &Trace, client: IpAddr, cause: Option<&io::Error>) -> Failure {
+    /// A failure with whose fault it is, what else is known, and what to do.
+    fn explained(&self, reason: Reason, trace: &Trace, client: IpAddr, cause: Option<&io::Error>) -> Failure {
         let time = (self.observers.clock)();
+        self.failure(reason, trace, client, time, explain(reason, trace, time, cause))
+    }
+
+    /// A failure with everything but the offer.
+    fn failure(
+        &self,
+        reason: Reason,
+        trace: &Trace,
+        client: IpAddr,
+        time: SystemTime,
+        (blame, detail, remedy): (Blame, String, String),
+    ) -> Failure {
         let summary = trace.tls.as_ref().map(|tls| tls.summary_of(trace.credential));
-        let (blame, detail, remedy) = explain(reason, trace, time, cause);
         Failure {
             time,
             client: self.observers.addresses.show(client).to_string().into(),
@@ -341,7 +350,7 @@ impl Drop for Unused {
         let Observers { metrics, failures, .. } = &self.observer.observers;
         let host = metrics.host_label(self.trace.host.as_deref());
         metrics.tls_established_without_request.with_label_values(&[host]).inc();
-        let failure = self.observer.failure(Reason::EstablishedWithoutRequest, &self.trace, self.client, None);
+        let failure = self.observer.explained(Reason::EstablishedWithoutRequest, &self.trace, self.client, None);
         self.observer.log(&failure, None, "A TLS connection ended without a request.");
         failures.record(self.observer.index, Failure { offer: self.trace.offer.take(), ..failure });
     }

@@ -5,6 +5,7 @@
 //! Few and closed, so that a counter per host and capability stays small. Together they answer the questions that come
 //! before a stricter policy: who still needs TLS 1.2, an RSA certificate, a group that is to go.
 
+use super::negotiate::CredentialKind;
 use super::offer::{NamedServer, Offer};
 use super::policy::{Alpn, Group, Suite};
 
@@ -72,17 +73,7 @@ impl Capability {
             Capability::Ecdsa => {
                 let verifies = |scheme: &u16| [0x0403, 0x0503, 0x0603].contains(scheme);
                 offer.schemes.iter().flatten().any(verifies)
-                    && has_suite(|suite| {
-                        matches!(
-                            suite,
-                            Suite::Aes128GcmSha256
-                                | Suite::Aes256GcmSha384
-                                | Suite::ChaCha20Poly1305Sha256
-                                | Suite::EcdheEcdsaAes128GcmSha256
-                                | Suite::EcdheEcdsaAes256GcmSha384
-                                | Suite::EcdheEcdsaChaCha20Poly1305Sha256
-                        )
-                    })
+                    && has_suite(|suite| CredentialKind::EcdsaP256.works_with(suite))
             }
             Capability::Http2 => offer.alpn.iter().flatten().any(|id| **id == *Alpn::Http2.id().as_bytes()),
             Capability::MaxTls10 => offer.newest_version() <= 0x0301,

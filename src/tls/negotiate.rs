@@ -216,6 +216,15 @@ pub fn prefers_chacha20(suites: &[u16]) -> bool {
     )
 }
 
+/// Whether the client's order of suites decides.
+pub(super) fn has_client_order(policy: &Policy, offer: &Offer) -> bool {
+    match policy.settings().suite_order {
+        SuiteOrder::Client => true,
+        SuiteOrder::Server => false,
+        SuiteOrder::ServerUnlessChaCha20First => prefers_chacha20(&offer.suites),
+    }
+}
+
 fn version(policy: &Policy, offer: &Offer) -> Result<Version, Reason> {
     let code = |version| match version {
         Version::Tls12 => 0x0303,
@@ -231,13 +240,8 @@ fn version(policy: &Policy, offer: &Offer) -> Result<Version, Reason> {
 
 /// The suites that both sides have, in the order that decides.
 fn shared_suites(policy: &Policy, version: Version, offer: &Offer) -> Vec<Suite> {
-    let client_order = match policy.settings().suite_order {
-        SuiteOrder::Client => true,
-        SuiteOrder::Server => false,
-        SuiteOrder::ServerUnlessChaCha20First => prefers_chacha20(&offer.suites),
-    };
     let mut shared: Vec<Suite> = policy.suites(version).filter(|suite| offer.suites.contains(&suite.code())).collect();
-    if client_order {
+    if has_client_order(policy, offer) {
         shared.sort_by_key(|suite| offer.suites.iter().position(|code| *code == suite.code()));
     }
     shared

@@ -20,7 +20,7 @@ use rustls::sign::SingleCertAndKey;
 
 use super::{Alpn, ClientAuth, Group, GroupOrder, Policy, Suite, SuiteOrder};
 use crate::tls::chain::Credential;
-use crate::tls::negotiate::{Agreement, CredentialKind, by_preference, negotiate, prefers_chacha20, select};
+use crate::tls::negotiate::{Agreement, CredentialKind, by_preference, has_client_order, negotiate, select};
 use crate::tls::offer::Offer;
 use crate::tls::reason::Reason;
 use crate::tls::{TlsSummary, Version};
@@ -139,7 +139,7 @@ impl ServerTls {
             unreachable!("invariant: server_tls_of and fixed make at least one configuration");
         };
         let Some(offer) = offer.filter(|_| !further.is_empty()) else { return &first.config };
-        let client_order = self.has_client_order(offer);
+        let client_order = has_client_order(&self.policy, offer);
         let (credential, group) = match select(&self.policy, &self.credentials, offer) {
             Ok(selection) => (selection.credential, Some(selection.group)),
             Err(_) => (first.choice.credential, None),
@@ -147,23 +147,14 @@ impl ServerTls {
         self.variant(credential, group, client_order)
     }
 
-    /// What a client that offers this and the host agree on, with the configuration that does so; or why they cannot.
-    /// `None` for the agreement if the configuration is [fixed](ServerTls::fixed), so that nothing is known beforehand.
-    pub fn agree(&self, offer: &Offer) -> Result<(Option<Agreement>, &Arc<ServerConfig>), Reason> {
+    /// The configuration by which a client that offers this and the host agree, and the index of the credential in it; or
+    /// why they cannot. Of a [fixed](ServerTls::fixed) configuration nothing is known beforehand.
+    pub fn agree(&self, offer: &Offer) -> Result<(&Arc<ServerConfig>, usize), Reason> {
         if self.credentials.is_empty() {
-            return Ok((None, self.config_for(None)));
+            return Ok((self.config_for(None), 0));
         }
-        let agreement = negotiate(&self.policy, &self.credentials, offer)?;
-        let config = self.variant(agreement.credential, Some(agreement.group), self.has_client_order(offer));
-        Ok((Some(agreement), config))
-    }
-
-    fn has_client_order(&self, offer: &Offer) -> bool {
-        match self.policy.settings().suite_order {
-            SuiteOrder::Client => true,
-            SuiteOrder::Server => false,
-            SuiteOrder::ServerUnlessChaCha20First => prefers_chacha20(&offer.suites),
-        }
+        let Agreement { credential, group, .. } = negotiate(&self.policy, &self.credentials, offer)?;
+        Ok((self.variant(credential, Some(group), has_client_order(&self.policy, offer)), credential))
     }
 
     fn variant(&self, credential: usize, group: Option<Group>, client_order: bool) -> &Arc<ServerConfig> {
