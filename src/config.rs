@@ -1,5 +1,7 @@
 //! Every flag, variable and default, parsed once. Nobody else reads the environment.
 
+mod cluster;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use rustls::pki_types::UnixTime;
 use crate::probe::target::Target;
 use crate::telemetry::LogFormat;
 use crate::tls::chain::Name;
+
+pub use cluster::{ClusterArgs, StatusArgs, WebhookArgs};
 
 /// A Kubernetes ingress controller that lets no TLS handshake fail silently.
 #[derive(Parser, Debug)]
@@ -124,6 +128,18 @@ pub struct RunArgs {
     /// What is done with Ingresses and certificates.
     #[command(flatten)]
     pub compile: CompileArgs,
+
+    /// How the cluster is reached and what of it is served.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+
+    /// What is written to the cluster, and who writes it.
+    #[command(flatten)]
+    pub status: StatusArgs,
+
+    /// The validating admission webhook.
+    #[command(flatten)]
+    pub webhook: WebhookArgs,
 
     /// Address of the HTTP listener. `[::]` takes IPv4 as well.
     #[arg(long, env = "HANDFAST_HTTP", default_value = "[::]:8080", value_name = "ADDRESS", value_parser = address)]
@@ -537,9 +553,14 @@ impl RunArgs {
 }
 
 /// What the environment says about where we run.
+#[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// True inside a Kubernetes pod.
     pub in_pod: bool,
+    /// The pod's name, where its manifest passes it on (POD_NAME).
+    pub pod_name: Option<String>,
+    /// The pod's namespace (POD_NAMESPACE).
+    pub pod_namespace: Option<String>,
 }
 
 impl Environment {
@@ -547,7 +568,12 @@ impl Environment {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn read() -> Self {
         // The kubelet sets this variable in every container.
-        Self { in_pod: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() }
+        let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            in_pod: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+            pod_name: text("POD_NAME"),
+            pod_namespace: text("POD_NAMESPACE"),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub mod demo;
 pub mod explain;
 pub mod failures;
 pub mod keylog;
+pub mod kubernetes;
 pub mod mask;
 pub mod metrics;
 pub mod probe;

@@ -60,6 +60,8 @@ pub struct Options {
     pub controller: String,
     /// The value of the old annotation `kubernetes.io/ingress.class` that is ours.
     pub ingress_class: String,
+    /// Classes whose Ingresses are ours as well, whichever controller they belong to, and whether they exist or not.
+    pub adopted_classes: Vec<String>,
     /// Serve Ingresses that name no class, and those that name `ingress_class` while no IngressClass of that name
     /// exists: manifests in a directory rarely bring one along.
     pub watch_without_class: bool,
@@ -100,6 +102,7 @@ impl Default for Options {
         Self {
             controller: "handfast.dev/ingress-controller".to_owned(),
             ingress_class: "handfast".to_owned(),
+            adopted_classes: Vec::new(),
             watch_without_class: false,
             report_other_classes: false,
             every_class: false,
@@ -131,6 +134,8 @@ pub struct Compiled {
     pub policies: Arc<BTreeMap<ObjectKey, PolicyStatus>>,
     /// What is served in place of what cannot be. The same `Arc` as before if nothing changed.
     pub held: Arc<Held>,
+    /// The Ingresses that are served: ours, with at least one host. The same `Arc` as before if nothing changed.
+    pub ingresses: Arc<BTreeSet<ObjectKey>>,
     /// How much work it was.
     pub stats: Stats,
 }
@@ -185,6 +190,8 @@ pub struct Compiler {
     ends: Arc<BTreeMap<ObjectKey, Vec<UnixTime>>>,
     statuses: Arc<BTreeMap<ObjectKey, PolicyStatus>>,
     held: Arc<Held>,
+    /// Ingresses that are served.
+    served: Arc<BTreeSet<ObjectKey>>,
     /// When time alone changes a unit.
     schedule: BTreeSet<(UnixTime, Unit)>,
     scheduled: HashMap<Unit, UnixTime>,
@@ -274,6 +281,7 @@ impl Compiler {
             ends: Arc::default(),
             statuses: Arc::default(),
             held: Arc::default(),
+            served: Arc::default(),
             schedule: BTreeSet::new(),
             scheduled: HashMap::new(),
             reports: HashMap::new(),
@@ -350,6 +358,7 @@ impl Compiler {
             certificates: self.ends.clone(),
             policies: self.statuses.clone(),
             held: self.held.clone(),
+            ingresses: self.served.clone(),
             stats: Stats {
                 backends: Units::new(backends, self.backends.len()),
                 hosts: Units::new(hosts, self.hosts.len()),
@@ -388,6 +397,11 @@ impl Compiler {
             // An Ingress that is gone asks for nothing; it is found again by its own key when it comes back.
             let reads = view.into_reads();
             let reads = if self.world.store.object(&key).is_some() { reads } else { HashSet::new() };
+            let is_served = claims.as_ref().is_some_and(|claims| claims.is_ours && !claims.hosts.is_empty());
+            if is_served != self.served.contains(&key) {
+                let served = Arc::make_mut(&mut self.served);
+                let _ = if is_served { served.insert(key.clone()) } else { served.remove(&key) };
+            }
             for host in self.world.index.replace(&key, claims) {
                 self.graph.readers(&Read::Host(host.clone())).for_each(|unit| dirty.unit(unit));
                 dirty.hosts.insert(host);

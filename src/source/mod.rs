@@ -6,6 +6,7 @@
 //! says [`Event::Synced`] once, then tells changes for as long as somebody listens. Trouble on the way (a file that
 //! does not parse, a directory that is gone) is data for the compiler's list of diagnostics; it takes nothing away.
 
+pub mod cluster;
 pub mod directory;
 pub mod manifest;
 

@@ -1,0 +1,3 @@
+//! A cluster as a source.
+
+pub mod seen;
