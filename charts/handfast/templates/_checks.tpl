@@ -72,7 +72,33 @@ Values of ingress-nginx whose absence would open or break something are errors; 
   "disable-leader-election" "set controller.noStatus, if nothing is to be written"
   "disable-catch-all" "not built"
 -}}
+{{- $owned := dict
+  "source" "this chart is for a cluster"
+  "http" "set controller.containerPort.http or controller.bindAddress"
+  "https" "set controller.containerPort.https or controller.bindAddress"
+  "admin" "set controller.metrics.port or controller.bindAddress"
+  "watch-namespace" "set controller.scope"
+  "watch-namespace-selector" "set controller.scope.namespaceSelector"
+  "no-status" "set controller.noStatus"
+  "publish-service" "set controller.publishService.pathOverride"
+  "publish-node-addresses" "set controller.publishNodeAddresses"
+  "election-id" "set controller.electionID"
+  "last-good-secret" "set controller.lastGood.enabled"
+  "state-dir" "set controller.state.enabled"
+  "unready-delay" "set controller.unreadyDelaySeconds"
+  "drain-timeout" "set controller.terminationGracePeriodSeconds"
+  "webhook-addr" "set controller.admissionWebhooks.enabled"
+  "webhook-secret" "set controller.admissionWebhooks.enabled"
+  "webhook-service" "set controller.admissionWebhooks.enabled"
+  "webhook-configuration" "set controller.admissionWebhooks.enabled"
+  "webhook-cert" "set controller.admissionWebhooks.existingSecret"
+  "webhook-key" "set controller.admissionWebhooks.existingSecret"
+  "webhook-client-ca" "set controller.admissionWebhooks.clientCA.configMap"
+-}}
 {{- range $name, $value := $controller.extraArgs -}}
+{{- if hasKey $owned $name -}}
+{{- $errors = append $errors (printf "controller.extraArgs.%s: other objects depend on it: %s" $name (get $owned $name)) -}}
+{{- end -}}
 {{- if not (or (has $name $flags) (has $name $meaningless) (hasKey $translated $name)) -}}
 {{- $errors = append $errors (printf "controller.extraArgs.%s: `handfast run` has no such option: %s" $name (get $hints $name | default "see `handfast run --help`")) -}}
 {{- end -}}
