@@ -17,7 +17,9 @@ use crate::config::{ClusterArgs, Environment};
 #[derive(thiserror::Error, Debug)]
 pub enum ConnectError {
     /// There is no configuration, or it makes no sense.
-    #[error("cannot find out how to reach the cluster: name a kubeconfig with --kubeconfig, or manifests with --source DIR")]
+    #[error(
+        "cannot find out how to reach the cluster: name a kubeconfig with --kubeconfig, or manifests with --source DIR"
+    )]
     Infer(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The file cannot be used.
     #[error("--kubeconfig {file}: cannot use it")]
@@ -55,9 +57,7 @@ pub async fn connect(args: &ClusterArgs, environment: &Environment) -> Result<Cl
     let namespace = environment.pod_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config.clone()).map_err(|error| ConnectError::Client(error.into()))?;
     let watch = Client::try_from(config).map_err(|error| ConnectError::Client(error.into()))?;
-    let identity = environment.pod_name.clone().unwrap_or_else(|| {
-        format!("handfast-{:016x}", fastrand::u64(..))
-    });
+    let identity = environment.pod_name.clone().unwrap_or_else(|| format!("handfast-{:016x}", fastrand::u64(..)));
     Ok(Cluster { watch, client, namespace: namespace.into(), identity: identity.into() })
 }
 
