@@ -193,8 +193,8 @@ impl History {
         self.policies.insert(host.clone(), InForce { owner: held.owner.clone(), policy: held.policy.clone() });
     }
 
-    pub(super) fn knows_secret(&self, key: &ObjectKey) -> bool {
-        self.secrets.contains_key(key)
+    pub(super) fn last_good(&self, key: &ObjectKey) -> Option<&SecretObject> {
+        self.secrets.get(key).map(|kept| &kept.secret)
     }
 
     /// The last usable version of a Secret. One that was deleted longer ago than `ttl` is forgotten; for the others

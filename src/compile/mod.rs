@@ -296,11 +296,14 @@ impl Compiler {
     }
 
     /// Takes over what another compiler held, as far as this one knows nothing better: of a Secret a version that it
-    /// has seen to be usable, of a host a policy that is in force as it was asked for.
+    /// holds itself, of a host a policy that is in force as it was asked for.
     pub fn remember(&mut self, held: &Held) {
         // Whoever needs it may come later (a file that cannot be read at the start, say), so it is held as of now.
         for (key, secret) in &held.secrets {
-            if self.world.history.knows_secret(key) {
+            // A version that is there now is judged again: it may have been taken for want of a better one.
+            let current = self.world.store.object(key);
+            let is_current = |ours: &SecretObject| matches!(current, Some(Object::Secret(secret)) if secret == ours);
+            if self.world.history.last_good(key).is_some_and(|ours| !is_current(ours)) {
                 continue;
             }
             self.world.history.remember_secret(key, secret);

@@ -16,6 +16,9 @@
 //! The Secret has to exist, so that no permission to create Secrets is needed: `get` and `patch` of this one are all.
 //! Requests are made by hand, because the client library logs answers that it cannot read, and these hold private keys.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -233,7 +236,8 @@ impl LastGood {
                     self.looked_at = None;
                     return match failure {
                         Failure::Forbidden(_) | Failure::Missing => POLL,
-                        Failure::Conflict | Failure::Other(_) => RETRY,
+                        Failure::Conflict | Failure::Other(_) if leads => RETRY,
+                        Failure::Conflict | Failure::Other(_) => POLL,
                     };
                 }
             }

@@ -370,3 +370,205 @@ fn kind_of(name: &str) -> Option<Kind> {
     let is_shard = shard.len() == 2 && shard.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
     KINDS.into_iter().find(|one| is_shard && one.name() == kind)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::PermissionsExt;
+
+    use k8s_openapi::ByteString;
+    use k8s_openapi::api::core::v1::{Secret, Service};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+
+    fn metadata(name: &str) -> ObjectMeta {
+        ObjectMeta { namespace: Some("default".into()), name: Some(name.into()), ..ObjectMeta::default() }
+    }
+
+    fn secret(name: &str, key: &str) -> Object {
+        let data = BTreeMap::from([("tls.key".to_owned(), ByteString(key.into()))]);
+        Object::Secret(SecretObject(Arc::new(Secret {
+            metadata: metadata(name),
+            data: Some(data),
+            ..Secret::default()
+        })))
+    }
+
+    fn service(name: &str) -> Object {
+        Object::Service(Arc::new(Service { metadata: metadata(name), ..Service::default() }))
+    }
+
+    /// All kinds, as the first save has them.
+    fn all(objects: &[(&str, Object)]) -> BTreeMap<Kind, Definitions> {
+        let mut kinds: BTreeMap<Kind, Definitions> = KINDS.into_iter().map(|kind| (kind, Vec::new())).collect();
+        for (scope, object) in objects {
+            let definition = (object.key(), Scope((*scope).into()), object.clone());
+            kinds.get_mut(&object.kind()).unwrap().push(definition);
+        }
+        kinds
+    }
+
+    fn some() -> Vec<(&'static str, Object)> {
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
+        let secrets = names.iter().map(|name| ("secrets", secret(name, "very private key")));
+        secrets.chain([("services", service("web")), ("more", service("web"))]).collect()
+    }
+
+    fn save(saver: &mut Saver, kinds: &BTreeMap<Kind, Definitions>) -> Saved {
+        saver.save(kinds, NOW).ok().unwrap()
+    }
+
+    fn files_in(path: &Path) -> BTreeSet<String> {
+        fs::read_dir(path.join(FOLDER))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    fn objects(path: &Path) -> Vec<(Scope, Object)> {
+        let loaded = SavedObjects::find(path).unwrap().unwrap().load();
+        assert_eq!(loaded.problems, []);
+        let each =
+            |(scope, objects): (Scope, Vec<Object>)| objects.into_iter().map(move |object| (scope.clone(), object));
+        let mut objects: Vec<(Scope, Object)> = loaded.objects.into_iter().flat_map(each).collect();
+        objects.sort_by_key(|(scope, object)| (object.key(), scope.clone()));
+        objects
+    }
+
+    fn expected(objects: &[(&str, Object)]) -> Vec<(Scope, Object)> {
+        let mut objects: Vec<(Scope, Object)> =
+            objects.iter().map(|(scope, object)| (Scope((*scope).into()), object.clone())).collect();
+        objects.sort_by_key(|(scope, object)| (object.key(), scope.clone()));
+        objects
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded_and_nobody_else_may_read_it() {
+        let path = tempfile::tempdir().unwrap();
+        assert!(SavedObjects::find(path.path()).unwrap().is_none());
+        let mut saver = Saver::new(path.path(), None);
+        save(&mut saver, &all(&some()));
+        assert_eq!(objects(path.path()), expected(&some()));
+        assert_eq!(SavedObjects::find(path.path()).unwrap().unwrap().saved_at(), NOW);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let folder = path.path().join(FOLDER);
+        assert_eq!(mode(&folder), 0o700);
+        assert!(files_in(path.path()).iter().all(|name| mode(&folder.join(name)) == 0o600));
+    }
+
+    #[test]
+    fn a_change_writes_what_it_touches() {
+        let path = tempfile::tempdir().unwrap();
+        let mut saver = Saver::new(path.path(), None);
+        let mut objects_now = some();
+        let first = save(&mut saver, &all(&objects_now));
+        assert!(first.files > 10, "{first:?}");
+        assert_eq!(save(&mut saver, &all(&objects_now)), Saved::default(), "nothing is new");
+        objects_now[3] = ("secrets", secret("d", "another key"));
+        let second = save(&mut saver, &all(&objects_now));
+        assert_eq!(second.files, 1);
+        assert_eq!(objects(path.path()), expected(&objects_now));
+        // Only the kinds that are given are looked at.
+        let only = BTreeMap::from([(Kind::Service, Vec::new())]);
+        assert_eq!(save(&mut saver, &only), Saved::default());
+        objects_now.truncate(16);
+        assert_eq!(objects(path.path()), expected(&objects_now));
+        save(&mut saver, &all(&[]));
+        assert_eq!(files_in(path.path()), [INDEX.to_owned()].into());
+    }
+
+    #[test]
+    fn a_new_process_writes_only_what_differs_and_keeps_the_time_of_what_does_not() {
+        let path = tempfile::tempdir().unwrap();
+        save(&mut Saver::new(path.path(), None), &all(&some()));
+        let later = UnixTime::since_unix_epoch(Duration::from_secs(NOW.as_secs() + 3600));
+        let found = || SavedObjects::find(path.path()).unwrap();
+        let again = some();
+        let saved = Saver::new(path.path(), found().as_ref()).save(&all(&again), later).ok().unwrap();
+        assert_eq!((saved, found().unwrap().saved_at()), (Saved::default(), NOW));
+        // One has gone, one was damaged.
+        let damaged = path.path().join(FOLDER).join(file_name(Kind::Secret, shard_of(&again[3].1.key())));
+        let text = fs::read(&damaged).unwrap();
+        fs::write(&damaged, &text[..text.len() - 1]).unwrap();
+        let saved = Saver::new(path.path(), found().as_ref()).save(&all(&again[1..]), later).ok().unwrap();
+        assert_eq!((saved.files, found().unwrap().saved_at()), (1, later));
+        assert_eq!(objects(path.path()), expected(&again[1..]));
+    }
+
+    #[test]
+    fn before_the_first_save_is_complete_nothing_is_used() {
+        let path = tempfile::tempdir().unwrap();
+        let mut kinds = all(&some());
+        kinds.remove(&Kind::Service);
+        let mut saver = Saver::new(path.path(), None);
+        save(&mut saver, &kinds);
+        assert!(SavedObjects::find(path.path()).unwrap().is_none());
+        save(&mut saver, &BTreeMap::from([(Kind::Service, Vec::new())]));
+        assert_eq!(objects(path.path()).len(), 16);
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_or_foreign_is_named_costs_no_other_and_shows_nothing_of_itself() {
+        let path = tempfile::tempdir().unwrap();
+        save(&mut Saver::new(path.path(), None), &all(&some()));
+        let folder = path.path().join(FOLDER);
+        let file = |name: &str| folder.join(file_name(Kind::Secret, shard_of(&secret(name, "").key())));
+        let good = |name: &str| fs::read_to_string(file(name)).unwrap();
+        let rows = [
+            (file("a"), String::new(), "ends too early"),
+            (file("b"), good("b")[..good("b").len() - 9].to_owned(), "cut off"),
+            (file("c"), good("c").replace("objects.v1", "objects.v2"), "not what this version writes"),
+            (file("d"), good("d").replacen("Secret", "Service", 1), "not what this version writes"),
+            (file("e"), good("e").replace("dmV", "dmW"), "changed"),
+        ];
+        let shards: BTreeSet<PathBuf> = rows.iter().map(|(file, ..)| file.clone()).collect();
+        assert_eq!(shards.len(), rows.len(), "choose names in different shards");
+        for (file, text, _) in &rows {
+            fs::write(file, text).unwrap();
+        }
+        fs::write(folder.join("notes.jsonl"), "mine").unwrap();
+        fs::remove_file(file("f")).unwrap();
+        let loaded = SavedObjects::find(path.path()).unwrap().unwrap().load();
+        let problems: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
+        for (file, _, fault) in &rows {
+            let problem = problems.iter().find(|problem| problem.contains(&file.display().to_string())).unwrap();
+            assert!(problem.contains(fault) && !problem.contains("dmV"), "{problem}");
+        }
+        assert_eq!(problems.len(), rows.len() + 1, "{problems:#?}");
+        assert!(problems.last().unwrap().contains("of kind Secret"), "{problems:#?}");
+        assert!(!loaded.objects.is_empty());
+        let index = folder.join(INDEX);
+        fs::write(&index, fs::read_to_string(&index).unwrap().replace("objects.v1", "objects.v2")).unwrap();
+        assert!(SavedObjects::find(path.path()).unwrap_err().to_string().contains("not what this version writes"));
+    }
+
+    #[test]
+    fn what_is_too_large_together_is_left_out_and_what_fails_is_tried_again() {
+        let path = tempfile::tempdir().unwrap();
+        let mut saver = Saver::new(path.path(), None);
+        save(&mut saver, &all(&some()));
+        let whole = saver.bytes;
+        saver.limit = whole + 100;
+        let mut more = some();
+        more.push(("secrets", secret("q", &"x".repeat(1000))));
+        let saved = save(&mut saver, &all(&more));
+        assert!(saved.left_out >= 1 && saver.bytes <= whole + 100, "{saved:?}");
+        saver.limit = LIMIT;
+        more.last_mut().unwrap().1 = secret("q", &"y".repeat(1000));
+        assert_eq!(save(&mut saver, &all(&more)).left_out, 0);
+        assert_eq!(objects(path.path()), expected(&more));
+        // Something that cannot be replaced stands in the way.
+        let obstacle = path.path().join(FOLDER).join(file_name(Kind::Secret, shard_of(&more[0].1.key())));
+        fs::remove_file(&obstacle).unwrap();
+        fs::create_dir_all(obstacle.join("x")).unwrap();
+        more[0].1 = secret("a", "other");
+        let error = saver.save(&all(&more), NOW).err().unwrap();
+        assert!(obstacle.ends_with(&error.file), "{}", error.file);
+        fs::remove_dir_all(&obstacle).unwrap();
+        assert_eq!(save(&mut saver, &all(&more)).files, 1);
+        assert_eq!(objects(path.path()), expected(&more));
+    }
+}
