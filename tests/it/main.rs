@@ -15,6 +15,7 @@ mod cases;
 mod ciphers;
 mod client_auth;
 mod clients;
+mod cluster;
 mod commands;
 mod crd;
 mod docs;
