@@ -397,7 +397,7 @@ fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, S
             "What was held before is known again."
         );
     }
-    let (sink, writer) = state.start(metrics.state_write_failures.clone())?;
+    let (sink, writer) = state.start(false, metrics.state_write_failures.clone())?;
     Ok((held, sink, Some(writer)))
 }
 

@@ -49,6 +49,14 @@ pub struct Metrics {
     pub http_requests: IntCounterVec,
     /// Time from the request's head to the end of the response: `host`.
     pub http_request_duration: HistogramVec,
+    /// Bytes of what is kept in the Secret of `--last-good-secret`.
+    pub last_good_secret_bytes: IntGauge,
+    /// What has no place there.
+    pub last_good_secret_dropped: IntGauge,
+    /// How much is kept there.
+    pub last_good_secret_entries: IntGauge,
+    /// Attempts to read or write it that failed.
+    pub last_good_secret_failures: IntCounter,
     /// Tasks that died of a bug of ours.
     pub panics: IntCounter,
     /// Attempts to write the state directory that failed.
@@ -201,13 +209,29 @@ impl Metrics {
                 .buckets(latency.clone()),
                 &["host"]
             )),
+            last_good_secret_bytes: register!(IntGauge::new(
+                "handfast_last_good_secret_bytes",
+                "Bytes of what is held that are kept in the Secret of --last-good-secret; 921600 at most."
+            )),
+            last_good_secret_dropped: register!(IntGauge::new(
+                "handfast_last_good_secret_dropped",
+                "Secrets and policies that are held and have no place in the Secret of --last-good-secret, as the leader sees it."
+            )),
+            last_good_secret_entries: register!(IntGauge::new(
+                "handfast_last_good_secret_entries",
+                "Secrets and policies that are kept in the Secret of --last-good-secret."
+            )),
+            last_good_secret_failures: register!(IntCounter::new(
+                "handfast_last_good_secret_failures_total",
+                "Attempts to read or write the Secret of --last-good-secret that failed."
+            )),
             panics: register!(IntCounter::new(
                 "handfast_panics_total",
                 "Tasks that ended by a bug; please report each."
             )),
             state_write_failures: register!(IntCounter::new(
                 "handfast_state_write_failures_total",
-                "Attempts to write what is held to the state directory that failed."
+                "Attempts to write to the state directory that failed."
             )),
             snapshot_published: register!(Gauge::new(
                 "handfast_snapshot_published_timestamp_seconds",
