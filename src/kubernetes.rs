@@ -5,11 +5,15 @@
 //! The two differ in what they do about trouble. A watch has a policy of its own for starting again, so its client
 //! retries nothing and waits for no answer for long; a single request is tried again by the client itself.
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tokio::time::Instant;
 
 use crate::config::{ClusterArgs, Environment};
 
@@ -17,7 +21,9 @@ use crate::config::{ClusterArgs, Environment};
 #[derive(thiserror::Error, Debug)]
 pub enum ConnectError {
     /// There is no configuration, or it makes no sense.
-    #[error("cannot find out how to reach the cluster: name a kubeconfig with --kubeconfig, or manifests with --source DIR")]
+    #[error(
+        "cannot find out how to reach the cluster: name a kubeconfig with --kubeconfig, or manifests with --source DIR"
+    )]
     Infer(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The file cannot be used.
     #[error("--kubeconfig {file}: cannot use it")]
@@ -55,9 +61,7 @@ pub async fn connect(args: &ClusterArgs, environment: &Environment) -> Result<Cl
     let namespace = environment.pod_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config.clone()).map_err(|error| ConnectError::Client(error.into()))?;
     let watch = Client::try_from(config).map_err(|error| ConnectError::Client(error.into()))?;
-    let identity = environment.pod_name.clone().unwrap_or_else(|| {
-        format!("handfast-{:016x}", fastrand::u64(..))
-    });
+    let identity = environment.pod_name.clone().unwrap_or_else(|| format!("handfast-{:016x}", fastrand::u64(..)));
     Ok(Cluster { watch, client, namespace: namespace.into(), identity: identity.into() })
 }
 
@@ -73,4 +77,53 @@ async fn configuration(args: &ClusterArgs, environment: &Environment) -> Result<
         return Config::incluster().map_err(|error| ConnectError::Infer(error.into()));
     }
     Config::from_kubeconfig(&options).await.map_err(|error| ConnectError::Infer(error.into()))
+}
+
+/// What an error says, for a log line: the server's own words, or the chain of causes on our side.
+pub fn cause(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return if status.message.is_empty() { format!("status {}", status.code) } else { status.message.clone() };
+    }
+    let mut text = String::new();
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        let said = error.to_string();
+        // Many errors say what their cause says.
+        if !text.contains(&said) {
+            text = if text.is_empty() { said } else { format!("{text}: {said}") };
+        }
+        next = error.source();
+    }
+    text
+}
+
+/// Says the same complaint at growing intervals, however often there is reason to.
+#[derive(Debug, Default)]
+pub struct Complaints {
+    last: Option<(String, Instant, Duration)>,
+}
+
+impl Complaints {
+    const SHORTEST: Duration = Duration::from_secs(30);
+    const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+    /// Whether it is to be said now: it is another than the last, or that was long ago.
+    pub fn is_due(&mut self, what: &str, now: Instant) -> bool {
+        let wait = match &self.last {
+            Some((said, at, wait)) if said == what => {
+                if now.saturating_duration_since(*at) < *wait {
+                    return false;
+                }
+                (*wait * 2).min(Self::LONGEST)
+            }
+            Some(_) | None => Self::SHORTEST,
+        };
+        self.last = Some((what.to_owned(), now, wait));
+        true
+    }
+
+    /// All is well again. True if there was a complaint.
+    pub fn settled(&mut self) -> bool {
+        self.last.take().is_some()
+    }
 }

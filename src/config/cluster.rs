@@ -27,7 +27,12 @@ pub struct ClusterArgs {
     pub watch_namespace: Vec<String>,
 
     /// Serve only Ingresses of namespaces whose labels match, for example `team=shop,stage!=test`.
-    #[arg(long, env = "HANDFAST_WATCH_NAMESPACE_SELECTOR", value_name = "SELECTOR", conflicts_with = "watch_namespace")]
+    #[arg(
+        long,
+        env = "HANDFAST_WATCH_NAMESPACE_SELECTOR",
+        value_name = "SELECTOR",
+        conflicts_with = "watch_namespace"
+    )]
     pub watch_namespace_selector: Option<String>,
 
     /// Serve Ingresses that name no class, too.
@@ -35,7 +40,12 @@ pub struct ClusterArgs {
     pub watch_ingress_without_class: bool,
 
     /// `spec.controller` of the IngressClasses that are ours.
-    #[arg(long, env = "HANDFAST_CONTROLLER_CLASS", default_value = "handfast.dev/ingress-controller", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "HANDFAST_CONTROLLER_CLASS",
+        default_value = "handfast.dev/ingress-controller",
+        value_name = "NAME"
+    )]
     pub controller_class: String,
 
     /// Serve the Ingresses of this class as well, whichever controller it belongs to; repeatable, or comma separated.
@@ -77,6 +87,11 @@ pub struct StatusArgs {
     /// With --publish-node-addresses: internal addresses, also where nodes have external ones.
     #[arg(long, env = "HANDFAST_REPORT_NODE_INTERNAL_IP", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub report_node_internal_ip: bool,
+
+    /// Take published addresses away from Ingresses when the last replica ends. Off by default, because names would vanish
+    /// from DNS during a restart, and come back long after it.
+    #[arg(long, env = "HANDFAST_UPDATE_STATUS_ON_SHUTDOWN", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub update_status_on_shutdown: bool,
 
     /// Lease in the pod's own namespace; the replica that holds it writes.
     #[arg(long, env = "HANDFAST_ELECTION_ID", default_value = "handfast-leader", value_name = "NAME", value_parser = object_name)]
