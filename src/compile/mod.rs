@@ -21,6 +21,7 @@ mod held;
 mod ingress;
 mod objects;
 mod policy;
+mod references;
 mod report;
 mod shadow;
 mod store;
@@ -51,7 +52,9 @@ use crate::tls::policy::Policy;
 pub use diagnostic::{BadAddress, BadBackend, Diagnostic, Effect, Problem, Severity, event_reason};
 pub use held::{ClientCa, Held, HeldPolicy, HeldSecret, PolicyOfHost};
 pub use objects::{Change, Kind, Object, ObjectKey, Scope, SecretObject};
+pub use references::secrets as referenced_secrets;
 pub use report::{PolicyCondition, PolicyStatus};
+pub use store::trim;
 
 /// What the operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::config::StatusArgs;
-use crate::kubernetes::{Cluster, Complaints, cause};
+use crate::kubernetes::{Cluster, Complaints, Guard, cause};
 
 /// Sorted; `None` if they are not known.
 pub(super) type Addresses = Option<Arc<[Address]>>;
@@ -41,6 +41,10 @@ const NODE_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// How long one watch of the Service goes on; load balancers drop connections that are silent for longer.
 const WATCH_SECONDS: u32 = 200;
+
+/// Longest wait for the head of an answer, and shortest time between two starts of the watch.
+const WATCH_PATIENCE: Duration = Duration::from_secs(30);
+const WATCH_PACE: Duration = Duration::from_secs(1);
 
 /// Where addresses come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +92,10 @@ pub(super) async fn follow(source: &Source, cluster: &Cluster, addresses: &watch
     };
     match source {
         Source::Fixed(written) => tell(sorted(written.iter().map(String::as_str))),
-        Source::Service(namespace, name) => follow_service(&cluster.watch, namespace, name, tell).await,
+        Source::Service(namespace, name) => match cluster.watch_client(Guard::watch(WATCH_PATIENCE, WATCH_PACE, || {})) {
+            Ok(client) => follow_service(&client, namespace, name, tell).await,
+            Err(error) => warn!(%error, "The Service of --publish-service cannot be watched."),
+        },
         Source::Nodes { internal } => follow_nodes(cluster, *internal, tell).await,
         Source::Nothing => {}
     }
