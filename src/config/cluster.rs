@@ -65,7 +65,7 @@ pub struct ClusterArgs {
 }
 
 /// What is written to the cluster, and who writes it.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Status")]
 pub struct StatusArgs {
     /// Write nothing to the cluster: no addresses, conditions or Events. To run beside another controller.

@@ -92,7 +92,8 @@ pub(super) async fn follow(source: &Source, cluster: &Cluster, addresses: &watch
     };
     match source {
         Source::Fixed(written) => tell(sorted(written.iter().map(String::as_str))),
-        Source::Service(namespace, name) => match cluster.watch_client(Guard::watch(WATCH_PATIENCE, WATCH_PACE, || {})) {
+        Source::Service(namespace, name) => match cluster.watch_client(Guard::watch(WATCH_PATIENCE, WATCH_PACE, || {}))
+        {
             Ok(client) => follow_service(&client, namespace, name, tell).await,
             Err(error) => warn!(%error, "The Service of --publish-service cannot be watched."),
         },

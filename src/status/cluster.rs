@@ -10,6 +10,9 @@
 //! It runs beside everything else on the control thread and holds nothing up: configurations are compiled and served
 //! whatever is written here, and however slowly. What thousands of changes mean for one object is one write.
 
+#[cfg(test)]
+pub(super) mod tests;
+
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -22,14 +25,14 @@ use tracing::{info, warn};
 use super::addresses::{self, Addresses, Source};
 use super::apply::{Outcome, Target, apply};
 use super::bucket::Bucket;
-use super::events::{self, Remark};
+use super::events::{Remark, Teller};
 use super::plan::{Next, Plans, Wanted, What, Write};
 use super::queue::Queue;
 use crate::clock;
 use crate::compile::{Kind, ObjectKey};
 use crate::config::StatusArgs;
 use crate::kubernetes::{Cluster, Complaints, cause};
-use crate::leader::Leadership;
+use crate::leader::{self, Election, Leadership};
 use crate::metrics::Metrics;
 use crate::reconcile::Publication;
 use crate::source::cluster::seen::Seen;
@@ -55,32 +58,54 @@ const LAST_WRITES: Duration = Duration::from_secs(3);
 const LEAVING: Duration = Duration::from_secs(8);
 
 /// What the writers look at.
-pub struct Inputs {
+pub(super) struct Inputs {
     /// Where to write.
-    pub cluster: Cluster,
+    pub(super) cluster: Cluster,
     /// What to write.
-    pub args: StatusArgs,
+    pub(super) args: StatusArgs,
     /// What stands there.
-    pub seen: Seen,
+    pub(super) seen: Seen,
     /// What is served.
-    pub publications: watch::Receiver<Option<Publication>>,
+    pub(super) publications: watch::Receiver<Option<Publication>>,
     /// Whether to write.
-    pub leadership: Leadership,
+    pub(super) leadership: Leadership,
     /// Gets counts.
-    pub metrics: Metrics,
+    pub(super) metrics: Metrics,
 }
 
-/// Running writers.
+/// The election of this replica, and its writers.
 pub struct Writers {
+    election: Election,
     end: CancellationToken,
     tasks: [JoinHandle<()>; 2],
 }
 
-/// Starts to write statuses and Events, whenever this replica leads. To be called when traffic is served.
-pub fn start(inputs: Inputs) -> Writers {
+/// Takes part in the election, and writes statuses and Events whenever this replica leads. To be called when traffic is
+/// served, and not with `--no-status`.
+pub fn start(
+    cluster: &Cluster,
+    args: &StatusArgs,
+    seen: &Seen,
+    publications: &watch::Receiver<Option<Publication>>,
+    metrics: &Metrics,
+) -> Writers {
+    let election = leader::start(cluster, args, metrics);
+    let inputs = Inputs {
+        cluster: cluster.clone(),
+        args: args.clone(),
+        seen: seen.clone(),
+        publications: publications.clone(),
+        leadership: election.leadership.clone(),
+        metrics: metrics.clone(),
+    };
     let end = CancellationToken::new();
+    let tasks = spawn(inputs, &end);
+    Writers { election, end, tasks }
+}
+
+fn spawn(inputs: Inputs, end: &CancellationToken) -> [JoinHandle<()>; 2] {
     let (remarks, remarked) = mpsc::channel(64);
-    let events = events::Teller::new(&inputs, remarked);
+    let events = Teller::new(&inputs, remarked);
     let writer = Writer {
         source: Source::of(&inputs.args),
         wanted: Wanted::default(),
@@ -95,18 +120,19 @@ pub fn start(inputs: Inputs) -> Writers {
         remarks,
         inputs,
     };
-    let tasks = [tokio::spawn(writer.run(end.clone())), tokio::spawn(events.run(end.clone()))];
-    Writers { end, tasks }
+    [tokio::spawn(writer.run(end.clone())), tokio::spawn(events.run(end.clone()))]
 }
 
 impl Writers {
-    /// Stops writing: what is being written is finished, and, if the operator wants that and this is the last replica,
-    /// addresses are taken away. To be called before the election ends; takes a few seconds at most.
+    /// Stops writing, and then leaves the Lease to the next replica: what is being written is finished, and, if the
+    /// operator wants that and this is the last replica, addresses are taken away. Takes a few seconds at most. To be
+    /// called when the process begins to end, so that another writes while this one drains.
     pub async fn finish(self) {
         self.end.cancel();
         for task in self.tasks {
             let _ = timeout(2 * (LAST_WRITES + LEAVING), task).await;
         }
+        self.election.finish().await;
     }
 }
 

@@ -18,6 +18,8 @@
 
 mod book;
 mod tell;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write as _;
 

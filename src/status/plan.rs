@@ -11,6 +11,9 @@
 //! An Ingress that is no longer ours has its addresses taken away after a moment, and if that would be most of all at once,
 //! after a minute: an IngressClass that a deployment replaces must not take every DNS record with it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
