@@ -35,6 +35,7 @@ use crate::config::{AccessLogFormat, Cli, Command, CompileArgs, Environment, Hos
 use crate::demo;
 use crate::failures::follow;
 use crate::keylog::{self, KeyLog};
+use crate::kubernetes;
 use crate::mask::ClientAddresses;
 use crate::metrics::Metrics;
 use crate::proxy::http::HttpService;
@@ -44,9 +45,11 @@ use crate::proxy::settings::Settings;
 use crate::proxy::worker::{Shutdown, WorkerSettings, Workers};
 use crate::reconcile::{self, Batching, Outputs, Publication};
 use crate::snapshot::{self, AddressList};
+use crate::source::cluster::seen::Seen;
+use crate::source::cluster::{self, Saved};
 use crate::source::{self, SourceConfig};
 use crate::state::{self, Sink};
-use crate::status::Status;
+use crate::status::{self, Status};
 use crate::telemetry;
 
 /// Runs a command; errors go to standard error with all their causes.
@@ -133,6 +136,8 @@ pub struct Running {
     access_log: access_log::Writer,
     state: Option<state::Writer>,
     keylog: Option<keylog::Writer>,
+    /// Tells the cluster.
+    writers: Option<status::cluster::Writers>,
     /// Ends source, admin listener and log lines.
     end: CancellationToken,
     reconcile: std::thread::JoinHandle<()>,
@@ -143,8 +148,16 @@ pub struct Running {
 impl Running {
     /// Starts everything; returns when connections are accepted.
     pub async fn start(args: RunArgs) -> anyhow::Result<Self> {
-        let source = source_config(args.source.as_deref(), &Environment::read())?;
-        let options = directory_options(&args.compile)?;
+        let environment = Environment::read();
+        let source = source_config(args.source.as_deref(), &environment)?;
+        let options = match source {
+            SourceConfig::Cluster => cluster_options(&args)?,
+            SourceConfig::Directory(_) => run_options(&args)?,
+        };
+        let cluster = match source {
+            SourceConfig::Cluster => Some(kubernetes::connect(&args.cluster, &environment).await?),
+            SourceConfig::Directory(_) => None,
+        };
         no_address_twice(&args)?;
         let workers = usize::from(args.workers.unwrap_or_else(default_workers));
         let http = listen(args.http, workers, "HTTP", "--http")?;
@@ -182,7 +195,15 @@ impl Running {
             tokio::spawn(admin::serve(listener, admin_state.clone(), end.clone()));
         }
 
-        let mut events = source::open(&source)?;
+        let seen = Seen::default();
+        let mut events = match (&source, &cluster) {
+            (SourceConfig::Directory(path), _) => source::directory::open(path)?,
+            (SourceConfig::Cluster, Some(reached)) => {
+                info!(address = %reached.address, identity = %reached.identity, "Watching the cluster.");
+                cluster::open(reached, &cluster_settings(&args), Saved::default(), &seen, &metrics)?
+            }
+            (SourceConfig::Cluster, None) => unreachable!("invariant: connected above"),
+        };
         let (inbox, changes) = mpsc::channel();
         let ended = end.clone();
         tokio::spawn(async move {
@@ -230,6 +251,9 @@ impl Running {
         let listeners = http.into_iter().zip(https).collect();
         let workers = Workers::start(listeners, &worker_settings, &reader, &observers, &shutdown, service)
             .context("cannot start the worker threads")?;
+        let writers = cluster
+            .filter(|_| !args.status.no_status)
+            .map(|cluster| status::cluster::start(&cluster, &args.status, &seen, &published, &metrics));
         let running = Self {
             addresses,
             metrics,
@@ -240,6 +264,7 @@ impl Running {
             access_log: access_log_writer,
             state: state_writer,
             keylog: keylog_writer,
+            writers,
             end,
             reconcile,
             unready_delay: args.timeouts.unready_delay,
@@ -296,7 +321,9 @@ impl Running {
 
     /// Waits for the workers, then ends everything else in reverse order of construction.
     async fn stopped(self) {
-        let Self { workers, access_log, state, keylog, end, reconcile, .. } = self;
+        let Self { workers, access_log, state, keylog, writers, end, reconcile, .. } = self;
+        // At once, so that another replica writes while this one drains.
+        let written = writers.map(|writers| tokio::spawn(writers.finish()));
         // Joining blocks, and this runtime still serves the admin pages.
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
@@ -306,6 +333,9 @@ impl Running {
             }
         });
         let _ = joined.await;
+        if let Some(written) = written {
+            let _ = written.await;
+        }
         end.cancel();
         let ended = tokio::task::spawn_blocking(move || {
             let _ = reconcile.join();
@@ -379,7 +409,7 @@ fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, S
             "What was held before is known again."
         );
     }
-    let (sink, writer) = state.start(metrics.state_write_failures.clone())?;
+    let (sink, writer) = state.start(false, metrics.state_write_failures.clone())?;
     Ok((held, sink, Some(writer)))
 }
 
@@ -392,15 +422,42 @@ fn start_keylog(path: Option<&Path>) -> anyhow::Result<(KeyLog, Option<keylog::W
 
 fn source_config(source: Option<&str>, environment: &Environment) -> anyhow::Result<SourceConfig> {
     match source {
-        None if environment.in_pod => Err(anyhow!(
-            "this version does not watch a cluster yet: mount manifests and name their directory with --source DIR"
-        )),
-        Some("cluster") => {
-            Err(anyhow!("--source cluster: this version does not watch a cluster yet; name a directory"))
-        }
-        Some("") => Err(anyhow!("--source is empty: name a directory")),
+        None if environment.in_pod => Ok(SourceConfig::Cluster),
+        Some("cluster") => Ok(SourceConfig::Cluster),
+        Some("") => Err(anyhow!("--source is empty: name a directory, or write `cluster`")),
         None => Ok(SourceConfig::Directory(PathBuf::from(DEFAULT_DIRECTORY))),
         Some(path) => Ok(SourceConfig::Directory(PathBuf::from(path))),
+    }
+}
+
+/// How the Ingresses of a directory are compiled while they are served.
+fn run_options(args: &RunArgs) -> anyhow::Result<Options> {
+    Ok(Options {
+        controller: args.cluster.controller_class.clone(),
+        adopted_classes: args.cluster.adopt_class.clone(),
+        ..directory_options(&args.compile)?
+    })
+}
+
+/// How the Ingresses of a cluster are compiled: classes are objects there, other controllers' Ingresses are theirs, and
+/// this pod's own ports are no backends.
+fn cluster_options(args: &RunArgs) -> anyhow::Result<Options> {
+    Ok(Options {
+        watch_without_class: args.cluster.watch_ingress_without_class,
+        report_other_classes: false,
+        allow_loopback_endpoints: false,
+        ..run_options(args)?
+    })
+}
+
+fn cluster_settings(args: &RunArgs) -> cluster::Settings {
+    cluster::Settings {
+        namespaces: args.cluster.watch_namespace.clone(),
+        selector: args.cluster.watch_namespace_selector.clone(),
+        class: (args.compile.ingress_class.clone(), args.cluster.controller_class.clone()),
+        default_tls_secret: args.compile.default_tls_secret.clone(),
+        default_tls_policy: args.compile.default_tls_policy.clone(),
+        sync_timeout: args.cluster.sync_timeout,
     }
 }
 

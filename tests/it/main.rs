@@ -16,6 +16,7 @@ mod chart;
 mod ciphers;
 mod client_auth;
 mod clients;
+mod cluster;
 mod commands;
 mod crd;
 mod docs;

@@ -197,6 +197,5 @@ args:
 - sync-period
 - sync-rate-limit
 - update-status
-- update-status-on-shutdown
 - v
 {{- end -}}

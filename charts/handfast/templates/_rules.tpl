@@ -49,7 +49,7 @@
 # Addresses of the nodes that run a replica.
 - apiGroups: [""]
   resources: [nodes]
-  verbs: [get, list]
+  verbs: [get]
 {{- end }}
 {{- if include "handfast.webhookSelfMade" . }}
 # The CA of the webhook's certificate goes into its configuration.
@@ -62,9 +62,6 @@
 
 {{/* In the controller's own namespace. */}}
 {{- define "handfast.rules.own" -}}
-{{- $secrets := list -}}
-{{- if .Values.controller.lastGood.enabled -}}{{- $secrets = append $secrets (include "handfast.lastGoodSecret" .) -}}{{- end -}}
-{{- if include "handfast.webhookSelfMade" . -}}{{- $secrets = append $secrets (include "handfast.webhook" .) -}}{{- end -}}
 {{- if not (include "handfast.noStatus" .) }}
 # Which replica writes. RBAC cannot say of what name something may be created.
 - apiGroups: [coordination.k8s.io]
@@ -74,19 +71,23 @@
   resources: [leases]
   resourceNames: [{{ include "handfast.electionID" . }}]
   verbs: [get, update]
-{{- if include "handfast.publishNodes" . }}
-# Which nodes run a replica.
+# Which other replicas run, and where: the last one takes its addresses away.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list]
+  verbs: [get, list]
 {{- end }}
-{{- end }}
-{{- with $secrets }}
 # What the controller keeps: it may fill these Secrets, and make none.
+{{- if .Values.controller.lastGood.enabled }}
 - apiGroups: [""]
   resources: [secrets]
-  resourceNames: [{{ join ", " . }}]
-  verbs: [get, update, patch]
+  resourceNames: [{{ include "handfast.lastGoodSecret" . }}]
+  verbs: [get, patch]
+{{- end }}
+{{- if include "handfast.webhookSelfMade" . }}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [{{ include "handfast.webhook" . }}]
+  verbs: [get, update]
 {{- end }}
 {{- end -}}
 
