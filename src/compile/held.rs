@@ -165,6 +165,11 @@ impl History {
         Some((held.clone(), Some(until)))
     }
 
+    /// The last usable version of a Secret as it is remembered, however long ago that was.
+    pub(super) fn known_secret(&self, key: &ObjectKey) -> Option<&HeldSecret> {
+        self.secrets.get(key)
+    }
+
     /// Every host that uses the Secret accepts this version.
     pub(super) fn accept_secret(&mut self, key: &ObjectKey, secret: &SecretObject) {
         self.secrets.insert(key.clone(), HeldSecret { secret: secret.clone(), deleted_at: None });

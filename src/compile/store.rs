@@ -102,6 +102,16 @@ impl Store {
         }
     }
 
+    /// Takes in objects that have been trimmed before: those of another store.
+    pub(super) fn take_trimmed(&mut self, objects: impl IntoIterator<Item = Object>) {
+        let scope = Scope("".into());
+        for object in objects {
+            let key = object.key();
+            self.scopes.entry(scope.clone()).or_default().objects.insert(key.clone());
+            self.define(&scope, key, Some(object));
+        }
+    }
+
     /// The object that counts.
     pub(super) fn object(&self, key: &ObjectKey) -> Option<&Object> {
         self.definitions.get(key).map(|definitions| &definitions[0].1)
@@ -263,7 +273,7 @@ fn normal_key(key: ObjectKey) -> ObjectKey {
 }
 
 /// The object with nothing but the fields that are used: what is not kept cannot leak, cost memory, or look changed.
-fn trim(object: Object) -> Object {
+pub(super) fn trim(object: Object) -> Object {
     match object {
         Object::EndpointSlice(slice) => {
             let slice = Arc::unwrap_or_clone(slice);

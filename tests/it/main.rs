@@ -30,6 +30,7 @@ mod last_good;
 mod manifests;
 mod matrix;
 mod negotiate;
+mod neighbourhood;
 mod operator;
 mod overhead;
 mod pki;
