@@ -35,6 +35,7 @@ use crate::config::{AccessLogFormat, Cli, Command, CompileArgs, Environment, Hos
 use crate::demo;
 use crate::failures::follow;
 use crate::keylog::{self, KeyLog};
+use crate::kubernetes;
 use crate::mask::ClientAddresses;
 use crate::metrics::Metrics;
 use crate::proxy::http::HttpService;
@@ -44,6 +45,8 @@ use crate::proxy::settings::Settings;
 use crate::proxy::worker::{Shutdown, WorkerSettings, Workers};
 use crate::reconcile::{self, Batching, Outputs, Publication};
 use crate::snapshot::{self, AddressList};
+use crate::source::cluster::seen::Seen;
+use crate::source::cluster::{self, Saved};
 use crate::source::{self, SourceConfig};
 use crate::state::{self, Sink};
 use crate::status::Status;
@@ -142,8 +145,16 @@ pub struct Running {
 impl Running {
     /// Starts everything; returns when connections are accepted.
     pub async fn start(args: RunArgs) -> anyhow::Result<Self> {
-        let source = source_config(args.source.as_deref(), &Environment::read())?;
-        let options = directory_options(&args.compile)?;
+        let environment = Environment::read();
+        let source = source_config(args.source.as_deref(), &environment)?;
+        let options = match source {
+            SourceConfig::Cluster => cluster_options(&args)?,
+            SourceConfig::Directory(_) => run_options(&args)?,
+        };
+        let cluster = match source {
+            SourceConfig::Cluster => Some(kubernetes::connect(&args.cluster, &environment).await?),
+            SourceConfig::Directory(_) => None,
+        };
         no_address_twice(&args)?;
         let workers = usize::from(args.workers.unwrap_or_else(default_workers));
         let http = listen(args.http, workers, "HTTP", "--http")?;
@@ -181,7 +192,15 @@ impl Running {
             tokio::spawn(admin::serve(listener, admin_state.clone(), end.clone()));
         }
 
-        let mut events = source::open(&source)?;
+        let seen = Seen::default();
+        let mut events = match (&source, &cluster) {
+            (SourceConfig::Directory(path), _) => source::directory::open(path)?,
+            (SourceConfig::Cluster, Some(reached)) => {
+                info!(address = %reached.address, identity = %reached.identity, "Watching the cluster.");
+                cluster::open(reached, &cluster_settings(&args), Saved::default(), &seen, &metrics)?
+            }
+            (SourceConfig::Cluster, None) => unreachable!("invariant: connected above"),
+        };
         let (inbox, changes) = mpsc::channel();
         let ended = end.clone();
         tokio::spawn(async move {
@@ -391,15 +410,42 @@ fn start_keylog(path: Option<&Path>) -> anyhow::Result<(KeyLog, Option<keylog::W
 
 fn source_config(source: Option<&str>, environment: &Environment) -> anyhow::Result<SourceConfig> {
     match source {
-        None if environment.in_pod => Err(anyhow!(
-            "this version does not watch a cluster yet: mount manifests and name their directory with --source DIR"
-        )),
-        Some("cluster") => {
-            Err(anyhow!("--source cluster: this version does not watch a cluster yet; name a directory"))
-        }
-        Some("") => Err(anyhow!("--source is empty: name a directory")),
+        None if environment.in_pod => Ok(SourceConfig::Cluster),
+        Some("cluster") => Ok(SourceConfig::Cluster),
+        Some("") => Err(anyhow!("--source is empty: name a directory, or write `cluster`")),
         None => Ok(SourceConfig::Directory(PathBuf::from(DEFAULT_DIRECTORY))),
         Some(path) => Ok(SourceConfig::Directory(PathBuf::from(path))),
+    }
+}
+
+/// How the Ingresses of a directory are compiled while they are served.
+fn run_options(args: &RunArgs) -> anyhow::Result<Options> {
+    Ok(Options {
+        controller: args.cluster.controller_class.clone(),
+        adopted_classes: args.cluster.adopt_class.clone(),
+        ..directory_options(&args.compile)?
+    })
+}
+
+/// How the Ingresses of a cluster are compiled: classes are objects there, other controllers' Ingresses are theirs, and
+/// this pod's own ports are no backends.
+fn cluster_options(args: &RunArgs) -> anyhow::Result<Options> {
+    Ok(Options {
+        watch_without_class: args.cluster.watch_ingress_without_class,
+        report_other_classes: false,
+        allow_loopback_endpoints: false,
+        ..run_options(args)?
+    })
+}
+
+fn cluster_settings(args: &RunArgs) -> cluster::Settings {
+    cluster::Settings {
+        namespaces: args.cluster.watch_namespace.clone(),
+        selector: args.cluster.watch_namespace_selector.clone(),
+        class: (args.compile.ingress_class.clone(), args.cluster.controller_class.clone()),
+        default_tls_secret: args.compile.default_tls_secret.clone(),
+        default_tls_policy: args.compile.default_tls_policy.clone(),
+        sync_timeout: args.cluster.sync_timeout,
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Metrics {
     pub snapshot_published: Gauge,
     /// Virtual hosts in the newest snapshot.
     pub snapshot_hosts: IntGauge,
+    /// 1 while objects of `--state-dir` are served, because the API server has not answered since the start.
+    pub serving_saved: IntGauge,
     /// Alerts in handshakes: `direction` (`received`, `sent`), `alert`.
     pub tls_alerts: IntCounterVec,
     /// Cipher suites of completed handshakes: `suite`.
@@ -97,6 +99,14 @@ pub struct Metrics {
     pub upstream_retries: IntCounter,
     /// TCP connections accepted by the TLS listener, by the worker that has them: `worker`.
     pub worker_tls_accepted: IntCounterVec,
+    /// Watches that failed: `kind`, `cause`.
+    pub watch_errors: IntCounterVec,
+    /// Events of watches: `kind`.
+    pub watch_events: IntCounterVec,
+    /// Complete lists: `kind`.
+    pub watch_relists: IntCounterVec,
+    /// How long the watch that is worst off has not worked: `kind`.
+    pub watch_stale: GaugeVec,
     /// What became of them: `worker`, `outcome`.
     pub worker_tls_ended: IntCounterVec,
 }
@@ -327,6 +337,35 @@ impl Metrics {
             upstream_retries: register!(IntCounter::new(
                 "handfast_upstream_retries_total",
                 "Requests sent to another endpoint because nothing of them had been sent to the first."
+            )),
+            serving_saved: register!(IntGauge::new(
+                "handfast_serving_saved_objects",
+                "1 while objects of the state directory are served, because the API server has not answered since the start."
+            )),
+            watch_errors: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_watch_errors_total",
+                    "Watches of the API server that failed, by kind of object and by what failed."
+                ),
+                &["kind", "cause"]
+            )),
+            watch_events: register!(IntCounterVec::new(
+                Opts::new("handfast_watch_events_total", "Events of watches of the API server, by kind of object."),
+                &["kind"]
+            )),
+            watch_relists: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_watch_relists_total",
+                    "Complete lists of objects from the API server, by kind of object."
+                ),
+                &["kind"]
+            )),
+            watch_stale: register!(GaugeVec::new(
+                Opts::new(
+                    "handfast_watch_stale_seconds",
+                    "For how long the watch of a kind of object has not worked, so that changes may be missed; 0 while it works."
+                ),
+                &["kind"]
             )),
             about: Arc::default(),
             per_host,

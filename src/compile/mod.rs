@@ -22,6 +22,7 @@ mod ingress;
 mod neighbourhood;
 mod objects;
 mod policy;
+mod references;
 mod report;
 mod shadow;
 mod store;
@@ -53,7 +54,9 @@ pub use diagnostic::{BadAddress, BadBackend, Diagnostic, Effect, Problem, Severi
 pub use held::{ClientCa, Held, HeldPolicy, HeldSecret, PolicyOfHost};
 pub use neighbourhood::{Judged, Limits, Proposal, Sample, TooMuch, Users, brought};
 pub use objects::{Change, Kind, Object, ObjectKey, Scope, SecretObject};
+pub use references::secrets as referenced_secrets;
 pub use report::{PolicyCondition, PolicyStatus};
+pub use store::trim;
 
 /// What the operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -273,7 +273,7 @@ fn normal_key(key: ObjectKey) -> ObjectKey {
 }
 
 /// The object with nothing but the fields that are used: what is not kept cannot leak, cost memory, or look changed.
-pub(super) fn trim(object: Object) -> Object {
+pub fn trim(object: Object) -> Object {
     match object {
         Object::EndpointSlice(slice) => {
             let slice = Arc::unwrap_or_clone(slice);

@@ -27,7 +27,12 @@ pub struct ClusterArgs {
     pub watch_namespace: Vec<String>,
 
     /// Serve only Ingresses of namespaces whose labels match, for example `team=shop,stage!=test`.
-    #[arg(long, env = "HANDFAST_WATCH_NAMESPACE_SELECTOR", value_name = "SELECTOR", conflicts_with = "watch_namespace")]
+    #[arg(
+        long,
+        env = "HANDFAST_WATCH_NAMESPACE_SELECTOR",
+        value_name = "SELECTOR",
+        conflicts_with = "watch_namespace"
+    )]
     pub watch_namespace_selector: Option<String>,
 
     /// Serve Ingresses that name no class, too.
@@ -35,7 +40,12 @@ pub struct ClusterArgs {
     pub watch_ingress_without_class: bool,
 
     /// `spec.controller` of the IngressClasses that are ours.
-    #[arg(long, env = "HANDFAST_CONTROLLER_CLASS", default_value = "handfast.dev/ingress-controller", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "HANDFAST_CONTROLLER_CLASS",
+        default_value = "handfast.dev/ingress-controller",
+        value_name = "NAME"
+    )]
     pub controller_class: String,
 
     /// Serve the Ingresses of this class as well, whichever controller it belongs to; repeatable, or comma separated.

@@ -24,6 +24,8 @@ use crate::compile::Change;
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceConfig {
+    /// Objects of a cluster.
+    Cluster,
     /// Manifests in a directory.
     Directory(PathBuf),
 }
@@ -62,13 +64,6 @@ pub enum SourceError {
         /// What the system says.
         source: io::Error,
     },
-}
-
-/// Starts a source.
-pub fn open(config: &SourceConfig) -> Result<Events, SourceError> {
-    match config {
-        SourceConfig::Directory(path) => directory::open(path),
-    }
 }
 
 /// The events of a source, in order. Dropping it ends the source.

@@ -32,6 +32,7 @@ fn each_problem_appears_in_a_case() {
     // The sources report these, and their own tests show them.
     let elsewhere = [
         "invalid-document",
+        "kind-not-watched",
         "manifests-vanished",
         "misspelt-kind",
         "no-manifests",
