@@ -531,10 +531,7 @@ mod tests {
     #[test]
     fn places_in_lists_do_not_count_and_names_do() {
         assert_eq!(without_places("spec.rules[12].http.paths[0].backend"), "spec.rules[].http.paths[].backend");
-        assert_eq!(
-            without_places("metadata.annotations[handfast.dev/x1]"),
-            "metadata.annotations[handfast.dev/x1]"
-        );
+        assert_eq!(without_places("metadata.annotations[handfast.dev/x1]"), "metadata.annotations[handfast.dev/x1]");
         assert_eq!(without_places("endpoints[1"), "endpoints[1");
     }
 }

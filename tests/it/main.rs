@@ -55,3 +55,5 @@ mod tls_clients;
 mod tls_complete;
 mod tls_findings;
 mod upstream;
+mod webhook;
+mod webhook_server;
