@@ -67,6 +67,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Failures(args) => commands::failures(&args),
         Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Probe(args) => commands::probe(&args),
+        Command::Ready(args) => commands::ready(&args),
         Command::Run(args) => block_on(run(*args)).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
