@@ -113,6 +113,10 @@ pub struct Metrics {
     pub upstream_failures: IntCounterVec,
     /// Requests sent again to another endpoint, because nothing of them had been sent.
     pub upstream_retries: IntCounter,
+    /// Reviews that the admission webhook was asked for: `kind`, `outcome`.
+    pub webhook_requests: IntCounterVec,
+    /// Time from a review's head to its answer.
+    pub webhook_request_duration: Histogram,
     /// TCP connections accepted by the TLS listener, by the worker that has them: `worker`.
     pub worker_tls_accepted: IntCounterVec,
     /// Watches that failed: `kind`, `cause`.
@@ -423,6 +427,20 @@ impl Metrics {
                     "For how long the watch of a kind of object has not worked, so that changes may be missed; 0 while it works."
                 ),
                 &["kind"]
+            )),
+            webhook_requests: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_webhook_requests_total",
+                    "Reviews that the admission webhook was asked for, by kind of object and by how they ended. Failed ones were let in without a verdict, or were no reviews."
+                ),
+                &["kind", "outcome"]
+            )),
+            webhook_request_duration: register!(Histogram::with_opts(
+                HistogramOpts::new(
+                    "handfast_webhook_request_duration_seconds",
+                    "Time from the head of a review to the answer of the admission webhook."
+                )
+                .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0])
             )),
             about: Arc::default(),
             per_host,

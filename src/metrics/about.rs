@@ -15,6 +15,7 @@ use crate::tls::capabilities::Capability;
 use crate::tls::policy::{Group, Suite};
 use crate::tls::reason::{Blame, Reason};
 use crate::tls::{Severity, Version};
+use crate::webhook;
 
 /// A value of `direction`: the alert is ours.
 pub const SENT: &str = "sent";
@@ -98,6 +99,9 @@ pub fn values(metric: &str, label: &str) -> Option<Values> {
         ("host", _) => {
             Values::Named("a host of the configuration; * for rules without a host, empty where there is none")
         }
+        ("kind", "handfast_webhook_requests_total") => {
+            words(&webhook::review::Kind::ALL.map(webhook::review::Kind::code))
+        }
         (
             "kind",
             "handfast_watch_errors_total"
@@ -117,6 +121,9 @@ pub fn values(metric: &str, label: &str) -> Option<Values> {
         ("outcome", "handfast_tls_shadow_handshakes_total") => Values::Named(
             "kept, gained, failing, or lost- with a code of docs/handshake-failures.md: lost-no-shared-version",
         ),
+        ("outcome", "handfast_webhook_requests_total") => {
+            words(&webhook::judge::Outcome::ALL.map(webhook::judge::Outcome::code))
+        }
         ("outcome", "handfast_worker_tls_connections_ended_total") => words(&[COMPLETED, FAILED, PROBE]),
         ("position", _) => Values::Named("a number: 0 is the leaf"),
         ("reason", "handfast_diagnostics") => Values::Named("a code of docs/findings.md"),

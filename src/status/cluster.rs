@@ -32,10 +32,12 @@ use crate::clock;
 use crate::compile::{Kind, ObjectKey};
 use crate::config::StatusArgs;
 use crate::kubernetes::{Cluster, Complaints, cause};
-use crate::leader::{self, Election, Leadership};
+use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::reconcile::Publication;
 use crate::source::cluster::seen::Seen;
+
+pub use super::events::Remarks;
 
 /// Writes at one time.
 const IN_FLIGHT: usize = 8;
@@ -73,38 +75,40 @@ pub(super) struct Inputs {
     pub(super) metrics: Metrics,
 }
 
-/// The election of this replica, and its writers.
+/// The writers of this replica.
 pub struct Writers {
-    election: Election,
+    /// Takes what is to be told beside diagnostics.
+    pub remarks: Remarks,
     end: CancellationToken,
     tasks: [JoinHandle<()>; 2],
 }
 
-/// Takes part in the election, and writes statuses and Events whenever this replica leads. To be called when traffic is
-/// served, and not with `--no-status`.
+/// Writes statuses and Events whenever this replica leads. To be called when traffic is served, and not with
+/// `--no-status`.
 pub fn start(
     cluster: &Cluster,
     args: &StatusArgs,
+    leadership: &Leadership,
     seen: &Seen,
     publications: &watch::Receiver<Option<Publication>>,
     metrics: &Metrics,
 ) -> Writers {
-    let election = leader::start(cluster, args, metrics);
     let inputs = Inputs {
         cluster: cluster.clone(),
         args: args.clone(),
         seen: seen.clone(),
         publications: publications.clone(),
-        leadership: election.leadership.clone(),
+        leadership: leadership.clone(),
         metrics: metrics.clone(),
     };
     let end = CancellationToken::new();
-    let tasks = spawn(inputs, &end);
-    Writers { election, end, tasks }
+    let (remarks, tasks) = spawn(inputs, &end);
+    Writers { remarks, end, tasks }
 }
 
-fn spawn(inputs: Inputs, end: &CancellationToken) -> [JoinHandle<()>; 2] {
+fn spawn(inputs: Inputs, end: &CancellationToken) -> (Remarks, [JoinHandle<()>; 2]) {
     let (remarks, remarked) = mpsc::channel(64);
+    let others = Remarks(remarks.clone());
     let events = Teller::new(&inputs, remarked);
     let writer = Writer {
         source: Source::of(&inputs.args),
@@ -120,19 +124,18 @@ fn spawn(inputs: Inputs, end: &CancellationToken) -> [JoinHandle<()>; 2] {
         remarks,
         inputs,
     };
-    [tokio::spawn(writer.run(end.clone())), tokio::spawn(events.run(end.clone()))]
+    (others, [tokio::spawn(writer.run(end.clone())), tokio::spawn(events.run(end.clone()))])
 }
 
 impl Writers {
-    /// Stops writing, and then leaves the Lease to the next replica: what is being written is finished, and, if the
-    /// operator wants that and this is the last replica, addresses are taken away. Takes a few seconds at most. To be
-    /// called when the process begins to end, so that another writes while this one drains.
+    /// Stops writing: what is being written is finished, and, if the operator wants that and this is the last replica,
+    /// addresses are taken away. Takes a few seconds at most. To be called when the process begins to end, before the
+    /// Lease is left to the next replica, so that another writes while this one drains.
     pub async fn finish(self) {
         self.end.cancel();
         for task in self.tasks {
             let _ = timeout(2 * (LAST_WRITES + LEAVING), task).await;
         }
-        self.election.finish().await;
     }
 }
 
