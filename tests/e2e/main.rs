@@ -23,6 +23,7 @@ mod backend;
 #[allow(dead_code, reason = "shared with the integration tests")]
 #[path = "../it/binary.rs"]
 mod binary;
+mod chart;
 mod control_plane;
 mod node;
 mod status;
@@ -37,7 +38,7 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    let topics = [control_plane::trials(), node::trials(), status::trials()];
+    let topics = [chart::trials(), control_plane::trials(), node::trials(), status::trials()];
     topics.concat()
 }
 
