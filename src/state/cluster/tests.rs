@@ -82,13 +82,26 @@ impl Server {
     }
 }
 
+/// A permission that the test gives.
+struct Told(watch::Receiver<Option<u64>>);
+
+impl Permission for Told {
+    fn term(&self) -> Option<u64> {
+        *self.0.borrow()
+    }
+
+    async fn changed(&mut self) {
+        self.0.changed().await.unwrap();
+    }
+}
+
 /// A replica's keeper, and what is around it.
 struct Replica {
     server: Arc<Mutex<Server>>,
     /// What was read at the start.
     start: Held,
     holdings: watch::Sender<Option<Holding>>,
-    leads: watch::Sender<bool>,
+    leads: watch::Sender<Option<u64>>,
     inbox: Receiver<Event>,
     metrics: Metrics,
     told: u64,
@@ -129,9 +142,9 @@ impl Replica {
         let metrics = Metrics::default();
         let mut last_good = LastGood::new(client(server), "ingress", "kept", &metrics);
         let start = last_good.read(PATIENCE).await;
-        let (holdings, leads) = (watch::Sender::new(None), watch::Sender::new(leads));
+        let (holdings, leads) = (watch::Sender::new(None), watch::Sender::new(leads.then_some(1)));
         let (sender, inbox) = channel();
-        last_good.start(holdings.subscribe(), leads.subscribe(), sender, CancellationToken::new());
+        last_good.start(holdings.subscribe(), Told(leads.subscribe()), sender, CancellationToken::new());
         Self { server: server.clone(), start, holdings, leads, inbox, metrics, told: 0 }
     }
 
@@ -228,7 +241,7 @@ async fn a_new_leader_takes_over_what_the_old_one_wrote_last() {
     replica.hold(Held::default());
     pass(POLL / 2).await;
     replica.server().put(&shop());
-    replica.leads.send_replace(true);
+    replica.leads.send_replace(Some(2));
     pass(PAUSE).await;
     assert_eq!(replica.remembered(), [SHOP]);
     // It writes nothing before its compiler has judged that.
@@ -249,7 +262,7 @@ async fn what_a_new_leader_sees_no_need_for_stays_until_its_view_has_caught_up()
     let mut replica = Replica::start(&shared(Server::with([])), false).await;
     replica.hold(Held::default());
     replica.server().put(&shop());
-    replica.leads.send_replace(true);
+    replica.leads.send_replace(Some(2));
     pass(PAUSE).await;
     assert_eq!(replica.remembered(), [SHOP]);
     // To this replica the Secret is still good.
@@ -267,7 +280,7 @@ async fn what_is_held_since_later_stays_until_the_leaders_view_has_caught_up() {
     let ours = since(shop(), 100);
     replica.hold(held([ours.clone()]));
     replica.server().put(&theirs);
-    replica.leads.send_replace(true);
+    replica.leads.send_replace(Some(2));
     pass(GRACE / 2).await;
     assert_eq!(replica.remembered(), [""; 0], "it holds one itself");
     assert_eq!(replica.patches(), 0);
@@ -295,7 +308,7 @@ async fn a_leader_that_is_none_any_more_writes_no_more() {
     let replica = Replica::start(&shared(Server::with([])), true).await;
     replica.hold(held([shop()]));
     pass(PAUSE).await;
-    replica.leads.send_replace(false);
+    replica.leads.send_replace(None);
     replica.hold(Held::default());
     pass(4 * POLL).await;
     assert_eq!(replica.names(), [SHOP]);
