@@ -47,6 +47,24 @@ pub struct Publication {
     pub compiled: Arc<Compiled>,
 }
 
+/// What comes into the inbox.
+pub enum Message {
+    /// Something has changed.
+    Event(Event),
+    /// Somebody wants to know something.
+    Ask(Ask),
+}
+
+/// A question to the compiler. It is put when everything that came before it has been compiled, and dropped as long as
+/// nothing has been.
+pub type Ask = Box<dyn FnOnce(&Compiler) + Send>;
+
+impl From<Event> for Message {
+    fn from(event: Event) -> Self {
+        Self::Event(event)
+    }
+}
+
 /// Everything that the reconciler writes to.
 pub struct Outputs {
     /// Gets each snapshot.
@@ -81,7 +99,7 @@ pub async fn follow(
 }
 
 /// Runs until the inbox is closed by all its senders.
-pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batching: Batching, outputs: &Outputs) {
+pub fn run(inbox: &Receiver<Message>, mut compiler: Compiler, clock: &Clock, batching: Batching, outputs: &Outputs) {
     let mut told = Told::default();
     let mut saving = Saving::default();
     let mut generation = 0;
@@ -91,17 +109,28 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
     let mut diagnostics: Arc<[Diagnostic]> = Arc::default();
     let mut holding: Option<Holding> = None;
     loop {
-        // One of three things wakes us: a change, the clock reaching `recompile_at`, or the end. The clock is looked
-        // at once a minute at least, because the time of day can jump.
+        // One of four things wakes us: a change, a question, the clock reaching `recompile_at`, or the end. The clock is
+        // looked at once a minute at least, because the time of day can jump.
         let now = (clock)();
         saving.save_if_due(&compiler, now, outputs);
         let wait = recompile_at.map_or(Duration::from_secs(60), |at: UnixTime| {
             Duration::from_secs(at.as_secs().saturating_sub(now.as_secs())).min(Duration::from_secs(60))
         });
+        let mut asks: Vec<Ask> = Vec::new();
         match inbox.recv_timeout(saving.wait().map_or(wait, |until| until.min(wait))) {
-            Ok(event) => {
+            // Nothing has changed since the last compilation.
+            Ok(Message::Ask(ask)) => {
+                if generation > 0 {
+                    ask(&compiler);
+                }
+                continue;
+            }
+            Ok(Message::Event(event)) => {
                 told.take(event, &mut compiler);
-                collect(inbox, batching, |event| told.take(event, &mut compiler));
+                collect(inbox, batching, |message| match message {
+                    Message::Event(event) => told.take(event, &mut compiler),
+                    Message::Ask(ask) => asks.push(ask),
+                });
             }
             Err(RecvTimeoutError::Timeout) if recompile_at.is_some_and(|at| (clock)() >= at) => {}
             // A clock that was set back makes what was said about any date doubtful.
@@ -144,6 +173,7 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
         }
         saving.note(&compiler, batching, outputs);
         outputs.publications.send_replace(Some(Publication { generation, compiled }));
+        asks.into_iter().for_each(|ask| ask(&compiler));
     }
 }
 
@@ -209,12 +239,12 @@ impl Saving {
 }
 
 /// Takes what comes until the batch ends.
-fn collect(inbox: &Receiver<Event>, batching: Batching, mut take: impl FnMut(Event)) {
+fn collect(inbox: &Receiver<Message>, batching: Batching, mut take: impl FnMut(Message)) {
     let end = Instant::now() + batching.longest;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         match inbox.recv_timeout(left.min(batching.quiet)) {
-            Ok(event) => take(event),
+            Ok(message) => take(message),
             // The next look at the inbox sees a disconnection again.
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
         }

@@ -221,6 +221,18 @@ impl History {
         Some((held.clone(), Some(until)))
     }
 
+    /// The last usable version of a Secret as it is remembered, however long ago that was, for another compiler.
+    pub(super) fn known_secret(&self, key: &ObjectKey, since: UnixTime) -> Option<HeldSecret> {
+        let LastGood { secret, deleted_at } = self.secrets.get(key)?.clone();
+        Some(HeldSecret { secret, since, deleted_at })
+    }
+
+    /// The policy in force for a host, for another compiler.
+    pub(super) fn known_policy(&self, host: &HostName, since: UnixTime) -> Option<PolicyOfHost> {
+        let InForce { owner, policy } = self.policies.get(host)?.clone();
+        Some(PolicyOfHost { owner, policy, since, unclaimed_at: None })
+    }
+
     /// Every host that uses the Secret accepts this version.
     pub(super) fn accept_secret(&mut self, key: &ObjectKey, secret: &SecretObject) {
         self.secrets.insert(key.clone(), LastGood { secret: secret.clone(), deleted_at: None });

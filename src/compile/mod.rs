@@ -19,6 +19,7 @@ mod class;
 mod diagnostic;
 mod held;
 mod ingress;
+mod neighbourhood;
 mod objects;
 mod policy;
 mod references;
@@ -51,6 +52,7 @@ use crate::tls::policy::Policy;
 
 pub use diagnostic::{BadAddress, BadBackend, Diagnostic, Effect, Problem, Severity, event_reason};
 pub use held::{ClientCa, Held, HeldPolicy, HeldSecret, PolicyOfHost};
+pub use neighbourhood::{Judged, Limits, Proposal, Sample, TooMuch, Users, brought};
 pub use objects::{Change, Kind, Object, ObjectKey, Scope, SecretObject};
 pub use references::secrets as referenced_secrets;
 pub use report::{PolicyCondition, PolicyStatus};
@@ -181,6 +183,8 @@ pub fn compile(options: &Options, objects: impl IntoIterator<Item = Object>, now
 /// Objects, and everything that was made of them.
 pub struct Compiler {
     options: Options,
+    /// The only hosts that are built; all of them if there is none.
+    focus: Option<Arc<BTreeSet<HostName>>>,
     world: World,
     graph: Graph,
     hosts: HashMap<HostName, HostUses>,
@@ -276,6 +280,7 @@ impl Compiler {
         };
         Self {
             options,
+            focus: None,
             world,
             graph: Graph::default(),
             hosts: HashMap::new(),
@@ -375,6 +380,9 @@ impl Compiler {
 
         // Each step may make later ones dirty, and no earlier one.
         let ingresses = self.build_ingresses(&mut dirty, now);
+        if let Some(focus) = &self.focus {
+            dirty.hosts.retain(|host| focus.contains(host));
+        }
         self.prepare_certificates(&dirty, now);
         self.build_default(&mut dirty, now);
         let hosts = self.build_hosts(&mut dirty, now);
@@ -760,7 +768,7 @@ fn is_same(before: &VirtualHost, after: &VirtualHost) -> bool {
         (HostTls::Terminate(before), HostTls::Terminate(after)) => Arc::ptr_eq(before, after),
         (HostTls::Absent | HostTls::Refuse | HostTls::Terminate(_), _) => false,
     };
-    tls && (&before.name, before.serving, &before.hsts, before.https_only, &before.shadow)
-        == (&after.name, after.serving, &after.hsts, after.https_only, &after.shadow)
+    tls && (&before.name, before.serving, &before.hsts, before.https_only, &before.shadow, &before.ingresses)
+        == (&after.name, after.serving, &after.hsts, after.https_only, &after.shadow, &after.ingresses)
         && before.routes.routes() == after.routes.routes()
 }

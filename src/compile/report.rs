@@ -238,6 +238,9 @@ pub(super) fn backend_diagnostics(users: &BackendUsers) -> Vec<Diagnostic> {
     if reached.is_empty() {
         return Vec::new();
     }
+    // A host may name the backend at thousands of paths.
+    let mut hosts: Vec<&HostName> = reached.iter().map(|(host, _)| *host).collect();
+    hosts.dedup();
     let mut diagnostics = Vec::new();
     for problem in &users.problems {
         match problem {
@@ -246,7 +249,7 @@ pub(super) fn backend_diagnostics(users: &BackendUsers) -> Vec<Diagnostic> {
                 field: field.clone(),
                 problem: problem.clone(),
                 effect: *effect,
-                hosts: reached.iter().map(|(host, _)| (*host).clone()).collect(),
+                hosts: hosts.iter().map(|host| (*host).clone()).collect(),
             }),
             BackendProblem::Reference(problem) => {
                 diagnostics.extend(reached.iter().map(|(host, used)| Diagnostic {

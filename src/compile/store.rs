@@ -104,6 +104,16 @@ impl Store {
         }
     }
 
+    /// Takes in objects that have been trimmed before: those of another store.
+    pub(super) fn take_trimmed(&mut self, objects: impl IntoIterator<Item = Object>) {
+        let scope = Scope("".into());
+        for object in objects {
+            let key = object.key();
+            self.scopes.entry(scope.clone()).or_default().objects.insert(key.clone());
+            self.define(&scope, key, Some(object));
+        }
+    }
+
     /// The object that counts.
     pub(super) fn object(&self, key: &ObjectKey) -> Option<&Object> {
         self.definitions.get(key).map(|definitions| &definitions[0].1)

@@ -67,6 +67,7 @@ impl World {
 
     fn take(&mut self, event: Event) {
         match event {
+            Event::Remember(_) => {}
             Event::Synced => self.synced = true,
             Event::Change(Change::Delete(scope, key)) => drop(self.objects.remove(&(scope, key))),
             Event::Change(Change::Rejected(scope, diagnostics)) => drop(self.rejected.insert(scope, diagnostics)),

@@ -479,7 +479,7 @@ const ANNOTATIONS: [&str; 16] = [
 
 /// A world in which everything hangs together, for changes to pull at: a wildcard host with a certificate that other
 /// hosts use, a broken Secret, and backends with endpoints.
-pub fn connected() -> Vec<Object> {
+pub(crate) fn connected() -> Vec<Object> {
     objects(
         "
 {kind: Ingress, metadata: {name: i1, namespace: x}, spec: {tls: [{hosts: ['*.example'], secretName: s2}], rules: [
@@ -557,7 +557,7 @@ fn any_ingress() -> impl Strategy<Value = Object> {
         })
 }
 
-fn any_object() -> impl Strategy<Value = Object> {
+pub(crate) fn any_object() -> impl Strategy<Value = Object> {
     let namespace = || select(NAMESPACES.to_vec());
     let secret =
         (select(SECRETS.to_vec()), namespace(), select(CONTENTS.to_vec())).prop_map(|(name, namespace, content)| {
@@ -637,7 +637,7 @@ pub fn any_step() -> impl Strategy<Value = Step> {
     .prop_union(time.prop_map(Step::Compile).boxed())
 }
 
-pub fn any_options() -> impl Strategy<Value = Options> {
+pub(crate) fn any_options() -> impl Strategy<Value = Options> {
     (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.8), prop::bool::weighted(0.3)).prop_map(
         |(default, owned, external, classless, policy)| Options {
             default_tls_secret: default.then(|| ("x".to_owned(), "s1".to_owned())),

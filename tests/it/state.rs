@@ -11,7 +11,7 @@ use handfast::clock::Clock;
 use handfast::compile::{Change, Compiled, Compiler, Kind, ObjectKey, Options, Scope};
 use handfast::demo::pki::{Authority, KeyType};
 use handfast::metrics::Metrics;
-use handfast::reconcile::{Batching, Outputs};
+use handfast::reconcile::{Batching, Message, Outputs};
 use handfast::snapshot;
 use handfast::source::Event;
 use handfast::state::{self, Holding, KINDS};
@@ -149,7 +149,7 @@ proptest! {
 fn reconcile(
     directory: &Path,
     saving: Duration,
-) -> (std::sync::mpsc::Sender<Event>, std::thread::JoinHandle<()>, state::Writer) {
+) -> (std::sync::mpsc::Sender<Message>, std::thread::JoinHandle<()>, state::Writer) {
     let failures = IntCounter::new("failures", "x").unwrap();
     let (state, writer) = state::open(directory).unwrap().start(true, failures).unwrap();
     let (publisher, _) = snapshot::channel(Arc::default());
@@ -186,12 +186,12 @@ fn objects_are_saved_some_time_after_they_were_published_and_at_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let scope = || Scope("all".into());
     let (inbox, thread, writer) = reconcile(directory.path(), Duration::from_millis(20));
-    inbox.send(Event::Change(Change::Replace(scope(), connected()))).unwrap();
-    inbox.send(Event::Synced).unwrap();
+    inbox.send(Event::Change(Change::Replace(scope(), connected())).into()).unwrap();
+    inbox.send(Event::Synced.into()).unwrap();
     let mut keys: Vec<ObjectKey> = connected().iter().map(handfast::compile::Object::key).collect();
     keys.sort();
     wait_until("the first configuration is saved", || saved(directory.path()) == keys);
-    inbox.send(Event::Change(Change::Delete(scope(), ObjectKey::new(Kind::Secret, "x", "s3")))).unwrap();
+    inbox.send(Event::Change(Change::Delete(scope(), ObjectKey::new(Kind::Secret, "x", "s3"))).into()).unwrap();
     keys.retain(|key| &*key.name != "s3");
     wait_until("the change is saved", || saved(directory.path()) == keys);
     drop(inbox);
@@ -200,13 +200,13 @@ fn objects_are_saved_some_time_after_they_were_published_and_at_the_end() {
 
     // What was not due yet is saved at the end; what was never published is not.
     let (inbox, thread, writer) = reconcile(directory.path(), Duration::from_secs(3600));
-    inbox.send(Event::Change(Change::Replace(scope(), Vec::new()))).unwrap();
+    inbox.send(Event::Change(Change::Replace(scope(), Vec::new())).into()).unwrap();
     drop(inbox);
     thread.join().unwrap();
     writer.finish(Duration::from_secs(60));
     assert_eq!(saved(directory.path()), keys);
     let (inbox, thread, writer) = reconcile(directory.path(), Duration::from_secs(3600));
-    inbox.send(Event::Synced).unwrap();
+    inbox.send(Event::Synced.into()).unwrap();
     drop(inbox);
     thread.join().unwrap();
     writer.finish(Duration::from_secs(60));
