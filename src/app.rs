@@ -49,6 +49,7 @@ use crate::snapshot::{self, AddressList};
 use crate::source::cluster::seen::Seen;
 use crate::source::cluster::{self, Saved};
 use crate::source::{self, SourceConfig};
+use crate::state::cluster::LastGood;
 use crate::state::{self, Sink};
 use crate::status::{self, Status};
 use crate::telemetry;
@@ -178,7 +179,8 @@ impl Running {
         };
 
         let metrics = Metrics::new(args.metrics_per_host);
-        let (held, state, state_writer) = open_state(args.state_dir.as_deref(), &metrics)?;
+        let Before { mut held, saved, sink, writer: state_writer } =
+            open_state(args.state_dir.as_deref(), &source, &metrics).await?;
         let (keylog, keylog_writer) = start_keylog(args.allow_keylog.as_deref())?;
         let clock = clock::system();
         let (publisher, reader) = snapshot::channel(Arc::default());
@@ -208,12 +210,12 @@ impl Running {
             (SourceConfig::Directory(path), _) => source::directory::open(path)?,
             (SourceConfig::Cluster, Some(reached)) => {
                 info!(address = %reached.address, identity = %reached.identity, "Watching the cluster.");
-                cluster::open(reached, &cluster_settings(&args), Saved::default(), &seen, &metrics)?
+                cluster::open(reached, &cluster_settings(&args), saved, &seen, &metrics)?
             }
             (SourceConfig::Cluster, None) => unreachable!("invariant: connected above"),
         };
         let (inbox, changes) = mpsc::channel();
-        let questions = inbox.clone();
+        let (questions, memories) = (inbox.clone(), inbox.clone());
         let ended = end.clone();
         tokio::spawn(async move {
             loop {
@@ -232,9 +234,16 @@ impl Running {
             ended.cancelled().await;
             drop(inbox);
         });
+        let last_good = cluster.as_ref().zip(args.cluster.last_good_secret.as_ref());
+        let mut last_good =
+            last_good.map(|(cluster, name)| LastGood::new(cluster.client.clone(), &cluster.namespace, name, &metrics));
+        if let Some(last_good) = &mut last_good {
+            held.merge(last_good.read(state::cluster::PATIENCE).await);
+        }
+        let holdings = sink.holdings();
         let mut compiler = Compiler::new(options);
         compiler.remember(&held);
-        let outputs = Outputs { publisher, publications, metrics: metrics.clone(), state };
+        let outputs = Outputs { publisher, publications, metrics: metrics.clone(), state: sink };
         let reconcile = std::thread::Builder::new()
             .name("reconcile".into())
             .spawn({
@@ -279,6 +288,10 @@ impl Running {
         let writers = cluster
             .filter(|_| !args.status.no_status)
             .map(|cluster| status::cluster::start(&cluster, &args.status, &seen, &published, &metrics));
+        if let Some(last_good) = last_good {
+            let leadership = writers.as_ref().map(status::cluster::Writers::leadership);
+            last_good.start(holdings, leadership, memories, end.clone());
+        }
         let running = Self {
             addresses,
             metrics,
@@ -421,15 +434,36 @@ pub fn directory_options(args: &CompileArgs) -> anyhow::Result<Options> {
     })
 }
 
-/// What the last process held, and where this one puts what it holds.
-fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, Sink, Option<state::Writer>)> {
-    let Some(path) = path else { return Ok((Held::default(), Sink::default(), None)) };
+/// What is known of the last process, and where this one puts what is to outlive it.
+#[derive(Default)]
+struct Before {
+    held: Held,
+    saved: Saved,
+    sink: Sink,
+    writer: Option<state::Writer>,
+}
+
+/// Opens the state directory. Objects are saved in it where the source is a cluster: files of a directory are there.
+async fn open_state(path: Option<&Path>, source: &SourceConfig, metrics: &Metrics) -> anyhow::Result<Before> {
+    let Some(path) = path else { return Ok(Before::default()) };
     let mut state = state::open(path)?;
+    let held = std::mem::take(&mut state.held);
+    let mut saved = Saved::default();
+    let saves_objects = match source {
+        SourceConfig::Cluster => true,
+        SourceConfig::Directory(_) => false,
+    };
+    if let Some(found) = state.saved.clone().filter(|_| saves_objects) {
+        let at = Some(found.saved_at());
+        // The admin pages have to answer meanwhile.
+        let loaded = tokio::task::spawn_blocking(move || found.load()).await.context("cannot read --state-dir")?;
+        state.problems.extend(loaded.problems);
+        saved = Saved { objects: loaded.objects, at };
+    }
     for problem in &state.problems {
         warn!("{problem}.");
     }
-    let held = std::mem::take(&mut state.held);
-    if !(held.secrets.is_empty() && held.policies.is_empty()) {
+    if !held.is_empty() {
         info!(
             directory = %path.display(),
             secrets = held.secrets.len(),
@@ -437,8 +471,8 @@ fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, S
             "What was held before is known again."
         );
     }
-    let (sink, writer) = state.start(false, metrics.state_write_failures.clone())?;
-    Ok((held, sink, Some(writer)))
+    let (sink, writer) = state.start(saves_objects, metrics.state_write_failures.clone())?;
+    Ok(Before { held, saved, sink, writer: Some(writer) })
 }
 
 fn start_keylog(path: Option<&Path>) -> anyhow::Result<(KeyLog, Option<keylog::Writer>)> {

@@ -44,18 +44,10 @@ use super::Holding;
 use super::plan::{self, Dropped, Found, Plan};
 use super::stored::{self, Entry};
 use crate::compile::Held;
+use crate::leader::Leadership;
 use crate::metrics::Metrics;
+use crate::reconcile::Message;
 use crate::source::Event;
-
-/// Says whether this replica is the one that writes.
-pub trait Permission: Send + Sync + 'static {
-    /// The number of the term in which it may write now; `None` if it may not. What was known of the cluster may be old
-    /// in a new term. Asked before each write.
-    fn term(&self) -> Option<u64>;
-
-    /// Waits until that may have changed. Dropping it costs nothing.
-    fn changed(&mut self) -> impl Future<Output = ()> + Send;
-}
 
 /// The Secret, and what is known about it.
 pub struct LastGood {
@@ -167,19 +159,19 @@ impl LastGood {
         held
     }
 
-    /// Keeps the Secret as `holdings` says, whenever there is permission, until `end`. What others have written goes to
-    /// the compiler through `inbox`.
+    /// Keeps the Secret as `holdings` says, whenever this replica leads, until `end`; without an election it never
+    /// writes. What others have written goes to the compiler through `inbox`.
     pub fn start(
         self,
         holdings: watch::Receiver<Option<Holding>>,
-        permission: impl Permission,
-        inbox: Sender<Event>,
+        leadership: Option<Leadership>,
+        inbox: Sender<Message>,
         end: CancellationToken,
     ) -> JoinHandle<()> {
         tokio::spawn(async move {
             tokio::select! {
                 () = end.cancelled() => {}
-                () = self.keep(holdings, permission, inbox) => {}
+                () = self.keep(holdings, leadership, inbox) => {}
             }
         })
     }
@@ -188,17 +180,17 @@ impl LastGood {
     async fn keep(
         mut self,
         mut holdings: watch::Receiver<Option<Holding>>,
-        mut permission: impl Permission,
-        inbox: Sender<Event>,
+        mut leadership: Option<Leadership>,
+        inbox: Sender<Message>,
     ) {
         loop {
             let holding = holdings.borrow_and_update().clone();
-            let next = Instant::now() + self.step(holding, &permission, &inbox).await;
+            let next = Instant::now() + self.step(holding, leadership.as_ref(), &inbox).await;
             tokio::select! {
                 changed = holdings.changed() => if changed.is_err() {
                     return;
                 },
-                () = permission.changed() => {}
+                () = changed(&mut leadership) => {}
                 () = sleep_until(next) => {}
             }
         }
@@ -208,13 +200,13 @@ impl LastGood {
     async fn step(
         &mut self,
         holding: Option<Holding>,
-        permission: &impl Permission,
-        inbox: &Sender<Event>,
+        leadership: Option<&Leadership>,
+        inbox: &Sender<Message>,
     ) -> Duration {
         // Before the first compilation nobody knows what is needed.
         let Some(Holding { held, remembered }) = holding else { return POLL };
         self.judged.extend(stored::entries(&held).map(|entry| entry.name()));
-        let term = permission.term();
+        let term = term(leadership);
         let leads = term.is_some();
         if leads && self.term != term {
             // The last words of the leader before count.
@@ -233,7 +225,7 @@ impl LastGood {
             let result = match self.look(&held, inbox).await {
                 // What the compiler makes of what it was just told is still to come, and wakes us.
                 Ok(()) if !leads || remembered < self.told => Ok(None),
-                Ok(()) => self.write(&held, permission).await.map(Some),
+                Ok(()) => self.write(&held, leadership).await.map(Some),
                 Err(failure) => Err(failure),
             };
             match result {
@@ -265,7 +257,7 @@ impl LastGood {
     }
 
     /// Looks, if it is time to, whether somebody else has written, and tells the compiler what that is.
-    async fn look(&mut self, held: &Held, inbox: &Sender<Event>) -> Result<(), Failure> {
+    async fn look(&mut self, held: &Held, inbox: &Sender<Message>) -> Result<(), Failure> {
         if self.looked_at.is_some_and(|at| at.elapsed() < POLL) {
             return Ok(());
         }
@@ -289,14 +281,14 @@ impl LastGood {
             Entry::Secret(key, _) => !held.secrets.contains_key(key),
         });
         unheld.cloned().for_each(|entry| entry.put_into(&mut unknown));
-        if !unknown.is_empty() && inbox.send(Event::Remember(Arc::new(unknown))).is_ok() {
+        if !unknown.is_empty() && inbox.send(Event::Remember(Arc::new(unknown)).into()).is_ok() {
             self.told += 1;
         }
         Ok(())
     }
 
     /// Makes the Secret what it is to be, if it is not. Returns when to come again.
-    async fn write(&mut self, held: &Held, permission: &impl Permission) -> Result<Duration, Failure> {
+    async fn write(&mut self, held: &Held, leadership: Option<&Leadership>) -> Result<Duration, Failure> {
         let Some(there) = &self.there else { return Ok(POLL) };
         let is_new = |name: &str, entry: &Entry| {
             let seen = self.strangers.get(&(name.to_owned(), entry.since().as_secs()));
@@ -322,7 +314,7 @@ impl LastGood {
             let parameters = PatchParams { field_manager: Some("handfast".to_owned()), ..PatchParams::default() };
             let request = self.requests().patch_metadata(&self.name, &parameters, &Patch::Merge(patch));
             // It may be over since we were asked.
-            if permission.term() != self.term {
+            if term(leadership) != self.term {
                 return Ok(POLL);
             }
             self.wrote_at = Some(Instant::now());
@@ -458,6 +450,18 @@ impl LastGood {
             );
         }
         self.dropped = dropped.into_iter().collect();
+    }
+}
+
+/// The term in which this replica may write now.
+fn term(leadership: Option<&Leadership>) -> Option<u64> {
+    leadership.and_then(|leadership| leadership.term().at(Instant::now()))
+}
+
+async fn changed(leadership: &mut Option<Leadership>) {
+    match leadership {
+        Some(leadership) => leadership.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -124,6 +124,11 @@ fn spawn(inputs: Inputs, end: &CancellationToken) -> [JoinHandle<()>; 2] {
 }
 
 impl Writers {
+    /// Whether this replica is the one that writes, for others that do.
+    pub fn leadership(&self) -> Leadership {
+        self.election.leadership.clone()
+    }
+
     /// Stops writing, and then leaves the Lease to the next replica: what is being written is finished, and, if the
     /// operator wants that and this is the last replica, addresses are taken away. Takes a few seconds at most. To be
     /// called when the process begins to end, so that another writes while this one drains.
