@@ -35,6 +35,7 @@ use crate::compile::{Compiler, Held, HostOwnership, Options};
 use crate::config::{AccessLogFormat, Cli, Command, CompileArgs, Environment, HostOwnershipArg, RunArgs};
 use crate::demo;
 use crate::failures::follow;
+use crate::failures::summary::Line;
 use crate::keylog::{self, KeyLog};
 use crate::kubernetes;
 use crate::mask::ClientAddresses;
@@ -67,6 +68,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Failures(args) => commands::failures(&args),
         Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Probe(args) => commands::probe(&args),
+        Command::Ready(args) => commands::ready(&args),
         Command::Run(args) => block_on(run(*args)).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -267,8 +269,7 @@ impl Running {
         };
         let mut status = Status::default();
         tokio::spawn(reconcile::follow(published.clone(), end.clone(), move |publication| status.report(publication)));
-        tokio::spawn(follow::summarize(failures.clone(), reader.clone(), end.clone()));
-        tokio::spawn(follow::forget(failures, lost, metrics.clone(), published.clone(), end.clone()));
+        tokio::spawn(follow::forget(failures.clone(), lost, metrics.clone(), published.clone(), end.clone()));
 
         let (access_log, access_log_writer) = start_access_log(args.access_log, &metrics)?;
         let settings = Arc::new(http_settings(&args, workers));
@@ -292,6 +293,9 @@ impl Running {
             let leadership = writers.as_ref().map(status::cluster::Writers::leadership);
             last_good.start(holdings, leadership, memories, end.clone());
         }
+        let remarks = writers.as_ref().map(|writers| writers.remarks.clone());
+        let tell = move |line: &Line| remarks.iter().for_each(|remarks| remarks.handshakes(line));
+        tokio::spawn(follow::summarize(failures, reader.clone(), end.clone(), tell));
         let running = Self {
             addresses,
             metrics,
