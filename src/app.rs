@@ -5,6 +5,7 @@
 //! reconcile:             compiles and publishes
 //! worker-N:              the data plane
 //! access-log:            writes lines
+//! webhook:               judges objects before they are there, if asked to
 //! ```
 //!
 //! Start: sockets first, so that a port in use is the first thing said; then the source; then the first snapshot; only
@@ -52,6 +53,7 @@ use crate::source::{self, SourceConfig};
 use crate::state::{self, Sink};
 use crate::status::{self, Status};
 use crate::telemetry;
+use crate::webhook::{self, Webhook};
 
 /// Runs a command; errors go to standard error with all their causes.
 pub fn main(cli: Cli) -> ExitCode {
@@ -65,6 +67,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Failures(args) => commands::failures(&args),
         Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Probe(args) => commands::probe(&args),
+        Command::Ready(args) => commands::ready(&args),
         Command::Run(args) => block_on(run(*args)).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -120,6 +123,9 @@ pub struct Addresses {
     pub https: SocketAddr,
     /// Admin listener.
     pub admin: SocketAddr,
+    /// Admission webhook, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<SocketAddr>,
 }
 
 /// A controller that serves.
@@ -141,6 +147,7 @@ pub struct Running {
     /// Ends source, admin listener and log lines.
     end: CancellationToken,
     reconcile: std::thread::JoinHandle<()>,
+    webhook: Option<std::thread::JoinHandle<()>>,
     unready_delay: Duration,
     drain_timeout: Duration,
 }
@@ -163,10 +170,13 @@ impl Running {
         let http = listen(args.http, workers, "HTTP", "--http")?;
         let https = listen(args.https, workers, "HTTPS", "--https")?;
         let admin = listen(args.admin, 1, "the admin pages", "--admin")?;
+        let webhook = args.webhook.webhook_addr.map(|address| listen(address, 1, "the webhook", "--webhook-addr"));
+        let webhook = webhook.transpose()?.and_then(|mut listeners| listeners.pop());
         let addresses = Addresses {
             http: http[0].local_addr().context("cannot read the address of the HTTP listener")?,
             https: https[0].local_addr().context("cannot read the address of the HTTPS listener")?,
             admin: admin[0].local_addr().context("cannot read the address of the admin listener")?,
+            webhook: webhook.as_ref().map(|listener| listener.local_addr()).transpose()?,
         };
 
         let metrics = Metrics::new(args.metrics_per_host);
@@ -205,6 +215,7 @@ impl Running {
             (SourceConfig::Cluster, None) => unreachable!("invariant: connected above"),
         };
         let (inbox, changes) = mpsc::channel();
+        let questions = inbox.clone();
         let ended = end.clone();
         tokio::spawn(async move {
             loop {
@@ -212,7 +223,7 @@ impl Running {
                     () = ended.cancelled() => return,
                     event = events.next() => {
                         let Some(event) = event else { break };
-                        if inbox.send(event).is_err() {
+                        if inbox.send(event.into()).is_err() {
                             break;
                         }
                     }
@@ -228,9 +239,25 @@ impl Running {
         let outputs = Outputs { publisher, publications, metrics: metrics.clone(), state };
         let reconcile = std::thread::Builder::new()
             .name("reconcile".into())
-            .spawn(move || reconcile::run(&changes, compiler, &clock, Batching::default(), &outputs))
+            .spawn({
+                let clock = clock.clone();
+                move || reconcile::run(&changes, compiler, &clock, Batching::default(), &outputs)
+            })
             .context("cannot start the reconcile thread")?;
         published.wait_for(Option::is_some).await.map_err(|_| anyhow!("the reconcile thread has ended"))?;
+        let webhook = match webhook {
+            None => None,
+            Some(listener) => Some(webhook::start(Webhook {
+                listener,
+                args: args.webhook.clone(),
+                cluster: cluster.as_ref().map(|cluster| (cluster.client.clone(), cluster.namespace.clone())),
+                inbox: questions,
+                watched: webhook::watched(&args.cluster.watch_namespace, &seen),
+                metrics: metrics.clone(),
+                clock: clock.clone(),
+                end: end.clone(),
+            })?),
+        };
         let mut status = Status::default();
         tokio::spawn(reconcile::follow(published.clone(), end.clone(), move |publication| status.report(publication)));
         tokio::spawn(follow::forget(failures.clone(), lost, metrics.clone(), published.clone(), end.clone()));
@@ -269,6 +296,7 @@ impl Running {
             writers,
             end,
             reconcile,
+            webhook,
             unready_delay: args.timeouts.unready_delay,
             drain_timeout: args.timeouts.drain_timeout,
         };
@@ -323,7 +351,7 @@ impl Running {
 
     /// Waits for the workers, then ends everything else in reverse order of construction.
     async fn stopped(self) {
-        let Self { workers, access_log, state, keylog, writers, end, reconcile, .. } = self;
+        let Self { workers, access_log, state, keylog, writers, end, reconcile, webhook, .. } = self;
         // At once, so that another replica writes while this one drains.
         let written = writers.map(|writers| tokio::spawn(writers.finish()));
         // Joining blocks, and this runtime still serves the admin pages.
@@ -340,6 +368,8 @@ impl Running {
         }
         end.cancel();
         let ended = tokio::task::spawn_blocking(move || {
+            // It has a hand in the reconciler's inbox.
+            let _ = webhook.map(std::thread::JoinHandle::join);
             let _ = reconcile.join();
             if let Some(state) = state {
                 state.finish(STATE_PATIENCE);
@@ -411,7 +441,7 @@ fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, S
             "What was held before is known again."
         );
     }
-    let (sink, writer) = state.start(metrics.state_write_failures.clone())?;
+    let (sink, writer) = state.start(false, metrics.state_write_failures.clone())?;
     Ok((held, sink, Some(writer)))
 }
 
@@ -465,7 +495,8 @@ fn cluster_settings(args: &RunArgs) -> cluster::Settings {
 
 /// Two listeners on one port would look like a port in use by somebody else.
 fn no_address_twice(args: &RunArgs) -> anyhow::Result<()> {
-    let listeners = [("--http", args.http), ("--https", args.https), ("--admin", args.admin)];
+    let mut listeners = vec![("--http", args.http), ("--https", args.https), ("--admin", args.admin)];
+    listeners.extend(args.webhook.webhook_addr.map(|address| ("--webhook-addr", address)));
     for (index, (flag, address)) in listeners.iter().enumerate() {
         let same = listeners[..index].iter().find(|(_, other)| other == address && address.port() != 0);
         if let Some((other, _)) = same {

@@ -106,7 +106,7 @@ pub fn open(
         seen,
         metrics,
         saved: &saved,
-        outlet: Outlet::new(events.clone(), settings.selector.is_some()),
+        outlet: Outlet::new(events.clone(), settings.selector.is_some(), seen),
         needs: mpsc::unbounded_channel().0,
         board: Board::default(),
         reports,
