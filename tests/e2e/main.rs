@@ -37,11 +37,7 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    let topics = [
-        control_plane::trials(),
-        node::trials(),
-        status::trials(),
-    ];
+    let topics = [control_plane::trials(), node::trials(), status::trials()];
     topics.concat()
 }
 
