@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # What the tests run beside cargo, as command:Debian-package.
 TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus javac:default-jdk-headless go:golang-go \
 	python3:python3 tshark:tshark dumpcap:wireshark-common valgrind:valgrind node:nodejs \
-	gnutls-cli:gnutls-bin tstclnt:libnss3-tools certutil:libnss3-tools
+	gnutls-cli:gnutls-bin tstclnt:libnss3-tools certutil:libnss3-tools buildah:buildah
 
 # sslyze, tlslite-ng and nassl are Python programs in environments of their own (tests/it/python.rs); Debian has that part
 # of Python apart.

@@ -14,7 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-pub use self::about::{About, COMPLETED, FAILED, PROBE, RECEIVED, RESUMPTIONS, SENT, Values, values};
+pub use self::about::{About, COMPLETED, EVENT, FAILED, PROBE, RECEIVED, RESUMPTIONS, SENT, Values, values};
 use crate::snapshot::{HostName, VirtualHost};
 
 /// All metrics, registered.
@@ -45,14 +45,30 @@ pub struct Metrics {
     pub host_certificate_not_after: GaugeVec,
     /// What the handshakes of a host get now: `host`, `state`.
     pub host_serving: IntGaugeVec,
+    /// Events that were to be told to the cluster: `outcome`.
+    pub events: IntCounterVec,
     /// HTTP requests finished: `host`, `code`.
     pub http_requests: IntCounterVec,
     /// Time from the request's head to the end of the response: `host`.
     pub http_request_duration: HistogramVec,
+    /// Bytes of what is kept in the Secret of `--last-good-secret`.
+    pub last_good_secret_bytes: IntGauge,
+    /// What has no place there.
+    pub last_good_secret_dropped: IntGauge,
+    /// How much is kept there.
+    pub last_good_secret_entries: IntGauge,
+    /// Attempts to read or write it that failed.
+    pub last_good_secret_failures: IntCounter,
+    /// Whether this replica writes to the cluster.
+    pub leader: IntGauge,
     /// Tasks that died of a bug of ours.
     pub panics: IntCounter,
     /// Attempts to write the state directory that failed.
     pub state_write_failures: IntCounter,
+    /// What waits to be written to the cluster: `kind`.
+    pub status_queue: IntGaugeVec,
+    /// Statuses that were to be written to the cluster: `kind`, `outcome`.
+    pub status_writes: IntCounterVec,
     /// When the newest snapshot was published, in seconds since 1970.
     pub snapshot_published: Gauge,
     /// Virtual hosts in the newest snapshot.
@@ -193,6 +209,13 @@ impl Metrics {
                 Opts::new("handfast_diagnostics", "Problems of the configuration now."),
                 &["severity", "reason"]
             )),
+            events: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_events_total",
+                    "Events that were to be told to the cluster: written, repeated as one more of a series, known because another replica had told it, dropped because there were too many, or failed."
+                ),
+                &["outcome"]
+            )),
             http_requests: register!(IntCounterVec::new(
                 Opts::new("handfast_http_requests_total", "HTTP requests finished, by virtual host and status code."),
                 &["host", "code"]
@@ -205,13 +228,47 @@ impl Metrics {
                 .buckets(latency.clone()),
                 &["host"]
             )),
+            last_good_secret_bytes: register!(IntGauge::new(
+                "handfast_last_good_secret_bytes",
+                "Bytes of what is held that are kept in the Secret of --last-good-secret; 921600 at most."
+            )),
+            last_good_secret_dropped: register!(IntGauge::new(
+                "handfast_last_good_secret_dropped",
+                "Secrets and policies that are held and have no place in the Secret of --last-good-secret, as the leader sees it."
+            )),
+            last_good_secret_entries: register!(IntGauge::new(
+                "handfast_last_good_secret_entries",
+                "Secrets and policies that are kept in the Secret of --last-good-secret."
+            )),
+            last_good_secret_failures: register!(IntCounter::new(
+                "handfast_last_good_secret_failures_total",
+                "Attempts to read or write the Secret of --last-good-secret that failed."
+            )),
+            leader: register!(IntGauge::new(
+                "handfast_leader",
+                "1 if this replica is the one that writes statuses and Events to the cluster, 0 if not."
+            )),
             panics: register!(IntCounter::new(
                 "handfast_panics_total",
                 "Tasks that ended by a bug; please report each."
             )),
             state_write_failures: register!(IntCounter::new(
                 "handfast_state_write_failures_total",
-                "Attempts to write what is held to the state directory that failed."
+                "Attempts to write to the state directory that failed."
+            )),
+            status_queue: register!(IntGaugeVec::new(
+                Opts::new(
+                    "handfast_status_queue_length",
+                    "Statuses and Events that wait to be written to the cluster."
+                ),
+                &["kind"]
+            )),
+            status_writes: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_status_writes_total",
+                    "Statuses that were to be written to the cluster: written, taken-over from another writer, cleared, contested because somebody keeps changing them back, gone with their object, or failed and tried again."
+                ),
+                &["kind", "outcome"]
             )),
             snapshot_published: register!(Gauge::new(
                 "handfast_snapshot_published_timestamp_seconds",

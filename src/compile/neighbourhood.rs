@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressRule};
 use rustls::pki_types::UnixTime;
@@ -157,8 +158,8 @@ impl Compiler {
         missing.extend(policies.iter().cloned().map(Read::Object));
         let mut held = Held::default();
         for host in hosts.iter().chain([&HostName::catch_all()]) {
-            if let Some(policy) = self.world.history.policy(host) {
-                held.policies.insert(host.clone(), policy.clone());
+            if let Some(policy) = self.world.history.known_policy(host, self.last_compiled()) {
+                held.policies.insert(host.clone(), policy);
             }
         }
         let users = self.users(&proposal.key, policies);
@@ -177,6 +178,10 @@ impl Compiler {
         };
         self.answer(&mut sample)?;
         Ok(sample)
+    }
+
+    fn last_compiled(&self) -> UnixTime {
+        self.compiled_at.unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO))
     }
 
     /// Adds what the sample was found to lack.
@@ -200,8 +205,8 @@ impl Compiler {
                     if let Some(object) = store.object(key) {
                         sample.put(object.clone())?;
                     }
-                    if let Some(known) = self.world.history.known_secret(key) {
-                        sample.held.secrets.insert(key.clone(), known.clone());
+                    if let Some(known) = self.world.history.known_secret(key, self.last_compiled()) {
+                        sample.held.secrets.insert(key.clone(), known);
                     }
                 }
                 Read::Secrets(namespace) => {

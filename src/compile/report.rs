@@ -205,9 +205,7 @@ impl Compiler {
         let (kept, until) = history.secret(&key, current.is_some(), now, self.options.last_good_ttl).unzip();
         changes_at = terminate::earliest(changes_at, until.flatten());
         let held = kept.filter(|kept| !is_good && current != Some(&kept.secret));
-        if self.held.secrets.get(&key) != held.as_ref() {
-            put(&mut Arc::make_mut(&mut self.held).secrets, &key, held);
-        }
+        self.hold_secret(&key, held, now);
         if !is_used {
             self.secrets.remove(&key);
         }

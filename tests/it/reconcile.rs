@@ -48,7 +48,8 @@ fn start_with(events: Vec<Event>, metrics: Metrics) -> Reconciler {
         trust_anchors: crate::manifests::trust_anchors(),
         ..Options::default()
     });
-    let batching = Batching { quiet: Duration::from_millis(5), longest: Duration::from_millis(50) };
+    let batching =
+        Batching { quiet: Duration::from_millis(5), longest: Duration::from_millis(50), ..Batching::default() };
     let thread = std::thread::spawn(move || run(&changes, compiler, &clock, batching, &outputs));
     Reconciler { inbox, publications, reader, metrics, now, thread }
 }

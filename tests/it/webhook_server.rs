@@ -204,7 +204,8 @@ fn reconcile(messages: mpsc::Receiver<Message>, metrics: Metrics) -> JoinHandle<
     let (publications, _) = watch::channel(None::<Publication>);
     let outputs = Outputs { publisher, publications, metrics, state: Sink::default() };
     let options = Options { watch_without_class: true, trust_anchors: trust_anchors(), ..Options::default() };
-    let batching = Batching { quiet: Duration::from_millis(1), longest: Duration::from_millis(10) };
+    let batching =
+        Batching { quiet: Duration::from_millis(1), longest: Duration::from_millis(10), ..Batching::default() };
     let clock: Clock = Arc::new(|| at(NOW));
     std::thread::spawn(move || run(&messages, Compiler::new(options), &clock, batching, &outputs))
 }

@@ -82,7 +82,7 @@ impl Health {
         let mut state = self.state();
         let since = state.stale.take();
         if std::mem::take(&mut state.is_said) {
-            let outage = since.map(|since| since.elapsed());
+            let outage = since.map(|since| since.elapsed()).unwrap_or_default();
             info!(kind = self.kind, namespace = %self.namespace, ?outage, "The watch works again.");
         }
     }
