@@ -28,6 +28,7 @@ mod node;
 mod status;
 #[allow(dead_code, reason = "what tests may use")]
 mod support;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -37,7 +38,7 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    let topics = [control_plane::trials(), node::trials(), status::trials()];
+    let topics = [control_plane::trials(), node::trials(), status::trials(), webhook::trials()];
     topics.concat()
 }
 
