@@ -17,7 +17,7 @@ use kube::{Api, Client, Config};
 use serde_json::json;
 
 use super::kubelet::{NODE, PLAYED};
-use super::network::{self, node_address};
+use super::network::{self, api_address, node_address};
 use super::pki::Pki;
 use super::process::{Process, outcome};
 use super::runtime::{self, block_on};
@@ -42,7 +42,7 @@ const CONTROLLERS: &str = "endpointslice-controller,garbage-collector-controller
 /// A running control plane; it ends when this is dropped.
 pub struct ControlPlane {
     pub number: u8,
-    /// Where the API server listens: `10.77.N.1`, port 6443. The node has the same address.
+    /// Where the API server listens: `10.77.N.1`, port 6443.
     pub address: Ipv4Addr,
     pub pki: Pki,
     api_flags: Vec<String>,
@@ -60,8 +60,9 @@ impl ControlPlane {
     /// Starts it, and waits until it is ready.
     pub fn start(options: Options) -> Self {
         let number = options.number;
-        let address = node_address(number);
+        let address = api_address(number);
         network::add_address(address.into());
+        network::add_address(node_address(number).into());
         network::route_services(number);
         let folder = trial::scratch().join(format!("control-plane-{number}"));
         fs::create_dir_all(&folder).unwrap();
@@ -285,10 +286,10 @@ impl ControlPlane {
         ));
     }
 
-    /// A node that is ready. Both have the address of the control plane: there is one machine.
+    /// A node that is ready. Both have the same address: there is one machine.
     fn add_node(&self, name: &str) {
         let nodes: Api<Node> = Api::all(self.client());
-        let (name, address) = (name.to_owned(), self.address);
+        let (name, address) = (name.to_owned(), node_address(self.number));
         block_on(async move {
             let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
             nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
@@ -308,7 +309,7 @@ impl ControlPlane {
 }
 
 fn start_api(number: u8, pki: &Pki, flags: &[String]) -> Process {
-    let address = node_address(number);
+    let address = api_address(number);
     let mut command = programs::control_plane();
     command.arg("apiserver").arg(format!("--etcd-servers=http://{address}:2379"));
     command.arg(format!("--bind-address={address}")).arg(format!("--advertise-address={address}"));
