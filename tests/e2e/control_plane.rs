@@ -17,6 +17,7 @@ use crate::support::{ControlPlane, Handfast, Options, programs, wait_until};
 trials!(
     the_definition_of_tls_policy_is_taken_and_its_rules_are_enforced,
     packets_are_dropped_between_one_process_and_the_api_server,
+    an_account_may_what_its_role_says_until_its_token_ends,
     the_api_server_stands_still_goes_on_and_comes_back_with_an_empty_memory,
     the_program_of_the_control_plane_is_formatted_and_its_modules_are_what_they_were,
 );
@@ -61,6 +62,29 @@ fn packets_are_dropped_between_one_process_and_the_api_server() {
     assert!(asks(&other).1 && one.is_ready(), "nobody else is meant");
     drop(cut);
     assert!(asks(&one).1);
+}
+
+fn an_account_may_what_its_role_says_until_its_token_ends() {
+    let plane = ControlPlane::start(Options::default());
+    plane.kubectl(&["create", "serviceaccount", "reader"]);
+    plane.kubectl(&["create", "clusterrole", "reader", "--verb=get,list", "--resource=namespaces"]);
+    plane.kubectl(&[
+        "create",
+        "clusterrolebinding",
+        "reader",
+        "--clusterrole=reader",
+        "--serviceaccount=default:reader",
+    ]);
+    let (kubeconfig, file) = plane.account_kubeconfig("default", "reader");
+    let asks = |what: &str| outcome(plane.command("kubectl").env("KUBECONFIG", &kubeconfig).args(["get", what]));
+    assert!(asks("namespaces").1);
+    let (text, succeeded) = asks("secrets");
+    assert!(!succeeded && text.contains("system:serviceaccount:default:reader"), "{text}");
+
+    std::fs::write(&file, plane.revocable_token("default", "reader", "lease-of-life")).unwrap();
+    assert!(asks("namespaces").1);
+    plane.kubectl(&["delete", "secret", "lease-of-life"]);
+    wait_until("the token has ended", || !asks("namespaces").1);
 }
 
 fn the_api_server_stands_still_goes_on_and_comes_back_with_an_empty_memory() {

@@ -19,7 +19,7 @@ use serde_json::json;
 use super::kubelet::{NODE, PLAYED};
 use super::network::{self, api_address, node_address};
 use super::pki::Pki;
-use super::process::{Process, outcome};
+use super::process::{Process, outcome, run};
 use super::runtime::{self, block_on};
 use super::{programs, trial, wait_until};
 
@@ -181,6 +181,16 @@ impl ControlPlane {
         })
     }
 
+    /// A token that ends with a Secret, which is made for it: delete that, and the API server answers 401 within 10 s (it
+    /// remembers tokens for so long). Tokens that end by themselves take ten minutes at least.
+    pub fn revocable_token(&self, namespace: &str, account: &str, secret: &str) -> String {
+        self.kubectl(&["create", "secret", "generic", secret, "--namespace", namespace]);
+        let args = ["create", "token", account, "--namespace", namespace, "--bound-object-kind=Secret"];
+        let mut command = self.command("kubectl");
+        command.args(args).arg(format!("--bound-object-name={secret}"));
+        run(&mut command).trim().to_owned()
+    }
+
     /// A kubeconfig for a service account, with the file that its token is in: valid for an hour, unless the test
     /// replaces it.
     pub fn account_kubeconfig(&self, namespace: &str, account: &str) -> (PathBuf, PathBuf) {
@@ -291,7 +301,10 @@ impl ControlPlane {
         let nodes: Api<Node> = Api::all(self.client());
         let (name, address) = (name.to_owned(), node_address(self.number));
         block_on(async move {
-            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+            let labels = json!({
+                "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": std::env::consts::ARCH,
+            });
+            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
             nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
             let size = json!({"cpu": "2", "memory": "4Gi", "pods": "250"});
             let status = json!({"status": {
