@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # What the tests run beside cargo, as command:Debian-package.
 TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus javac:default-jdk-headless go:golang-go \
 	python3:python3 tshark:tshark dumpcap:wireshark-common valgrind:valgrind node:nodejs \
-	gnutls-cli:gnutls-bin tstclnt:libnss3-tools certutil:libnss3-tools \
+	gnutls-cli:gnutls-bin tstclnt:libnss3-tools certutil:libnss3-tools buildah:buildah \
 	ip:iproute2 kill:procps mount:mount nft:nftables nsenter:util-linux setpriv:util-linux unshare:util-linux
 
 # sslyze, tlslite-ng and nassl are Python programs in environments of their own (tests/it/python.rs); Debian has that part
@@ -85,7 +85,7 @@ soak: needs static ## the tests again with their long sizes and durations
 
 # How long each target is fuzzed, in seconds.
 FUZZ_TIME := 600
-FUZZ_TARGETS := hello driver
+FUZZ_TARGETS := hello driver admission
 # Coverage for libFuzzer and AddressSanitizer, as `cargo fuzz` asks for them. A stable compiler has both and shows only
 # the first; the variable makes it show the second. Only the binaries that fuzz are built so.
 FUZZ_FLAGS := -Zsanitizer=address -Ccodegen-units=1 -Cpasses=sancov-module \
@@ -104,7 +104,7 @@ define fuzz_build
 		--target $(HOST) --target-dir target/fuzz
 endef
 
-fuzz: ## look for inputs that break the handshake: FUZZ_TIME seconds (600) for each of FUZZ_TARGETS
+fuzz: ## look for inputs that break the handshake or the webhook: FUZZ_TIME seconds (600) for each of FUZZ_TARGETS
 	$(fuzz_build)
 	for target in $(FUZZ_TARGETS); do \
 		mkdir -p target/fuzz/found/$$target target/fuzz/findings; \

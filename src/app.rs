@@ -5,10 +5,13 @@
 //! reconcile:             compiles and publishes
 //! worker-N:              the data plane
 //! access-log:            writes lines
+//! webhook:               judges objects before they are there, if asked to
 //! ```
 //!
 //! Start: sockets first, so that a port in use is the first thing said; then the source; then the first snapshot; only
 //! then are connections accepted, so that no client meets an empty configuration.
+
+mod writing;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -34,7 +37,9 @@ use crate::compile::{Compiler, Held, HostOwnership, Options};
 use crate::config::{AccessLogFormat, Cli, Command, CompileArgs, Environment, HostOwnershipArg, RunArgs};
 use crate::demo;
 use crate::failures::follow;
+use crate::failures::summary::Line;
 use crate::keylog::{self, KeyLog};
+use crate::kubernetes;
 use crate::mask::ClientAddresses;
 use crate::metrics::Metrics;
 use crate::proxy::http::HttpService;
@@ -44,10 +49,16 @@ use crate::proxy::settings::Settings;
 use crate::proxy::worker::{Shutdown, WorkerSettings, Workers};
 use crate::reconcile::{self, Batching, Outputs, Publication};
 use crate::snapshot::{self, AddressList};
+use crate::source::cluster::seen::Seen;
+use crate::source::cluster::{self, Saved};
 use crate::source::{self, SourceConfig};
+use crate::state::cluster::LastGood;
 use crate::state::{self, Sink};
 use crate::status::Status;
 use crate::telemetry;
+use crate::webhook::{self, Webhook};
+
+use writing::{Parts, Writing};
 
 /// Runs a command; errors go to standard error with all their causes.
 pub fn main(cli: Cli) -> ExitCode {
@@ -61,6 +72,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Failures(args) => commands::failures(&args),
         Command::Explain { code } => commands::explain(code.as_deref()),
         Command::Probe(args) => commands::probe(&args),
+        Command::Ready(args) => commands::ready(&args),
         Command::Run(args) => block_on(run(*args)).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -86,6 +98,9 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
 
 /// How long the end waits for a reader of the access log, and for the disk of the key log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the start waits for the Secret with what was held before.
+const LAST_GOOD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the end waits for the disk of the state directory.
 const STATE_PATIENCE: Duration = Duration::from_secs(5);
@@ -116,6 +131,9 @@ pub struct Addresses {
     pub https: SocketAddr,
     /// Admin listener.
     pub admin: SocketAddr,
+    /// Admission webhook, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<SocketAddr>,
 }
 
 /// A controller that serves.
@@ -132,9 +150,12 @@ pub struct Running {
     access_log: access_log::Writer,
     state: Option<state::Writer>,
     keylog: Option<keylog::Writer>,
+    /// Tells the cluster.
+    writing: Option<Writing>,
     /// Ends source, admin listener and log lines.
     end: CancellationToken,
     reconcile: std::thread::JoinHandle<()>,
+    webhook: Option<std::thread::JoinHandle<()>>,
     unready_delay: Duration,
     drain_timeout: Duration,
 }
@@ -142,21 +163,34 @@ pub struct Running {
 impl Running {
     /// Starts everything; returns when connections are accepted.
     pub async fn start(args: RunArgs) -> anyhow::Result<Self> {
-        let source = source_config(args.source.as_deref(), &Environment::read())?;
-        let options = directory_options(&args.compile)?;
+        let environment = Environment::read();
+        let source = source_config(args.source.as_deref(), &environment)?;
+        let options = match source {
+            SourceConfig::Cluster => cluster_options(&args)?,
+            SourceConfig::Directory(_) => run_options(&args)?,
+        };
+        let cluster = match source {
+            SourceConfig::Cluster => Some(kubernetes::connect(&args.cluster, &environment).await?),
+            SourceConfig::Directory(_) => None,
+        };
         no_address_twice(&args)?;
         let workers = usize::from(args.workers.unwrap_or_else(default_workers));
         let http = listen(args.http, workers, "HTTP", "--http")?;
         let https = listen(args.https, workers, "HTTPS", "--https")?;
         let admin = listen(args.admin, 1, "the admin pages", "--admin")?;
+        let webhook = args.webhook.webhook_addr.map(|address| listen(address, 1, "the webhook", "--webhook-addr"));
+        let webhook = webhook.transpose()?.and_then(|mut listeners| listeners.pop());
         let addresses = Addresses {
             http: http[0].local_addr().context("cannot read the address of the HTTP listener")?,
             https: https[0].local_addr().context("cannot read the address of the HTTPS listener")?,
             admin: admin[0].local_addr().context("cannot read the address of the admin listener")?,
+            webhook: webhook.as_ref().map(|listener| listener.local_addr()).transpose()?,
         };
 
         let metrics = Metrics::new(args.metrics_per_host);
-        let (held, state, state_writer) = open_state(args.state_dir.as_deref(), &metrics)?;
+        let Kept { mut held, saved, sink: state, writer: state_writer } =
+            open_state(args.state_dir.as_deref(), cluster.is_some(), &metrics)?;
+        let holdings = state.holdings();
         let (keylog, keylog_writer) = start_keylog(args.allow_keylog.as_deref())?;
         let clock = clock::system();
         let (publisher, reader) = snapshot::channel(Arc::default());
@@ -181,8 +215,17 @@ impl Running {
             tokio::spawn(admin::serve(listener, admin_state.clone(), end.clone()));
         }
 
-        let mut events = source::open(&source)?;
+        let seen = Seen::default();
+        let mut events = match (&source, &cluster) {
+            (SourceConfig::Directory(path), _) => source::directory::open(path)?,
+            (SourceConfig::Cluster, Some(reached)) => {
+                info!(address = %reached.address, identity = %reached.identity, "Watching the cluster.");
+                cluster::open(reached, &cluster_settings(&args), saved, &seen, &metrics)?
+            }
+            (SourceConfig::Cluster, None) => unreachable!("invariant: connected above"),
+        };
         let (inbox, changes) = mpsc::channel();
+        let questions = inbox.clone();
         let ended = end.clone();
         tokio::spawn(async move {
             loop {
@@ -190,7 +233,7 @@ impl Running {
                     () = ended.cancelled() => return,
                     event = events.next() => {
                         let Some(event) = event else { break };
-                        if inbox.send(event).is_err() {
+                        if inbox.send(event.into()).is_err() {
                             break;
                         }
                     }
@@ -201,18 +244,39 @@ impl Running {
             ended.cancelled().await;
             drop(inbox);
         });
+        let mut last_good = None;
+        if let (Some(cluster), Some(name)) = (&cluster, &args.cluster.last_good_secret) {
+            let mut secret = LastGood::new(cluster.client.clone(), &cluster.namespace, name, &metrics);
+            held.merge(secret.read(LAST_GOOD_PATIENCE).await);
+            last_good = Some(secret);
+        }
         let mut compiler = Compiler::new(options);
         compiler.remember(&held);
         let outputs = Outputs { publisher, publications, metrics: metrics.clone(), state };
         let reconcile = std::thread::Builder::new()
             .name("reconcile".into())
-            .spawn(move || reconcile::run(&changes, compiler, &clock, Batching::default(), &outputs))
+            .spawn({
+                let clock = clock.clone();
+                move || reconcile::run(&changes, compiler, &clock, Batching::default(), &outputs)
+            })
             .context("cannot start the reconcile thread")?;
         published.wait_for(Option::is_some).await.map_err(|_| anyhow!("the reconcile thread has ended"))?;
+        let webhook = match webhook {
+            None => None,
+            Some(listener) => Some(webhook::start(Webhook {
+                listener,
+                args: args.webhook.clone(),
+                cluster: cluster.as_ref().map(|cluster| (cluster.client.clone(), cluster.namespace.clone())),
+                inbox: questions.clone(),
+                watched: webhook::watched(&args.cluster.watch_namespace, &seen),
+                metrics: metrics.clone(),
+                clock: clock.clone(),
+                end: end.clone(),
+            })?),
+        };
         let mut status = Status::default();
         tokio::spawn(reconcile::follow(published.clone(), end.clone(), move |publication| status.report(publication)));
-        tokio::spawn(follow::summarize(failures.clone(), reader.clone(), end.clone()));
-        tokio::spawn(follow::forget(failures, lost, metrics.clone(), published.clone(), end.clone()));
+        tokio::spawn(follow::forget(failures.clone(), lost, metrics.clone(), published.clone(), end.clone()));
 
         let (access_log, access_log_writer) = start_access_log(args.access_log, &metrics)?;
         let settings = Arc::new(http_settings(&args, workers));
@@ -229,6 +293,19 @@ impl Running {
         let listeners = http.into_iter().zip(https).collect();
         let workers = Workers::start(listeners, &worker_settings, &reader, &observers, &shutdown, service)
             .context("cannot start the worker threads")?;
+        let writing = cluster.as_ref().and_then(|cluster| {
+            Writing::start(Parts {
+                cluster,
+                args: &args.status,
+                seen: &seen,
+                publications: &published,
+                metrics: &metrics,
+                last_good: last_good.map(|last_good| (last_good, holdings, questions)),
+            })
+        });
+        let remarks = writing.as_ref().and_then(|writing| writing.remarks.clone());
+        let tell = move |line: &Line| remarks.iter().for_each(|remarks| remarks.handshakes(line));
+        tokio::spawn(follow::summarize(failures, reader.clone(), end.clone(), tell));
         let running = Self {
             addresses,
             metrics,
@@ -239,8 +316,10 @@ impl Running {
             access_log: access_log_writer,
             state: state_writer,
             keylog: keylog_writer,
+            writing,
             end,
             reconcile,
+            webhook,
             unready_delay: args.timeouts.unready_delay,
             drain_timeout: args.timeouts.drain_timeout,
         };
@@ -295,7 +374,9 @@ impl Running {
 
     /// Waits for the workers, then ends everything else in reverse order of construction.
     async fn stopped(self) {
-        let Self { workers, access_log, state, keylog, end, reconcile, .. } = self;
+        let Self { workers, access_log, state, keylog, writing, end, reconcile, webhook, .. } = self;
+        // At once, so that another replica writes while this one drains.
+        let written = writing.map(|writing| tokio::spawn(writing.finish()));
         // Joining blocks, and this runtime still serves the admin pages.
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
@@ -305,8 +386,13 @@ impl Running {
             }
         });
         let _ = joined.await;
+        if let Some(written) = written {
+            let _ = written.await;
+        }
         end.cancel();
         let ended = tokio::task::spawn_blocking(move || {
+            // It has a hand in the reconciler's inbox.
+            let _ = webhook.map(std::thread::JoinHandle::join);
             let _ = reconcile.join();
             if let Some(state) = state {
                 state.finish(STATE_PATIENCE);
@@ -362,15 +448,25 @@ pub fn directory_options(args: &CompileArgs) -> anyhow::Result<Options> {
     })
 }
 
-/// What the last process held, and where this one puts what it holds.
-fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, Sink, Option<state::Writer>)> {
-    let Some(path) = path else { return Ok((Held::default(), Sink::default(), None)) };
+/// What the last process left, and where this one puts what it leaves.
+struct Kept {
+    held: Held,
+    saved: Saved,
+    sink: Sink,
+    writer: Option<state::Writer>,
+}
+
+/// `saves_objects` if the source may not be there at the next start.
+fn open_state(path: Option<&Path>, saves_objects: bool, metrics: &Metrics) -> anyhow::Result<Kept> {
+    let Some(path) = path else {
+        return Ok(Kept { held: Held::default(), saved: Saved::default(), sink: Sink::default(), writer: None });
+    };
     let mut state = state::open(path)?;
     for problem in &state.problems {
         warn!("{problem}.");
     }
     let held = std::mem::take(&mut state.held);
-    if !(held.secrets.is_empty() && held.policies.is_empty()) {
+    if !held.is_empty() {
         info!(
             directory = %path.display(),
             secrets = held.secrets.len(),
@@ -378,8 +474,17 @@ fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, S
             "What was held before is known again."
         );
     }
-    let (sink, writer) = state.start(metrics.state_write_failures.clone())?;
-    Ok((held, sink, Some(writer)))
+    let saved = state.saved.clone().map_or_else(Saved::default, |saved| {
+        Saved::later(saved.saved_at(), move || {
+            let loaded = saved.load();
+            for problem in &loaded.problems {
+                warn!("{problem}.");
+            }
+            loaded.objects
+        })
+    });
+    let (sink, writer) = state.start(saves_objects, metrics.state_write_failures.clone())?;
+    Ok(Kept { held, saved, sink, writer: Some(writer) })
 }
 
 fn start_keylog(path: Option<&Path>) -> anyhow::Result<(KeyLog, Option<keylog::Writer>)> {
@@ -391,21 +496,49 @@ fn start_keylog(path: Option<&Path>) -> anyhow::Result<(KeyLog, Option<keylog::W
 
 fn source_config(source: Option<&str>, environment: &Environment) -> anyhow::Result<SourceConfig> {
     match source {
-        None if environment.in_pod => Err(anyhow!(
-            "this version does not watch a cluster yet: mount manifests and name their directory with --source DIR"
-        )),
-        Some("cluster") => {
-            Err(anyhow!("--source cluster: this version does not watch a cluster yet; name a directory"))
-        }
-        Some("") => Err(anyhow!("--source is empty: name a directory")),
+        None if environment.in_pod => Ok(SourceConfig::Cluster),
+        Some("cluster") => Ok(SourceConfig::Cluster),
+        Some("") => Err(anyhow!("--source is empty: name a directory, or write `cluster`")),
         None => Ok(SourceConfig::Directory(PathBuf::from(DEFAULT_DIRECTORY))),
         Some(path) => Ok(SourceConfig::Directory(PathBuf::from(path))),
     }
 }
 
+/// How the Ingresses of a directory are compiled while they are served.
+fn run_options(args: &RunArgs) -> anyhow::Result<Options> {
+    Ok(Options {
+        controller: args.cluster.controller_class.clone(),
+        adopted_classes: args.cluster.adopt_class.clone(),
+        ..directory_options(&args.compile)?
+    })
+}
+
+/// How the Ingresses of a cluster are compiled: classes are objects there, other controllers' Ingresses are theirs, and
+/// this pod's own ports are no backends.
+fn cluster_options(args: &RunArgs) -> anyhow::Result<Options> {
+    Ok(Options {
+        watch_without_class: args.cluster.watch_ingress_without_class,
+        report_other_classes: false,
+        allow_loopback_endpoints: false,
+        ..run_options(args)?
+    })
+}
+
+fn cluster_settings(args: &RunArgs) -> cluster::Settings {
+    cluster::Settings {
+        namespaces: args.cluster.watch_namespace.clone(),
+        selector: args.cluster.watch_namespace_selector.clone(),
+        class: (args.compile.ingress_class.clone(), args.cluster.controller_class.clone()),
+        default_tls_secret: args.compile.default_tls_secret.clone(),
+        default_tls_policy: args.compile.default_tls_policy.clone(),
+        sync_timeout: args.cluster.sync_timeout,
+    }
+}
+
 /// Two listeners on one port would look like a port in use by somebody else.
 fn no_address_twice(args: &RunArgs) -> anyhow::Result<()> {
-    let listeners = [("--http", args.http), ("--https", args.https), ("--admin", args.admin)];
+    let mut listeners = vec![("--http", args.http), ("--https", args.https), ("--admin", args.admin)];
+    listeners.extend(args.webhook.webhook_addr.map(|address| ("--webhook-addr", address)));
     for (index, (flag, address)) in listeners.iter().enumerate() {
         let same = listeners[..index].iter().find(|(_, other)| other == address && address.port() != 0);
         if let Some((other, _)) = same {

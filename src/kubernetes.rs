@@ -1,17 +1,39 @@
-//! How the API server is reached: one configuration, two clients.
+//! How the API server is reached: one configuration, and clients that differ in what they do about trouble.
 //!
-//! `kubeconfig or service account ──▶ Cluster ──▶ watches (source/cluster), single requests (status, leader, state)`
+//! ```text
+//! kubeconfig or service account ──▶ Cluster ──▶ client          single requests (status, leader, state, webhook)
+//!                                          └──▶ watch_client    lists and watches (source/cluster)
+//! ```
 //!
-//! The two differ in what they do about trouble. A watch has a policy of its own for starting again, so its client
-//! retries nothing and waits for no answer for long; a single request is tried again by the client itself.
+//! No client retries: a watch has a policy of its own for starting again, and whoever makes a single request knows best
+//! whether it is still wanted. A [`Guard`] bounds how long a client waits and how often it asks.
+//!
+//! Connections send keep-alive probes. A watch may be silent for minutes, and one whose packets vanish looks the same:
+//! without probes it would be noticed by nobody until the server's next packet gets through, which its kernel sends
+//! later and later.
+
+mod complaints;
+#[cfg(test)]
+pub(crate) mod fake;
+mod guard;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{HeaderValue, USER_AGENT};
+use http_body_util::BodyExt as _;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::ConfigExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tower::{BoxError, ServiceBuilder};
 
 use crate::config::{ClusterArgs, Environment};
+
+pub use complaints::{Complaints, cause};
+pub use guard::Guard;
 
 /// Why the cluster cannot be reached at all. That it does not answer is no reason: it may later.
 #[derive(thiserror::Error, Debug)]
@@ -20,45 +42,86 @@ pub enum ConnectError {
     #[error(
         "cannot find out how to reach the cluster: name a kubeconfig with --kubeconfig, or manifests with --source DIR"
     )]
-    Infer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Infer(#[source] BoxError),
     /// The file cannot be used.
     #[error("--kubeconfig {file}: cannot use it")]
     Kubeconfig {
         /// As configured.
         file: String,
         /// What is wrong.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: BoxError,
     },
     /// A certificate or a token of the configuration cannot be used.
-    #[error("cannot make a client from the cluster's configuration")]
-    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot make a client from the configuration of the cluster")]
+    Client(#[source] BoxError),
+    /// It wants what is not built.
+    #[error("the kubeconfig names the proxy {proxy}: proxies to the API server are not supported")]
+    Proxy {
+        /// Its URL.
+        proxy: String,
+    },
 }
 
 /// A way to the API server, and who we are there.
 #[derive(Clone)]
 pub struct Cluster {
-    /// For lists and watches: no retries, short patience.
-    pub watch: Client,
     /// For single requests.
     pub client: Client,
     /// Our own namespace: of the pod, else of the kubeconfig's context.
     pub namespace: Arc<str>,
     /// The pod's name, or something else that no other replica is called by.
     pub identity: Arc<str>,
+    /// Where the API server is, for people.
+    pub address: Arc<str>,
+    config: Arc<Config>,
 }
 
 /// How long the API server may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a connection is silent before it is asked whether it lives, and the time between two questions.
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long nothing that was sent may be acknowledged, questions included. Then the connection is given up.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(8);
+
+/// How long a single request may take.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Reads the configuration. Does not talk to the API server.
 pub async fn connect(args: &ClusterArgs, environment: &Environment) -> Result<Cluster, ConnectError> {
     let mut config = configuration(args, environment).await?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    if let Some(proxy) = &config.proxy_url {
+        return Err(ConnectError::Proxy { proxy: proxy.to_string() });
+    }
+    config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("handfast/", env!("CARGO_PKG_VERSION")))));
     let namespace = environment.pod_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config.clone()).map_err(|error| ConnectError::Client(error.into()))?;
-    let watch = Client::try_from(config).map_err(|error| ConnectError::Client(error.into()))?;
-    let identity = environment.pod_name.clone().unwrap_or_else(|| format!("handfast-{:016x}", fastrand::u64(..)));
-    Ok(Cluster { watch, client, namespace: namespace.into(), identity: identity.into() })
+    let identity = environment.pod_name.clone();
+    let identity = identity.unwrap_or_else(|| format!("handfast-{:016x}", fastrand::u64(..)));
+    let client = client(&config, Guard::patient(PATIENCE))?;
+    Ok(Cluster {
+        client,
+        namespace: namespace.into(),
+        identity: identity.into(),
+        address: config.cluster_url.to_string().into(),
+        config: Arc::new(config),
+    })
+}
+
+impl Cluster {
+    /// One that this client reaches, for tests.
+    #[cfg(test)]
+    pub(crate) fn with_client(client: Client, namespace: &str, identity: &str) -> Self {
+        let config = Config::new("http://localhost".parse().expect("invariant: a URL"));
+        let address = config.cluster_url.to_string().into();
+        Self { client, namespace: namespace.into(), identity: identity.into(), address, config: Arc::new(config) }
+    }
+
+    /// A client for one watch, with a connection of its own.
+    pub fn watch_client(&self, guard: Guard) -> Result<Client, ConnectError> {
+        client(&self.config, guard)
+    }
 }
 
 async fn configuration(args: &ClusterArgs, environment: &Environment) -> Result<Config, ConnectError> {
@@ -73,4 +136,29 @@ async fn configuration(args: &ClusterArgs, environment: &Environment) -> Result<
         return Config::incluster().map_err(|error| ConnectError::Infer(error.into()));
     }
     Config::from_kubeconfig(&options).await.map_err(|error| ConnectError::Infer(error.into()))
+}
+
+fn client(config: &Config, guard: Guard) -> Result<Client, ConnectError> {
+    let failed = |error: kube::Error| ConnectError::Client(error.into());
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEP_ALIVE));
+    tcp.set_keepalive_interval(Some(KEEP_ALIVE_INTERVAL));
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let tls = config.rustls_https_connector_with_connector(tcp).map_err(failed)?;
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().map_err(failed)?)
+        .layer(config.extra_headers_layer().map_err(failed)?)
+        .layer(guard)
+        .map_err(BoxError::from)
+        .service(legacy::Client::builder(TokioExecutor::new()).build(tls));
+    let service = ServiceBuilder::new()
+        .map_response(|response: http::Response<hyper::body::Incoming>| {
+            response.map(|body| body.map_err(BoxError::from))
+        })
+        .service(service);
+    Ok(Client::new(service, config.default_namespace.clone()))
 }

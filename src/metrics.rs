@@ -14,7 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-pub use self::about::{About, COMPLETED, FAILED, PROBE, RECEIVED, RESUMPTIONS, SENT, Values, values};
+pub use self::about::{About, COMPLETED, EVENT, FAILED, PROBE, RECEIVED, RESUMPTIONS, SENT, Values, values};
 use crate::snapshot::{HostName, VirtualHost};
 
 /// All metrics, registered.
@@ -45,18 +45,36 @@ pub struct Metrics {
     pub host_certificate_not_after: GaugeVec,
     /// What the handshakes of a host get now: `host`, `state`.
     pub host_serving: IntGaugeVec,
+    /// Events that were to be told to the cluster: `outcome`.
+    pub events: IntCounterVec,
     /// HTTP requests finished: `host`, `code`.
     pub http_requests: IntCounterVec,
     /// Time from the request's head to the end of the response: `host`.
     pub http_request_duration: HistogramVec,
+    /// Bytes of what is kept in the Secret of `--last-good-secret`.
+    pub last_good_secret_bytes: IntGauge,
+    /// What has no place there.
+    pub last_good_secret_dropped: IntGauge,
+    /// How much is kept there.
+    pub last_good_secret_entries: IntGauge,
+    /// Attempts to read or write it that failed.
+    pub last_good_secret_failures: IntCounter,
+    /// Whether this replica writes to the cluster.
+    pub leader: IntGauge,
     /// Tasks that died of a bug of ours.
     pub panics: IntCounter,
     /// Attempts to write the state directory that failed.
     pub state_write_failures: IntCounter,
+    /// What waits to be written to the cluster: `kind`.
+    pub status_queue: IntGaugeVec,
+    /// Statuses that were to be written to the cluster: `kind`, `outcome`.
+    pub status_writes: IntCounterVec,
     /// When the newest snapshot was published, in seconds since 1970.
     pub snapshot_published: Gauge,
     /// Virtual hosts in the newest snapshot.
     pub snapshot_hosts: IntGauge,
+    /// 1 while objects of `--state-dir` are served, because the API server has not answered since the start.
+    pub serving_saved: IntGauge,
     /// Alerts in handshakes: `direction` (`received`, `sent`), `alert`.
     pub tls_alerts: IntCounterVec,
     /// Cipher suites of completed handshakes: `suite`.
@@ -95,8 +113,20 @@ pub struct Metrics {
     pub upstream_failures: IntCounterVec,
     /// Requests sent again to another endpoint, because nothing of them had been sent.
     pub upstream_retries: IntCounter,
+    /// Reviews that the admission webhook was asked for: `kind`, `outcome`.
+    pub webhook_requests: IntCounterVec,
+    /// Time from a review's head to its answer.
+    pub webhook_request_duration: Histogram,
     /// TCP connections accepted by the TLS listener, by the worker that has them: `worker`.
     pub worker_tls_accepted: IntCounterVec,
+    /// Watches that failed: `kind`, `cause`.
+    pub watch_errors: IntCounterVec,
+    /// Events of watches: `kind`.
+    pub watch_events: IntCounterVec,
+    /// Complete lists: `kind`.
+    pub watch_relists: IntCounterVec,
+    /// How long the watch that is worst off has not worked: `kind`.
+    pub watch_stale: GaugeVec,
     /// What became of them: `worker`, `outcome`.
     pub worker_tls_ended: IntCounterVec,
 }
@@ -179,6 +209,13 @@ impl Metrics {
                 Opts::new("handfast_diagnostics", "Problems of the configuration now."),
                 &["severity", "reason"]
             )),
+            events: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_events_total",
+                    "Events that were to be told to the cluster: written, repeated as one more of a series, known because another replica had told it, dropped because there were too many, or failed."
+                ),
+                &["outcome"]
+            )),
             http_requests: register!(IntCounterVec::new(
                 Opts::new("handfast_http_requests_total", "HTTP requests finished, by virtual host and status code."),
                 &["host", "code"]
@@ -191,13 +228,47 @@ impl Metrics {
                 .buckets(latency.clone()),
                 &["host"]
             )),
+            last_good_secret_bytes: register!(IntGauge::new(
+                "handfast_last_good_secret_bytes",
+                "Bytes of what is held that are kept in the Secret of --last-good-secret; 921600 at most."
+            )),
+            last_good_secret_dropped: register!(IntGauge::new(
+                "handfast_last_good_secret_dropped",
+                "Secrets and policies that are held and have no place in the Secret of --last-good-secret, as the leader sees it."
+            )),
+            last_good_secret_entries: register!(IntGauge::new(
+                "handfast_last_good_secret_entries",
+                "Secrets and policies that are kept in the Secret of --last-good-secret."
+            )),
+            last_good_secret_failures: register!(IntCounter::new(
+                "handfast_last_good_secret_failures_total",
+                "Attempts to read or write the Secret of --last-good-secret that failed."
+            )),
+            leader: register!(IntGauge::new(
+                "handfast_leader",
+                "1 if this replica is the one that writes statuses and Events to the cluster, 0 if not."
+            )),
             panics: register!(IntCounter::new(
                 "handfast_panics_total",
                 "Tasks that ended by a bug; please report each."
             )),
             state_write_failures: register!(IntCounter::new(
                 "handfast_state_write_failures_total",
-                "Attempts to write what is held to the state directory that failed."
+                "Attempts to write to the state directory that failed."
+            )),
+            status_queue: register!(IntGaugeVec::new(
+                Opts::new(
+                    "handfast_status_queue_length",
+                    "Statuses and Events that wait to be written to the cluster."
+                ),
+                &["kind"]
+            )),
+            status_writes: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_status_writes_total",
+                    "Statuses that were to be written to the cluster: written, taken-over from another writer, cleared, contested because somebody keeps changing them back, gone with their object, or failed and tried again."
+                ),
+                &["kind", "outcome"]
             )),
             snapshot_published: register!(Gauge::new(
                 "handfast_snapshot_published_timestamp_seconds",
@@ -327,6 +398,49 @@ impl Metrics {
             upstream_retries: register!(IntCounter::new(
                 "handfast_upstream_retries_total",
                 "Requests sent to another endpoint because nothing of them had been sent to the first."
+            )),
+            serving_saved: register!(IntGauge::new(
+                "handfast_serving_saved_objects",
+                "1 while objects of the state directory are served, because the API server has not answered since the start."
+            )),
+            watch_errors: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_watch_errors_total",
+                    "Watches of the API server that failed, by kind of object and by what failed."
+                ),
+                &["kind", "cause"]
+            )),
+            watch_events: register!(IntCounterVec::new(
+                Opts::new("handfast_watch_events_total", "Events of watches of the API server, by kind of object."),
+                &["kind"]
+            )),
+            watch_relists: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_watch_relists_total",
+                    "Complete lists of objects from the API server, by kind of object."
+                ),
+                &["kind"]
+            )),
+            watch_stale: register!(GaugeVec::new(
+                Opts::new(
+                    "handfast_watch_stale_seconds",
+                    "For how long the watch of a kind of object has not worked, so that changes may be missed; 0 while it works."
+                ),
+                &["kind"]
+            )),
+            webhook_requests: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_webhook_requests_total",
+                    "Reviews that the admission webhook was asked for, by kind of object and by how they ended. Failed ones were let in without a verdict, or were no reviews."
+                ),
+                &["kind", "outcome"]
+            )),
+            webhook_request_duration: register!(Histogram::with_opts(
+                HistogramOpts::new(
+                    "handfast_webhook_request_duration_seconds",
+                    "Time from the head of a review to the answer of the admission webhook."
+                )
+                .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0])
             )),
             about: Arc::default(),
             per_host,

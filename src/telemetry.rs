@@ -38,8 +38,15 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
 fn parse(filter: &str) -> Result<EnvFilter, ParseError> {
     // An empty variable is a chart's way to say nothing, not a wish for silence.
     let filter = if filter.trim().is_empty() { "info" } else { filter };
+    let mut parsed = EnvFilter::builder().parse(filter)?;
+    // What its watches meet is said by us, once; its own lines would repeat it for each attempt.
+    for target in ["kube_client", "kube_runtime", "tower"] {
+        if !filter.contains(target) {
+            parsed = parsed.add_directive(format!("{target}=error").parse()?);
+        }
+    }
     // Who had secrets of connections written is said whatever else is wanted.
-    Ok(EnvFilter::builder().parse(filter)?.add_directive(format!("{AUDIT}=info").parse()?))
+    Ok(parsed.add_directive(format!("{AUDIT}=info").parse()?))
 }
 
 #[cfg(test)]
@@ -60,6 +67,23 @@ mod tests {
 
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn the_library_of_the_cluster_is_silent_unless_it_is_named() {
+        for (filter, is_said) in [("info", false), ("debug", false), ("info,kube_client=warn", true)] {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(parse(filter).unwrap())
+                .with_writer(move || writer.clone())
+                .finish();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(target: "kube_client::client", "eof in poll");
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.contains("eof in poll"), is_said, "{filter}");
         }
     }
 

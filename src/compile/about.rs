@@ -147,6 +147,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "correct the document; `kubectl apply --dry-run=server` names the field as well",
     },
     About {
+        code: "kind-not-watched",
+        severity: Severity::Error,
+        meaning: "The API server refuses to list objects of a kind, so what they say is not known: permission is missing, or the kind is not installed. What was known of them before stays served.",
+        fault: "whoever installs Handfast",
+        remedy: "allow its service account get, list and watch (the chart does), and install the definitions: handfast crd | kubectl apply --server-side -f -",
+    },
+    About {
         code: "manifests-vanished",
         severity: Severity::Error,
         meaning: "All manifests of the directory are gone at once, or another directory has taken its place. What was served is served for a while, since a volume that is away looks like that.",

@@ -23,7 +23,12 @@ pub(super) enum Owner<'a> {
 /// The field wins over the annotation; an Ingress with neither belongs to the default class.
 pub(super) fn owner<'a>(view: &mut View<'a>, options: &Options, ingress: &Ingress) -> Owner<'a> {
     let class_name = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
+    let is_adopted = |name: &str| options.adopted_classes.iter().any(|adopted| adopted == name);
     if let Some(name) = class_name.filter(|name| !name.is_empty()) {
+        if is_adopted(name) {
+            // Parameters of another controller's class are not for us.
+            return Owner::Us(our_class(view, options, name));
+        }
         return match view.object(&ObjectKey::new(Kind::IngressClass, "", name)) {
             Some(Object::IngressClass(class)) if is_ours(class, options) => Owner::Us(Some(class)),
             Some(_) => Owner::Other(Some(name.to_owned())),
@@ -34,21 +39,19 @@ pub(super) fn owner<'a>(view: &mut View<'a>, options: &Options, ingress: &Ingres
     }
     let annotations = ingress.metadata.annotations.as_ref();
     if let Some(name) = annotations.and_then(|annotations| annotations.get(CLASS_ANNOTATION)) {
-        if *name != options.ingress_class {
+        if *name != options.ingress_class && !is_adopted(name) {
             return Owner::Other(Some(name.clone()));
         }
         // The annotation is older than the object, which may exist all the same.
-        return Owner::Us(match view.object(&ObjectKey::new(Kind::IngressClass, "", name)) {
-            Some(Object::IngressClass(class)) if is_ours(class, options) => Some(class),
-            Some(_) | None => None,
-        });
+        return Owner::Us(our_class(view, options, name));
     }
     let is_default = |class: &IngressClass| {
         let mark = class.metadata.annotations.as_ref().and_then(|marks| marks.get(DEFAULT_CLASS_ANNOTATION));
-        mark.is_some_and(|mark| mark == "true") && is_ours(class, options)
+        let is_served = is_ours(class, options) || class.metadata.name.as_deref().is_some_and(is_adopted);
+        mark.is_some_and(|mark| mark == "true") && is_served
     };
     match view.classes().find(|class| is_default(class)) {
-        Some(class) => Owner::Us(Some(class)),
+        Some(class) => Owner::Us(is_ours(class, options).then_some(class)),
         None if options.watch_without_class => Owner::Us(None),
         None => Owner::Other(None),
     }
@@ -66,6 +69,14 @@ pub(super) fn policy(class: &IngressClass) -> Option<Result<ObjectKey, String>> 
     } else {
         Ok(ObjectKey::new(Kind::TlsPolicy, namespace, &parameters.name))
     })
+}
+
+/// The class of this name, if it exists and belongs to this controller.
+fn our_class<'a>(view: &mut View<'a>, options: &Options, name: &str) -> Option<&'a IngressClass> {
+    match view.object(&ObjectKey::new(Kind::IngressClass, "", name)) {
+        Some(Object::IngressClass(class)) if is_ours(class, options) => Some(class),
+        Some(_) | None => None,
+    }
 }
 
 fn is_ours(class: &IngressClass, options: &Options) -> bool {

@@ -209,6 +209,14 @@ pub enum Problem {
         /// What is wrong.
         error: String,
     },
+    /// Objects of a kind that the API server does not list.
+    #[error("the API server does not list objects of kind {kind}: {error}")]
+    KindNotWatched {
+        /// The kind.
+        kind: &'static str,
+        /// What it says.
+        error: String,
+    },
     /// All manifests of a directory disappeared at once, which is an accident more often than a wish.
     #[error("all manifests vanished at once: what they held is kept until the directory has stayed empty for 30 s")]
     ManifestsVanished,
@@ -582,6 +590,7 @@ impl Problem {
             Problem::HostOwnedElsewhere { .. } => "host-owned-elsewhere",
             Problem::IneffectiveTlsSetting { .. } => "ineffective-tls-setting",
             Problem::InvalidDocument { .. } => "invalid-document",
+            Problem::KindNotWatched { .. } => "kind-not-watched",
             Problem::ManifestsVanished => "manifests-vanished",
             Problem::MissingRevocationList { .. } => "missing-revocation-list",
             Problem::MisspeltKind { .. } => "misspelt-kind",

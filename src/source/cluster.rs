@@ -1,3 +1,448 @@
-//! A cluster as a source.
+//! A cluster as a source: one watch per kind and namespace.
+//!
+//! ```text
+//! API server ──watch──▶ trim ──digest──▶ Upsert, Delete      one task per watch (watch.rs)
+//!                 │                          ▲
+//!                 │                   --watch-namespace-selector (namespaces.rs)
+//!                 ├──▶ names of Secrets ──get──▶ Upsert      those that something refers to (referenced.rs)
+//!                 ├──▶ Seen                                   what stands in statuses (seen.rs)
+//!                 └──▶ Health ──▶ metrics, log lines          whether the watch works (health.rs)
+//! ```
+//!
+//! **What is kept.** Objects are trimmed on arrival and sent on; of each only a digest stays here, so that what did not
+//! change in a field that is used (a status, say) wakes nobody, and a relist sends what differs. A relist deletes what
+//! it does not name when it is complete, and not before.
+//!
+//! **Secrets.** Those of type `kubernetes.io/tls` come whole. Of the others only names are watched, and those that an
+//! Ingress or a TlsPolicy names are fetched: Secrets of Helm alone would be more than all the rest.
+//!
+//! **The start** waits for every kind, because half of a configuration is a wrong one. A definite no of the API server
+//! (403, 404) is an answer: that kind is done without, and it is said. Where there is no answer at all, what
+//! `--state-dir` has from before is served after a while; without it the start goes on waiting.
+//!
+//! **Afterwards** nothing that happens to the API server takes anything away.
 
+mod health;
+mod kinds;
+mod namespaces;
+mod referenced;
 pub mod seen;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use kube::{Api, Resource};
+use rustls::pki_types::UnixTime;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use crate::api::tls_policy::TlsPolicy;
+use crate::clock;
+use crate::compile::{Change, Kind, Object, ObjectKey, Scope};
+use crate::kubernetes::{Cluster, ConnectError};
+use crate::metrics::Metrics;
+
+use super::{Event, Events};
+use health::Board;
+use kinds::Watched;
+use namespaces::Outlet;
+use referenced::{Need, Referenced};
+use seen::Seen;
+use watch::{Answer, Report, Selection, Watch};
+
+/// What of a cluster is watched.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Only these namespaces; all if there is none.
+    pub namespaces: Vec<String>,
+    /// Only Ingresses of namespaces with these labels.
+    pub selector: Option<String>,
+    /// A class that is served by its name where IngressClasses may not be read.
+    pub class: (String, String),
+    /// Namespace and name of the Secret with the default certificate.
+    pub default_tls_secret: Option<(String, String)>,
+    /// Namespace and name of the default policy.
+    pub default_tls_policy: Option<(String, String)>,
+    /// How long the start waits for kinds that the cluster does not list.
+    pub sync_timeout: Duration,
+}
+
+/// Objects by scope.
+type Objects = Vec<(Scope, Vec<Object>)>;
+
+/// What a cluster held when this was last written down.
+#[derive(Default)]
+pub struct Saved {
+    /// Reads it, which takes a while. `None` if there is nothing.
+    load: Option<Box<dyn FnOnce() -> Objects + Send>>,
+    at: Option<UnixTime>,
+}
+
+impl Saved {
+    /// What `load` finds, if it is asked.
+    pub fn later(at: UnixTime, load: impl FnOnce() -> Objects + Send + 'static) -> Self {
+        Self { load: Some(Box::new(load)), at: Some(at) }
+    }
+}
+
+/// How long the start waits at least before it serves what was saved, if nothing answers.
+const SAVED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Events on their way to the reconciler.
+const INBOX: usize = 1024;
+
+/// Starts watching, on the current runtime.
+pub fn open(
+    cluster: &Cluster,
+    settings: &Settings,
+    saved: Saved,
+    seen: &Seen,
+    metrics: &Metrics,
+) -> Result<Events, ConnectError> {
+    let (events, receiver) = mpsc::channel(INBOX);
+    let (reports, inbox) = mpsc::unbounded_channel();
+    let mut start = Start {
+        cluster,
+        settings,
+        seen,
+        metrics,
+        outlet: Outlet::new(events.clone(), settings.selector.is_some(), seen),
+        needs: mpsc::unbounded_channel().0,
+        board: Board::default(),
+        reports,
+        pending: Vec::new(),
+        tasks: Vec::new(),
+    };
+    start.all()?;
+    let Start { mut tasks, pending, board, .. } = start;
+    tasks.push(tokio::spawn(board.tick(metrics.clone())).abort_handle());
+    let gate = Gate { pending, saved, events, inbox, timeout: settings.sync_timeout, address: cluster.address.clone() };
+    tasks.push(tokio::spawn(gate.run(metrics.clone())).abort_handle());
+    Ok(Events::new(receiver, Tasks(tasks)))
+}
+
+/// Ends the watches when dropped.
+struct Tasks(Vec<AbortHandle>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Starts one watch after the other.
+struct Start<'a> {
+    cluster: &'a Cluster,
+    settings: &'a Settings,
+    seen: &'a Seen,
+    metrics: &'a Metrics,
+    outlet: Outlet,
+    needs: mpsc::UnboundedSender<Need>,
+    board: Board,
+    reports: mpsc::UnboundedSender<Report>,
+    pending: Vec<Pending>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// Types of Secrets that nobody refers to from an Ingress or a TlsPolicy; the first is watched apart, whole.
+const OTHER_SECRETS: &str = "type!=kubernetes.io/tls,type!=helm.sh/release.v1,type!=kubernetes.io/dockerconfigjson,\
+    type!=kubernetes.io/dockercfg,type!=kubernetes.io/service-account-token,type!=bootstrap.kubernetes.io/token";
+
+impl Start<'_> {
+    fn all(&mut self) -> Result<(), ConnectError> {
+        if let Some(selector) = self.settings.selector.clone() {
+            self.namespaces(&selector)?;
+        }
+        let referenced = self.referenced()?;
+        self.needs = referenced;
+        self.everywhere::<Ingress>(Selection::default())?;
+        self.everywhere::<TlsPolicy>(Selection::default())?;
+        self.everywhere::<Secret>(Selection::fields("type=kubernetes.io/tls"))?;
+        self.everywhere::<Service>(Selection::default())?;
+        self.everywhere::<EndpointSlice>(Selection::labels("kubernetes.io/service-name"))?;
+        let classes = |client| Api::all(client);
+        self.watch::<IngressClass>("", Selection::default(), classes)?;
+        // What the operator names may lie outside of the namespaces that are watched.
+        if let Some((namespace, name)) = self.outside(self.settings.default_tls_secret.as_ref()) {
+            self.namespaced::<Secret>(&namespace, Selection::name(&name))?;
+        }
+        if let Some((namespace, name)) = self.outside(self.settings.default_tls_policy.as_ref()) {
+            self.namespaced::<TlsPolicy>(&namespace, Selection::name(&name))?;
+        }
+        Ok(())
+    }
+
+    fn outside(&self, named: Option<&(String, String)>) -> Option<(String, String)> {
+        let namespaces = &self.settings.namespaces;
+        named.filter(|(namespace, _)| !namespaces.is_empty() && !namespaces.contains(namespace)).cloned()
+    }
+
+    /// A watch over all namespaces, or one for each that is to be watched.
+    fn everywhere<K>(&mut self, selection: Selection) -> Result<(), ConnectError>
+    where
+        K: Watched + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        if self.settings.namespaces.is_empty() {
+            return self.watch::<K>("", selection, Api::all);
+        }
+        for namespace in self.settings.namespaces.clone() {
+            self.namespaced::<K>(&namespace, selection.clone())?;
+        }
+        Ok(())
+    }
+
+    fn namespaced<K>(&mut self, namespace: &str, selection: Selection) -> Result<(), ConnectError>
+    where
+        K: Watched + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        self.watch::<K>(namespace, selection, |client| Api::namespaced(client, namespace))
+    }
+
+    fn watch<K: Watched>(
+        &mut self,
+        namespace: &str,
+        selection: Selection,
+        api: impl FnOnce(kube::Client) -> Api<kube::core::DeserializeGuard<K>>,
+    ) -> Result<(), ConnectError> {
+        let scope = scope(K::KIND, namespace, &selection);
+        let health = self.board.health(K::KIND, namespace, self.metrics);
+        let client = self.cluster.watch_client(health.guard())?;
+        let (index, phase) = self.pend(scope.clone());
+        let watch = Watch::<K>::new(api(client), scope, selection, health, phase);
+        let task = watch.run(
+            self.outlet.clone(),
+            self.seen.clone(),
+            self.needs.clone(),
+            self.settings.class.clone(),
+            (index, self.reports.clone()),
+        );
+        self.tasks.push(tokio::spawn(task.boxed()).abort_handle());
+        Ok(())
+    }
+
+    fn namespaces(&mut self, selector: &str) -> Result<(), ConnectError> {
+        let health = self.board.health("Namespace", "", self.metrics);
+        let client = self.cluster.watch_client(health.guard())?;
+        let (index, _) = self.pend(Scope("namespaces".into()));
+        let task =
+            namespaces::run(client, selector.to_owned(), self.outlet.clone(), health, (index, self.reports.clone()));
+        self.tasks.push(tokio::spawn(task).abort_handle());
+        Ok(())
+    }
+
+    /// The task that fetches Secrets of other types, and the way to tell it which ones are needed.
+    fn referenced(&mut self) -> Result<mpsc::UnboundedSender<Need>, ConnectError> {
+        let mut apis = Vec::new();
+        let namespaces: Vec<Option<&str>> = match &self.settings.namespaces[..] {
+            [] => vec![None],
+            some => some.iter().map(|namespace| Some(namespace.as_str())).collect(),
+        };
+        for namespace in namespaces {
+            let health = self.board.health("Secret", namespace.unwrap_or_default(), self.metrics);
+            let client = self.cluster.watch_client(health.guard())?;
+            let api = namespace.map_or_else(|| Api::all(client.clone()), |name| Api::namespaced(client.clone(), name));
+            apis.push((api, health));
+        }
+        let scope = Scope("secrets.referenced".into());
+        let (index, phase) = self.pend(scope.clone());
+        let (needs, inbox) = mpsc::unbounded_channel();
+        if let Some((namespace, name)) = &self.settings.default_tls_secret {
+            let secret = ObjectKey::new(Kind::Secret, namespace, name);
+            // The receiver is in this function.
+            let _ = needs.send(Need::Of { by: secret.clone(), secrets: vec![secret] });
+        }
+        let task = Referenced::new(scope, self.cluster.client.clone(), self.outlet.clone(), phase);
+        let outside = usize::from(self.outside(self.settings.default_tls_policy.as_ref()).is_some());
+        let incomplete = 2 * self.settings.namespaces.len().max(1) + outside;
+        let task = task.run(apis, OTHER_SECRETS, inbox, incomplete, (index, self.reports.clone()));
+        self.tasks.push(tokio::spawn(task).abort_handle());
+        Ok(needs)
+    }
+
+    fn pend(&mut self, scope: Scope) -> (usize, Phase) {
+        let phase = Phase::default();
+        self.pending.push(Pending { scope, answer: None, failures: 0, phase: phase.clone() });
+        (self.pending.len() - 1, phase)
+    }
+}
+
+/// The name of what one watch brings. Saved objects are found by it.
+fn scope(kind: &str, namespace: &str, selection: &Selection) -> Scope {
+    let mut text = kind.to_owned();
+    for part in [Some(namespace), selection.only.as_deref()].into_iter().flatten().filter(|part| !part.is_empty()) {
+        text.push('/');
+        text.push_str(part);
+    }
+    Scope(text.into())
+}
+
+/// A watch that the start waits for.
+struct Pending {
+    scope: Scope,
+    answer: Option<Answer>,
+    failures: usize,
+    phase: Phase,
+}
+
+impl Pending {
+    fn has_listed_or_is_class(&self) -> bool {
+        self.answer == Some(Answer::Listed) || (self.answer.is_some() && &*self.scope.0 == IngressClass::KIND)
+    }
+}
+
+/// Who has told the objects of a scope so far. Whoever sends the first ones holds the lock meanwhile, so that what was
+/// saved never comes after what is.
+pub(super) type Phase = Arc<Mutex<Told>>;
+
+/// See [`Phase`].
+#[derive(Debug, Default)]
+pub(super) enum Told {
+    #[default]
+    Nobody,
+    /// The state directory, these.
+    Saved(Vec<ObjectKey>),
+    /// The watch.
+    Watch,
+}
+
+/// Decides when there is enough to begin with.
+struct Gate {
+    pending: Vec<Pending>,
+    saved: Saved,
+    events: mpsc::Sender<Event>,
+    inbox: mpsc::UnboundedReceiver<Report>,
+    timeout: Duration,
+    address: Arc<str>,
+}
+
+impl Gate {
+    async fn run(mut self, metrics: Metrics) {
+        let started = Instant::now();
+        let mut said = Instant::now();
+        loop {
+            if self.is_complete(started) {
+                let missing = self.pending.iter().filter(|one| matches!(one.answer, Some(Answer::Refused)));
+                let missing: Vec<&str> = missing.map(|one| &*one.scope.0).collect();
+                info!(
+                    address = %self.address,
+                    took = ?started.elapsed(),
+                    without = missing.join(","),
+                    "The cluster's objects are there."
+                );
+                if !missing.is_empty() && self.saved.load.is_some() {
+                    self.use_saved(&metrics).await;
+                }
+                break;
+            }
+            if self.may_use_saved(started) {
+                self.use_saved(&metrics).await;
+                break;
+            }
+            let deadline = self.deadline(started);
+            tokio::select! {
+                report = self.inbox.recv() => match report {
+                    Some(Report { index, answer }) => self.note(index, answer),
+                    None => return,
+                },
+                () = sleep_until(deadline) => {}
+            }
+            if said.elapsed() >= self.timeout {
+                said = Instant::now();
+                let waiting = self.pending.iter().filter(|one| !matches!(one.answer, Some(Answer::Listed)));
+                let waiting: Vec<&str> = waiting.map(|one| &*one.scope.0).collect();
+                warn!(address = %self.address, waiting = waiting.join(","), "Still waiting for the cluster's objects; nothing is served yet.");
+            }
+        }
+        let _ = self.events.send(Event::Synced).await;
+        // What comes later is for nobody, and must not pile up.
+        while let Some(Report { index, answer }) = self.inbox.recv().await {
+            if let (Answer::Listed, Some(one)) = (answer, self.pending.get_mut(index)) {
+                one.answer = Some(Answer::Listed);
+                one.failures = 0;
+            }
+            if metrics.serving_saved.get() == 1 && self.pending.iter().all(|one| one.has_listed_or_is_class()) {
+                metrics.serving_saved.set(0);
+                info!(address = %self.address, "The cluster answers again; what was saved is no longer needed.");
+            }
+        }
+    }
+
+    fn note(&mut self, index: usize, answer: Answer) {
+        let Some(one) = self.pending.get_mut(index) else { return };
+        match answer {
+            Answer::Listed | Answer::Refused => one.answer = Some(answer),
+            Answer::Failed => one.failures += 1,
+        }
+    }
+
+    /// All have answered, and a no has had time to become a yes: permissions of a fresh installation may be on their way.
+    fn is_complete(&self, started: Instant) -> bool {
+        let is_late = started.elapsed() >= self.timeout;
+        self.pending.iter().all(|one| match one.answer {
+            Some(Answer::Listed) => true,
+            Some(Answer::Refused) => is_late,
+            Some(Answer::Failed) | None => false,
+        })
+    }
+
+    fn may_use_saved(&self, started: Instant) -> bool {
+        let is_silent = self.pending.iter().all(|one| one.answer.is_none() && one.failures > 1);
+        let patience = if is_silent { SAVED_PATIENCE.min(self.timeout) } else { self.timeout };
+        self.saved.load.is_some() && started.elapsed() >= patience
+    }
+
+    fn deadline(&self, started: Instant) -> Instant {
+        let soon = started + SAVED_PATIENCE.min(self.timeout);
+        let late = started + self.timeout;
+        let now = Instant::now();
+        [soon, late].into_iter().find(|at| *at > now).unwrap_or(now + self.timeout)
+    }
+
+    /// Serves what was saved of the scopes that have not been listed.
+    async fn use_saved(&mut self, metrics: &Metrics) {
+        let Some(load) = self.saved.load.take() else { return };
+        // The file system may hang, and this runtime answers probes.
+        let Ok(saved) = tokio::task::spawn_blocking(load).await else { return };
+        let mut count = 0;
+        for (scope, objects) in saved {
+            // The others are not watched any more.
+            let Some(pending) = self.pending.iter().find(|one| one.scope == scope) else { continue };
+            let mut told = pending.phase.lock().await;
+            // The name of the class has been decided on already, where classes may not be read.
+            let is_refused_class = pending.answer == Some(Answer::Refused) && is_class(objects.first());
+            if !matches!(*told, Told::Nobody) || is_refused_class {
+                continue;
+            }
+            count += objects.len();
+            *told = Told::Saved(objects.iter().map(Object::key).collect());
+            let _ = self.events.send(Event::Change(Change::Replace(scope, objects))).await;
+        }
+        if count == 0 {
+            return;
+        }
+        let now = (clock::system())();
+        let age = self.saved.at.map(|at| Duration::from_secs(now.as_secs().saturating_sub(at.as_secs())));
+        let waiting = self.pending.iter().filter(|one| one.answer != Some(Answer::Listed));
+        let waiting: Vec<&str> = waiting.map(|one| &*one.scope.0).collect();
+        metrics.serving_saved.set(1);
+        warn!(
+            address = %self.address,
+            objects = count,
+            age = %humantime::format_duration(age.unwrap_or_default()),
+            waiting = waiting.join(","),
+            "The API server does not list everything: serving what --state-dir has from before, until it does."
+        );
+    }
+}
+
+fn is_class(object: Option<&Object>) -> bool {
+    matches!(object, Some(Object::IngressClass(_)))
+}

@@ -25,6 +25,7 @@ mod backend;
 mod binary;
 mod control_plane;
 mod node;
+mod status;
 #[allow(dead_code, reason = "what tests may use")]
 mod support;
 
@@ -36,7 +37,8 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    [control_plane::trials(), node::trials()].concat()
+    let topics = [control_plane::trials(), node::trials(), status::trials()];
+    topics.concat()
 }
 
 fn main() -> ExitCode {

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use handfast::compile::{Change, Diagnostic, Object, Scope};
+use handfast::source::directory::open;
 use handfast::source::directory::{self, FILE_LIMIT};
-use handfast::source::{Event, Events, SourceConfig, SourceError, open};
+use handfast::source::{Event, Events, SourceError};
 use tempfile::TempDir;
 
 /// A source, and what its events add up to.
@@ -24,7 +25,7 @@ struct Told {
 
 impl Told {
     async fn by(path: &Path) -> Self {
-        let events = open(&SourceConfig::Directory(path.to_owned())).unwrap();
+        let events = open(path).unwrap();
         let mut told = Self { events, objects: BTreeMap::new(), complaints: BTreeMap::new(), changes: 0 };
         while told.event().await {}
         told
@@ -42,7 +43,7 @@ impl Told {
                 let text = diagnostics.iter().map(Diagnostic::to_string).collect();
                 self.complaints.insert(scope.to_string(), text);
             }
-            Event::Change(other) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
         self.changes += 1;
         true
@@ -308,7 +309,7 @@ async fn a_directory_that_is_a_link_is_followed_where_it_leads() {
 #[test]
 fn a_source_that_cannot_start_says_what_to_do() {
     let dir = directory();
-    let start = |path: &Path| open(&SourceConfig::Directory(path.to_owned())).err().unwrap();
+    let start = |path: &Path| open(path).err().unwrap();
     let missing = dir.path().join("missing");
     let error = start(&missing);
     assert!(matches!(&error, SourceError::Unreadable { path, .. } if *path == missing));

@@ -1,0 +1,152 @@
+//! What the kinds that are watched have in common.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::de::DeserializeOwned;
+
+use super::seen::{Objects, SeenIngress, SeenPolicy};
+use crate::api::tls_policy::TlsPolicy;
+use crate::compile::{Kind, Object, ObjectKey, SecretObject};
+
+/// The name that all our writes carry (`managedFields[].manager`).
+pub(super) const FIELD_MANAGER: &str = "handfast";
+
+/// A kind that is watched whole.
+pub(super) trait Watched:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
+{
+    /// For labels of metrics and scopes.
+    const KIND: &'static str;
+    /// For diagnostics.
+    const OBJECT: Kind;
+    /// The resource, as permissions name it.
+    const RESOURCE: &'static str;
+    /// Its objects may name Secrets.
+    const NEEDS_SECRETS: bool = false;
+
+    /// For the compiler.
+    fn into_object(self) -> Object;
+
+    /// Notes what of it does not go to the compiler. True if something is other than before.
+    fn see(&self, _key: &ObjectKey, _seen: &mut Objects) -> bool {
+        false
+    }
+
+    /// It is gone.
+    fn forget(_key: &ObjectKey, _seen: &mut Objects) -> bool {
+        false
+    }
+}
+
+impl Watched for EndpointSlice {
+    const KIND: &'static str = "EndpointSlice";
+    const OBJECT: Kind = Kind::EndpointSlice;
+    const RESOURCE: &'static str = "endpointslices.discovery.k8s.io";
+
+    fn into_object(self) -> Object {
+        Object::EndpointSlice(Arc::new(self))
+    }
+}
+
+impl Watched for Ingress {
+    const KIND: &'static str = "Ingress";
+    const OBJECT: Kind = Kind::Ingress;
+    const RESOURCE: &'static str = "ingresses.networking.k8s.io";
+    const NEEDS_SECRETS: bool = true;
+
+    fn into_object(self) -> Object {
+        Object::Ingress(Arc::new(self))
+    }
+
+    fn see(&self, key: &ObjectKey, seen: &mut Objects) -> bool {
+        let load_balancer = self.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        let look = SeenIngress {
+            uid: uid(&self.metadata),
+            addresses: load_balancer.and_then(|balancer| balancer.ingress.clone()).unwrap_or_default(),
+            is_ours: has_our_status(&self.metadata),
+        };
+        seen.ingresses.insert(key.clone(), look.clone()) != Some(look)
+    }
+
+    fn forget(key: &ObjectKey, seen: &mut Objects) -> bool {
+        seen.ingresses.remove(key).is_some()
+    }
+}
+
+impl Watched for IngressClass {
+    const KIND: &'static str = "IngressClass";
+    const OBJECT: Kind = Kind::IngressClass;
+    const RESOURCE: &'static str = "ingressclasses.networking.k8s.io";
+
+    fn into_object(self) -> Object {
+        Object::IngressClass(Arc::new(self))
+    }
+}
+
+impl Watched for Secret {
+    const KIND: &'static str = "Secret";
+    const OBJECT: Kind = Kind::Secret;
+    const RESOURCE: &'static str = "secrets";
+
+    fn into_object(self) -> Object {
+        Object::Secret(SecretObject(Arc::new(self)))
+    }
+}
+
+impl Watched for Service {
+    const KIND: &'static str = "Service";
+    const OBJECT: Kind = Kind::Service;
+    const RESOURCE: &'static str = "services";
+
+    fn into_object(self) -> Object {
+        Object::Service(Arc::new(self))
+    }
+}
+
+impl Watched for TlsPolicy {
+    const KIND: &'static str = "TlsPolicy";
+    const OBJECT: Kind = Kind::TlsPolicy;
+    const RESOURCE: &'static str = "tlspolicies.handfast.dev";
+    const NEEDS_SECRETS: bool = true;
+
+    fn into_object(self) -> Object {
+        Object::TlsPolicy(Arc::new(self))
+    }
+
+    fn see(&self, key: &ObjectKey, seen: &mut Objects) -> bool {
+        let look = SeenPolicy {
+            uid: uid(&self.metadata),
+            generation: self.metadata.generation.unwrap_or_default(),
+            status: self.status.clone(),
+        };
+        seen.policies.insert(key.clone(), look.clone()) != Some(look)
+    }
+
+    fn forget(key: &ObjectKey, seen: &mut Objects) -> bool {
+        seen.policies.remove(key).is_some()
+    }
+}
+
+fn uid(metadata: &ObjectMeta) -> Arc<str> {
+    metadata.uid.as_deref().unwrap_or_default().into()
+}
+
+fn has_our_status(metadata: &ObjectMeta) -> bool {
+    metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.as_deref() == Some("status"))
+}
+
+/// The name of an object, whatever else is wrong with it.
+pub(super) fn key(kind: Kind, metadata: &ObjectMeta) -> ObjectKey {
+    let namespace = metadata.namespace.as_deref().filter(|_| kind.is_namespaced()).unwrap_or_default();
+    ObjectKey::new(kind, namespace, metadata.name.as_deref().unwrap_or_default())
+}

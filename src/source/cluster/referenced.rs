@@ -1,0 +1,287 @@
+//! Secrets of other types than `kubernetes.io/tls`: watched by name, fetched when something names them.
+//!
+//! ```text
+//! metadata of Secrets ──▶ which exist, in which version ─┐
+//! Ingresses, TlsPolicies ──▶ which are needed ───────────┴──get──▶ Upsert
+//! ```
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::pin::Pin;
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::health::{Health, causes};
+use super::kinds::{self, Watched as _};
+use super::namespaces::Outlet;
+use super::watch::{Answer, Backoff, Report, WATCH_TIMEOUT, digest_of, is_refusal};
+use super::{Phase, Told};
+use crate::compile::{Kind, ObjectKey, Scope, trim};
+
+/// What other watches say about Secrets that are needed.
+#[derive(Debug)]
+pub(super) enum Need {
+    /// One watch has said all that is needed at the start.
+    Complete,
+    /// The Secrets that an object needs, in the place of those that it needed before.
+    Of { by: ObjectKey, secrets: Vec<ObjectKey> },
+}
+
+/// Requests at a time.
+const FETCHES: usize = 16;
+
+type Metadata = PartialObjectMeta<Secret>;
+type Looks = Pin<Box<dyn futures_util::Stream<Item = Look> + Send>>;
+type Fetched = (ObjectKey, Result<Option<Secret>, kube::Error>);
+
+/// What one of the watches found.
+enum Look {
+    Event(watcher::Event<Metadata>),
+    Failed { is_refusal: bool },
+}
+
+pub(super) struct Referenced {
+    scope: Scope,
+    client: Client,
+    outlet: Outlet,
+    /// Resource versions of the Secrets that exist.
+    existing: HashMap<ObjectKey, String>,
+    /// By whom each is needed.
+    needed: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
+    needs: HashMap<ObjectKey, Vec<ObjectKey>>,
+    /// What the reconciler has, in which form.
+    sent: HashMap<ObjectKey, Option<[u8; 32]>>,
+    /// To be fetched.
+    wanted: BTreeSet<ObjectKey>,
+    /// Being fetched; changes meanwhile are wanted again.
+    fetching: HashSet<ObjectKey>,
+    /// `None` once this task has told something.
+    phase: Option<Phase>,
+}
+
+impl Referenced {
+    pub(super) fn new(scope: Scope, client: Client, outlet: Outlet, phase: Phase) -> Self {
+        Self {
+            scope,
+            client,
+            outlet,
+            existing: HashMap::new(),
+            needed: HashMap::new(),
+            needs: HashMap::new(),
+            sent: HashMap::new(),
+            wanted: BTreeSet::new(),
+            fetching: HashSet::new(),
+            phase: Some(phase),
+        }
+    }
+
+    /// Watches and fetches, for ever. `incomplete` other watches say what is needed at the start.
+    pub(super) async fn run(
+        mut self,
+        apis: Vec<(Api<Metadata>, Health)>,
+        fields: &'static str,
+        mut needs: mpsc::UnboundedReceiver<Need>,
+        mut incomplete: usize,
+        (index, reports): (usize, mpsc::UnboundedSender<Report>),
+    ) {
+        let report = |answer| drop(reports.send(Report { index, answer }));
+        let mut was_listed = false;
+        // Everything is known once each watch has listed; one that is refused has nothing.
+        let mut waiting: HashSet<usize> = (0..apis.len()).collect();
+        let mut listed: HashMap<usize, HashSet<ObjectKey>> = HashMap::new();
+        let mut of_watch: HashMap<usize, HashSet<ObjectKey>> = HashMap::new();
+        let looks = apis
+            .into_iter()
+            .enumerate()
+            .map(|(at, (api, health))| looks(api, fields, health).map(move |look| (at, look)).boxed());
+        let mut looks = stream::select_all(looks);
+        let mut fetches = FuturesUnordered::new();
+        let mut backoff = Backoff::default();
+        let mut retry = false;
+        loop {
+            tokio::select! {
+                need = needs.recv() => match need {
+                    Some(Need::Complete) => incomplete = incomplete.saturating_sub(1),
+                    Some(Need::Of { by, secrets }) => self.note(by, secrets).await,
+                    None => return,
+                },
+                Some((at, look)) = looks.next() => match look {
+                    Look::Failed { is_refusal } => report(if is_refusal { Answer::Refused } else { Answer::Failed }),
+                    Look::Event(watcher::Event::Init) => drop(listed.insert(at, HashSet::new())),
+                    Look::Event(watcher::Event::InitApply(secret)) => {
+                        let key = kinds::key(Kind::Secret, &secret.metadata);
+                        listed.entry(at).or_default().insert(key.clone());
+                        of_watch.entry(at).or_default().insert(key.clone());
+                        self.exists(key, secret).await;
+                    }
+                    Look::Event(watcher::Event::InitDone) => {
+                        let listed = listed.remove(&at).unwrap_or_default();
+                        let before = of_watch.insert(at, listed.clone()).unwrap_or_default();
+                        for key in before.difference(&listed) {
+                            self.is_gone(key).await;
+                        }
+                        waiting.remove(&at);
+                        if waiting.is_empty() {
+                            self.take_over().await;
+                            self.forget_unexpected().await;
+                        }
+                    }
+                    Look::Event(watcher::Event::Apply(secret)) => {
+                        let key = kinds::key(Kind::Secret, &secret.metadata);
+                        of_watch.entry(at).or_default().insert(key.clone());
+                        self.exists(key, secret).await;
+                    }
+                    Look::Event(watcher::Event::Delete(secret)) => {
+                        let key = kinds::key(Kind::Secret, &secret.metadata);
+                        of_watch.entry(at).or_default().remove(&key);
+                        self.is_gone(&key).await;
+                    }
+                },
+                Some((key, fetched)) = fetches.next(), if !fetches.is_empty() => {
+                    retry = !self.take(key, fetched).await;
+                    if !retry {
+                        backoff = Backoff::default();
+                    }
+                }
+                () = tokio::time::sleep(if retry { backoff.next() } else { FAR }), if retry => retry = false,
+            }
+            while !retry && fetches.len() < FETCHES {
+                let free = self.wanted.iter().find(|key| !self.fetching.contains(*key));
+                let Some(key) = free.cloned() else { break };
+                self.wanted.remove(&key);
+                self.fetching.insert(key.clone());
+                fetches.push(fetch(self.client.clone(), key).boxed());
+            }
+            let is_listed = waiting.is_empty() && incomplete == 0 && self.wanted.is_empty() && fetches.is_empty();
+            if is_listed && !std::mem::replace(&mut was_listed, true) {
+                report(Answer::Listed);
+            }
+        }
+    }
+
+    async fn note(&mut self, by: ObjectKey, secrets: Vec<ObjectKey>) {
+        let before =
+            if secrets.is_empty() { self.needs.remove(&by) } else { self.needs.insert(by.clone(), secrets.clone()) };
+        for secret in &secrets {
+            self.needed.entry(secret.clone()).or_default().insert(by.clone());
+            if self.existing.contains_key(secret) && self.sent.get(secret).is_none_or(Option::is_none) {
+                self.wanted.insert(secret.clone());
+            }
+        }
+        for secret in before.into_iter().flatten().filter(|secret| !secrets.contains(secret)) {
+            if let Some(users) = self.needed.get_mut(&secret) {
+                users.remove(&by);
+                if users.is_empty() {
+                    self.needed.remove(&secret);
+                    self.forget(&secret).await;
+                }
+            }
+        }
+    }
+
+    async fn exists(&mut self, key: ObjectKey, secret: Metadata) {
+        let version = secret.metadata.resource_version.unwrap_or_default();
+        let is_other = self.existing.insert(key.clone(), version.clone()) != Some(version);
+        if is_other && self.needed.contains_key(&key) {
+            self.wanted.insert(key);
+        }
+    }
+
+    async fn is_gone(&mut self, key: &ObjectKey) {
+        self.existing.remove(key);
+        self.forget(key).await;
+    }
+
+    async fn forget(&mut self, key: &ObjectKey) {
+        self.wanted.remove(key);
+        if self.sent.remove(key).is_some() {
+            self.outlet.delete(&self.scope, key.clone()).await;
+        }
+    }
+
+    /// From now on the objects of the scope are told by this task. What was saved goes if it does not exist.
+    async fn take_over(&mut self) {
+        if let Some(phase) = self.phase.take()
+            && let Told::Saved(keys) = std::mem::replace(&mut *phase.lock().await, Told::Watch)
+        {
+            self.sent.extend(keys.into_iter().map(|key| (key, None)));
+        }
+    }
+
+    /// What came from elsewhere and does not exist here, or is not needed.
+    async fn forget_unexpected(&mut self) {
+        let stale = self.sent.iter().filter(|(key, digest)| digest.is_none() && !self.existing.contains_key(*key));
+        let stale: Vec<ObjectKey> = stale.map(|(key, _)| key.clone()).collect();
+        for key in stale {
+            self.forget(&key).await;
+        }
+    }
+
+    /// False if it failed and is to be tried again.
+    async fn take(&mut self, key: ObjectKey, fetched: Result<Option<Secret>, kube::Error>) -> bool {
+        self.fetching.remove(&key);
+        match fetched {
+            Ok(Some(secret)) if self.needed.contains_key(&key) => {
+                let object = trim(secret.into_object());
+                let digest = Some(digest_of(&object));
+                self.take_over().await;
+                if self.sent.insert(key, digest) != Some(digest) {
+                    self.outlet.upsert(&self.scope, object).await;
+                }
+                true
+            }
+            // Nobody needs it any more, or it is gone: the watch says so, too.
+            Ok(_) => true,
+            Err(error) => {
+                warn!(secret = %key.path(), error = %causes(&error), "A Secret cannot be fetched; it is tried again.");
+                self.wanted.insert(key);
+                false
+            }
+        }
+    }
+}
+
+const FAR: std::time::Duration = std::time::Duration::from_secs(3600);
+
+async fn fetch(client: Client, key: ObjectKey) -> Fetched {
+    let secrets: Api<Secret> = Api::namespaced(client, &key.namespace);
+    let found = secrets.get_opt(&key.name).await;
+    (key, found)
+}
+
+/// One watch with its waits.
+fn looks(api: Api<Metadata>, fields: &str, health: Health) -> Looks {
+    let config = watcher::Config::default().timeout(WATCH_TIMEOUT).fields(fields);
+    let events = watcher::watcher(api, config).boxed();
+    stream::unfold(
+        (events, health, Backoff::default(), false),
+        |(mut events, health, mut backoff, failed)| async move {
+            if failed {
+                tokio::time::sleep(backoff.next()).await;
+            }
+            let look = match events.next().await? {
+                Ok(event) => {
+                    backoff = Backoff::default();
+                    health.event();
+                    if matches!(event, watcher::Event::InitDone) {
+                        health.relisted();
+                    }
+                    Look::Event(event)
+                }
+                Err(error) => {
+                    health.failed(&error);
+                    Look::Failed { is_refusal: is_refusal(&error).is_some() }
+                }
+            };
+            let failed = matches!(look, Look::Failed { .. });
+            Some((look, (events, health, backoff, failed)))
+        },
+    )
+    .boxed()
+}

@@ -1,0 +1,374 @@
+//! One watch: everything of one kind in one namespace or in all of them.
+//!
+//! `watcher ──▶ trim ──▶ digest known? ──▶ Upsert │ Delete │ Rejected`
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::pin::pin;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use futures_util::StreamExt as _;
+use k8s_openapi::api::networking::v1::{IngressClass, IngressClassSpec};
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher;
+use kube::{Api, Resource as _};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::health::Health;
+use super::kinds::{self, Watched};
+use super::namespaces::Outlet;
+use super::referenced::Need;
+use super::seen::Seen;
+use super::{Phase, Told};
+use crate::compile::{Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope, referenced_secrets, trim};
+
+/// How long the server may keep a watch open, in seconds: less than what load balancers before it allow.
+pub(super) const WATCH_TIMEOUT: u32 = 200;
+
+/// Which objects of a kind.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Selection {
+    fields: Option<String>,
+    labels: Option<String>,
+    /// Only the object of this name.
+    pub(super) only: Option<String>,
+}
+
+impl Selection {
+    pub(super) fn fields(selector: &str) -> Self {
+        Self { fields: Some(selector.to_owned()), ..Self::default() }
+    }
+
+    pub(super) fn labels(selector: &str) -> Self {
+        Self { labels: Some(selector.to_owned()), ..Self::default() }
+    }
+
+    pub(super) fn name(name: &str) -> Self {
+        Self { fields: Some(format!("metadata.name={name}")), only: Some(name.to_owned()), ..Self::default() }
+    }
+
+    fn config(&self) -> watcher::Config {
+        watcher::Config {
+            field_selector: self.fields.clone(),
+            label_selector: self.labels.clone(),
+            ..watcher::Config::default().timeout(WATCH_TIMEOUT)
+        }
+    }
+}
+
+/// What a watch tells the start.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) index: usize,
+    pub(super) answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// No answer, or one that may be another the next time.
+    Failed,
+    /// Everything that was there has been sent.
+    Listed,
+    /// The server says no.
+    Refused,
+}
+
+/// Waits between attempts: doubling, and never long, because everything that happens meanwhile is missed.
+#[derive(Default)]
+pub(super) struct Backoff {
+    attempts: u32,
+}
+
+impl Backoff {
+    const SHORTEST: Duration = Duration::from_millis(200);
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    /// The next wait, with up to a half taken off so that replicas do not ask together.
+    pub(super) fn next(&mut self) -> Duration {
+        let wait = Self::SHORTEST.saturating_mul(1 << self.attempts.min(8)).min(Self::LONGEST);
+        self.attempts = self.attempts.saturating_add(1);
+        wait.mul_f64(1.0 - fastrand::f64() / 2.0)
+    }
+}
+
+/// The server's answer, if it is a no: neither permission nor the kind are going to come by themselves.
+pub(super) fn is_refusal(error: &watcher::Error) -> Option<&kube::core::Status> {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status,
+        watcher::Error::WatchError(status) => status,
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => return None,
+    };
+    matches!(status.code, 403 | 404).then_some(status)
+}
+
+type Digest = [u8; 32];
+
+/// The watch and what it has sent.
+pub(super) struct Watch<K: Watched> {
+    api: Api<DeserializeGuard<K>>,
+    scope: Scope,
+    selection: Selection,
+    health: Health,
+    /// Everything that the reconciler has of this scope; without a digest if it is not known in which form.
+    known: HashMap<ObjectKey, Option<Digest>>,
+    /// Objects that do not parse.
+    unreadable: BTreeMap<ObjectKey, String>,
+    /// Why the server does not list the kind.
+    refused: Option<String>,
+    was_listed: bool,
+    /// It was said that everything that is needed is known.
+    was_complete: bool,
+    /// `None` once this watch has told something.
+    phase: Option<Phase>,
+}
+
+impl<K: Watched> Watch<K> {
+    pub(super) fn new(
+        api: Api<DeserializeGuard<K>>,
+        scope: Scope,
+        selection: Selection,
+        health: Health,
+        phase: Phase,
+    ) -> Self {
+        Self {
+            api,
+            scope,
+            selection,
+            health,
+            known: HashMap::new(),
+            unreadable: BTreeMap::new(),
+            refused: None,
+            was_listed: false,
+            was_complete: false,
+            phase: Some(phase),
+        }
+    }
+
+    /// From now on the objects of the scope are told by this watch. What was saved goes if the list does not name it.
+    async fn take_over(&mut self) {
+        if let Some(phase) = self.phase.take()
+            && let Told::Saved(keys) = std::mem::replace(&mut *phase.lock().await, Told::Watch)
+        {
+            self.known.extend(keys.into_iter().map(|key| (key, None)));
+        }
+    }
+
+    /// Watches for ever.
+    pub(super) async fn run(
+        mut self,
+        outlet: Outlet,
+        seen: Seen,
+        needs: mpsc::UnboundedSender<Need>,
+        class: (String, String),
+        (index, reports): (usize, mpsc::UnboundedSender<Report>),
+    ) {
+        let mut stream = pin!(watcher::watcher(self.api.clone(), self.selection.config()));
+        let mut backoff = Backoff::default();
+        let mut listed = HashSet::new();
+        let target = Target { outlet: &outlet, seen: &seen, needs: &needs };
+        while let Some(event) = stream.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    self.health.failed(&error);
+                    let mut answer = Answer::Failed;
+                    if let Some(status) = is_refusal(&error) {
+                        answer = Answer::Refused;
+                        self.refuse(status.message.clone(), &class, &target).await;
+                        self.complete(&target);
+                    }
+                    let _ = reports.send(Report { index, answer });
+                    tokio::time::sleep(backoff.next()).await;
+                    continue;
+                }
+            };
+            backoff = Backoff::default();
+            self.health.event();
+            match event {
+                watcher::Event::Init => listed.clear(),
+                watcher::Event::InitApply(object) => {
+                    self.take_over().await;
+                    listed.insert(kinds::key(K::OBJECT, object.meta()));
+                    self.upsert(object, &target).await;
+                }
+                watcher::Event::InitDone => {
+                    self.take_over().await;
+                    let gone = self.known.keys().chain(self.unreadable.keys());
+                    let gone: Vec<ObjectKey> = gone.filter(|key| !listed.contains(*key)).cloned().collect();
+                    for key in gone {
+                        self.delete(key, &target).await;
+                    }
+                    listed = HashSet::new();
+                    self.was_listed = true;
+                    if self.refused.take().is_some() {
+                        self.report(&target).await;
+                    }
+                    self.health.relisted();
+                    self.complete(&target);
+                    let _ = reports.send(Report { index, answer: Answer::Listed });
+                }
+                watcher::Event::Apply(object) => self.upsert(object, &target).await,
+                watcher::Event::Delete(object) => {
+                    self.delete(kinds::key(K::OBJECT, object.meta()), &target).await;
+                }
+            }
+        }
+    }
+
+    async fn upsert(&mut self, object: DeserializeGuard<K>, target: &Target<'_>) {
+        let key = kinds::key(K::OBJECT, object.meta());
+        let object = match object.0 {
+            Ok(object) => object,
+            Err(invalid) => {
+                // What it was before stays as it is.
+                if self.unreadable.insert(key, invalid.error.clone()) != Some(invalid.error) {
+                    self.report(target).await;
+                }
+                return;
+            }
+        };
+        if self.unreadable.remove(&key).is_some() {
+            self.report(target).await;
+        }
+        if object.see(&key, &mut target.seen.objects()) {
+            target.seen.changed();
+        }
+        let object = trim(object.into_object());
+        let digest = digest_of(&object);
+        if self.known.insert(key.clone(), Some(digest)) == Some(Some(digest)) {
+            return;
+        }
+        if K::NEEDS_SECRETS {
+            target.need(Need::Of { by: key, secrets: referenced_secrets(&object) });
+        }
+        target.outlet.upsert(&self.scope, object).await;
+    }
+
+    async fn delete(&mut self, key: ObjectKey, target: &Target<'_>) {
+        if K::forget(&key, &mut target.seen.objects()) {
+            target.seen.changed();
+        }
+        if self.unreadable.remove(&key).is_some() {
+            self.report(target).await;
+        }
+        if self.known.remove(&key).is_none() {
+            return;
+        }
+        if K::NEEDS_SECRETS {
+            target.need(Need::Of { by: key.clone(), secrets: Vec::new() });
+        }
+        target.outlet.delete(&self.scope, key).await;
+    }
+
+    /// What is needed by all objects that are there at the start has been said.
+    fn complete(&mut self, target: &Target<'_>) {
+        if K::NEEDS_SECRETS && !std::mem::replace(&mut self.was_complete, true) {
+            target.need(Need::Complete);
+        }
+    }
+
+    /// The server does not list the kind. What was sent stays.
+    async fn refuse(&mut self, error: String, class: &(String, String), target: &Target<'_>) {
+        if self.refused.as_ref() == Some(&error) {
+            return;
+        }
+        self.refused = Some(error);
+        self.report(target).await;
+        // A Role cannot allow IngressClasses, which belong to no namespace: then the name alone decides.
+        if K::OBJECT == Kind::IngressClass && !self.was_listed {
+            let (name, controller) = class;
+            warn!(
+                class = name,
+                "IngressClasses cannot be read: Ingresses that name this class are served, whosever it is."
+            );
+            let object = Object::IngressClass(std::sync::Arc::new(IngressClass {
+                metadata: kube::core::ObjectMeta { name: Some(name.clone()), ..Default::default() },
+                spec: Some(IngressClassSpec { controller: Some(controller.clone()), parameters: None }),
+            }));
+            self.known.insert(object.key(), None);
+            target.outlet.upsert(&self.scope, object).await;
+        }
+    }
+
+    /// Says all that is wrong with what this watch brings.
+    async fn report(&self, target: &Target<'_>) {
+        let unreadable = self.unreadable.iter().map(|(key, error)| Diagnostic {
+            subject: key.clone(),
+            field: "".into(),
+            problem: Problem::InvalidDocument { error: error.clone() },
+            effect: Effect::None,
+            hosts: Vec::new(),
+        });
+        let refused = self.refused.iter().map(|error| Diagnostic {
+            subject: ObjectKey::new(Kind::Other, "", K::RESOURCE),
+            field: "".into(),
+            problem: Problem::KindNotWatched { kind: K::KIND, error: error.clone() },
+            effect: Effect::None,
+            hosts: Vec::new(),
+        });
+        target.outlet.rejected(&self.scope, unreadable.chain(refused).collect()).await;
+    }
+}
+
+/// Where things go.
+struct Target<'a> {
+    outlet: &'a Outlet,
+    seen: &'a Seen,
+    needs: &'a mpsc::UnboundedSender<Need>,
+}
+
+impl Target<'_> {
+    fn need(&self, need: Need) {
+        // Without a receiver this task is about to be ended.
+        let _ = self.needs.send(need);
+    }
+}
+
+/// Of everything that the compiler gets.
+pub(super) fn digest_of(object: &Object) -> Digest {
+    let mut writer = DigestWriter(digest::Context::new(&digest::SHA256));
+    // It is what came out of JSON, and the writer never fails.
+    let _ = match object {
+        Object::EndpointSlice(object) => serde_json::to_writer(&mut writer, &**object),
+        Object::Ingress(object) => serde_json::to_writer(&mut writer, &**object),
+        Object::IngressClass(object) => serde_json::to_writer(&mut writer, &**object),
+        Object::Secret(object) => serde_json::to_writer(&mut writer, &*object.0),
+        Object::Service(object) => serde_json::to_writer(&mut writer, &**object),
+        Object::TlsPolicy(object) => serde_json::to_writer(&mut writer, &**object),
+    };
+    let mut digest = [0; 32];
+    digest.copy_from_slice(writer.0.finish().as_ref());
+    digest
+}
+
+struct DigestWriter(digest::Context);
+
+impl std::io::Write for DigestWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_two_seconds_and_no_further() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<Duration> = (0..50).map(|_| backoff.next()).collect();
+        assert!(waits[0] <= Backoff::SHORTEST && waits[0] >= Backoff::SHORTEST / 2);
+        assert!(waits.iter().all(|wait| *wait <= Backoff::LONGEST));
+        assert!(waits[10..].iter().all(|wait| *wait >= Backoff::LONGEST / 2));
+    }
+}

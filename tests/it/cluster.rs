@@ -1,0 +1,382 @@
+//! A cluster as a source, against an API server that misbehaves on demand.
+
+mod fake;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use handfast::api::tls_policy::TlsPolicy;
+use handfast::compile::{Change, Diagnostic, Object, ObjectKey, Scope};
+use handfast::config::{Environment, RunArgs};
+use handfast::kubernetes;
+use handfast::metrics::Metrics;
+use handfast::source::cluster::seen::Seen;
+use handfast::source::cluster::{self, Saved, Settings};
+use handfast::source::{Event, Events};
+use k8s_openapi::api::networking::v1::Ingress;
+use rustls::pki_types::UnixTime;
+use serde_json::{Value, json};
+
+use crate::binary::PATIENCE;
+use fake::{Api, CLASSES, INGRESSES, Manner, NAMESPACES, POLICIES, SECRET_NAMES, SECRETS, SERVICES, SLICES};
+
+/// What the events of a source come to.
+struct World {
+    events: Events,
+    objects: BTreeMap<(Scope, ObjectKey), Object>,
+    rejected: BTreeMap<Scope, Vec<Diagnostic>>,
+    synced: bool,
+    upserts: usize,
+    seen: Seen,
+    metrics: Metrics,
+    _place: tempfile::TempDir,
+}
+
+fn settings() -> Settings {
+    Settings {
+        namespaces: Vec::new(),
+        selector: None,
+        class: ("handfast".into(), "handfast.dev/ingress-controller".into()),
+        default_tls_secret: None,
+        default_tls_policy: None,
+        sync_timeout: Duration::from_secs(20),
+    }
+}
+
+impl World {
+    async fn open(api: &Api, settings: &Settings, saved: Saved) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let mut args = RunArgs::defaults().cluster;
+        args.kubeconfig = Some(api.kubeconfig(&place));
+        // kube asks for a provider of the process.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let reached = kubernetes::connect(&args, &Environment::default()).await.unwrap();
+        assert_eq!(&*reached.namespace, "ingress");
+        let (seen, metrics) = (Seen::default(), Metrics::new(true));
+        let events = cluster::open(&reached, settings, saved, &seen, &metrics).unwrap();
+        Self {
+            events,
+            objects: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            synced: false,
+            upserts: 0,
+            seen,
+            metrics,
+            _place: place,
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Remember(_) => {}
+            Event::Synced => self.synced = true,
+            Event::Change(Change::Delete(scope, key)) => drop(self.objects.remove(&(scope, key))),
+            Event::Change(Change::Rejected(scope, diagnostics)) => drop(self.rejected.insert(scope, diagnostics)),
+            Event::Change(Change::Replace(scope, objects)) => {
+                self.objects.retain(|(of, _), _| *of != scope);
+                self.objects.extend(objects.into_iter().map(|object| ((scope.clone(), object.key()), object)));
+            }
+            Event::Change(Change::Upsert(scope, object)) => {
+                self.upserts += 1;
+                self.objects.insert((scope, object.key()), object);
+            }
+        }
+    }
+
+    /// Takes events until something holds.
+    async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !holds(self) {
+                let event = self.events.next().await.unwrap();
+                self.take(event);
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "{what} does not come");
+    }
+
+    /// The names of all objects, with their scopes.
+    fn names(&self) -> Vec<String> {
+        self.objects.keys().map(|(scope, key)| format!("{}: {}", scope.0, key.path())).collect()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names().iter().any(|known| known == name)
+    }
+
+    /// Codes and subjects of all that was rejected.
+    fn problems(&self) -> Vec<String> {
+        let all = self.rejected.values().flatten();
+        all.map(|diagnostic| format!("{}: {}", diagnostic.problem.code(), diagnostic.subject)).collect()
+    }
+}
+
+fn ingress(namespace: &str, name: &str, secret: &str) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": {"namespace": namespace, "name": name, "uid": format!("uid-{name}"), "labels": {"a": "b"}},
+        "spec": {
+            "ingressClassName": "handfast",
+            "tls": [{"hosts": [format!("{name}.example")], "secretName": secret}],
+            "rules": [{"host": format!("{name}.example")}],
+        },
+    })
+}
+
+fn secret(namespace: &str, name: &str, kind: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "type": kind,
+        "metadata": {"namespace": namespace, "name": name}, "data": {"tls.crt": "YQ==", "tls.key": "Yg=="}})
+}
+
+fn all(api: &Api) {
+    api.put(INGRESSES, ingress("shop", "a", "a"));
+    api.put(INGRESSES, ingress("shop", "b", "opaque"));
+    api.put(SECRETS, secret("shop", "a", "kubernetes.io/tls"));
+    api.put(SECRET_NAMES, secret("shop", "opaque", "Opaque"));
+    api.put(SECRET_NAMES, secret("shop", "private", "Opaque"));
+}
+
+#[tokio::test]
+async fn everything_there_is_comes_before_the_source_is_synced_and_no_secret_that_nobody_names() {
+    let api = Api::start().await;
+    all(&api);
+    let mut world = World::open(&api, &settings(), Saved::default()).await;
+    world.until("the start", |world| world.synced).await;
+    assert_eq!(
+        world.names(),
+        ["Ingress: shop/a", "Ingress: shop/b", "Secret: shop/a", "secrets.referenced: shop/opaque"]
+    );
+    assert_eq!(api.requests("secrets/private"), 0);
+    assert_eq!(world.problems(), Vec::<String>::new());
+    // One that is named later is fetched then, and let go when nothing names it.
+    api.put(INGRESSES, ingress("shop", "c", "private"));
+    world.until("the Secret", |world| world.has("secrets.referenced: shop/private")).await;
+    api.remove(INGRESSES, "shop/c");
+    world.until("its end", |world| !world.has("secrets.referenced: shop/private")).await;
+    api.put(
+        SECRET_NAMES,
+        json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"namespace": "shop", "name": "opaque"}, "data": {"tls.crt": "Yw=="}}),
+    );
+    let key = ObjectKey::new(handfast::compile::Kind::Secret, "shop", "opaque");
+    let of = (Scope("secrets.referenced".into()), key);
+    world
+        .until("its new version", |world| match world.objects.get(&of) {
+            Some(Object::Secret(secret)) => secret.0.data.as_ref().unwrap()["tls.crt"].0 == b"c",
+            Some(_) | None => false,
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_change_of_a_status_alone_wakes_nobody_but_is_seen() {
+    let api = Api::start().await;
+    all(&api);
+    let mut world = World::open(&api, &settings(), Saved::default()).await;
+    world.until("the start", |world| world.synced).await;
+    let upserts = world.upserts;
+    let mut with_status = ingress("shop", "a", "a");
+    with_status["metadata"]["managedFields"] =
+        json!([{"manager": "handfast", "operation": "Apply", "subresource": "status"}]);
+    with_status["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+    let mut changes = world.seen.subscribe();
+    changes.mark_unchanged();
+    api.put(INGRESSES, with_status);
+    tokio::time::timeout(PATIENCE, changes.changed()).await.unwrap().unwrap();
+    api.put(INGRESSES, ingress("shop", "marker", "a"));
+    world.until("the marker", |world| world.has("Ingress: shop/marker")).await;
+    assert_eq!(world.upserts, upserts + 1, "only the marker was sent");
+    let objects = world.seen.objects();
+    let look = &objects.ingresses[&ObjectKey::new(handfast::compile::Kind::Ingress, "shop", "a")];
+    assert_eq!((&*look.uid, look.is_ours), ("uid-a", true));
+    assert_eq!(look.addresses[0].ip.as_deref(), Some("192.0.2.1"));
+}
+
+#[tokio::test]
+async fn what_went_while_nobody_looked_is_gone_after_the_next_list_and_not_before() {
+    let api = Api::start().await;
+    all(&api);
+    let mut world = World::open(&api, &settings(), Saved::default()).await;
+    world.until("the start", |world| world.synced).await;
+    api.remove_unseen(INGRESSES, "shop/b");
+    api.remove_unseen(SECRETS, "shop/a");
+    api.put_unseen(INGRESSES, ingress("shop", "c", "a"));
+    // The server lists nothing: nothing may be taken for gone.
+    api.manner(INGRESSES, Manner::Status(503));
+    api.manner(SECRETS, Manner::Status(403));
+    world.until("the refusal", |world| !world.problems().is_empty()).await;
+    assert_eq!(world.problems(), ["kind-not-watched: Object secrets"]);
+    assert!(world.has("Ingress: shop/b") && world.has("Secret: shop/a"));
+    for resource in [INGRESSES, SECRETS] {
+        api.manner(resource, Manner::Well);
+    }
+    // Watches begin where they were, so only a list can tell.
+    let watches = |api: &Api| (api.requests("/ingresses?&watch=true"), api.requests("type=?&watch=true"));
+    let before = watches(&api);
+    let wait = async {
+        while watches(&api).0 <= before.0 || watches(&api).1 <= before.1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    for resource in [INGRESSES, SECRETS] {
+        api.expire(resource);
+    }
+    world.until("the new Ingress", |world| world.has("Ingress: shop/c")).await;
+    world.until("the end of the old ones", |world| !world.has("Ingress: shop/b") && !world.has("Secret: shop/a")).await;
+    world.until("no complaint", |world| world.problems().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_kind_that_the_server_refuses_blocks_no_other_and_its_class_is_known_by_name() {
+    let api = Api::start().await;
+    all(&api);
+    api.manner(CLASSES, Manner::Status(403));
+    api.manner(POLICIES, Manner::Status(404));
+    let quick = Settings { sync_timeout: Duration::from_secs(1), ..settings() };
+    let mut world = World::open(&api, &quick, Saved::default()).await;
+    world.until("the start", |world| world.synced).await;
+    let mut problems = world.problems();
+    problems.sort();
+    assert_eq!(
+        problems,
+        [
+            "kind-not-watched: Object ingressclasses.networking.k8s.io",
+            "kind-not-watched: Object tlspolicies.handfast.dev"
+        ]
+    );
+    assert!(world.has("Ingress: shop/a") && world.has("IngressClass: /handfast"), "{:?}", world.names());
+    // Permission comes, and the kind is there after all.
+    api.manner(CLASSES, Manner::Well);
+    api.manner(POLICIES, Manner::Well);
+    world.until("no complaint", |world| world.problems().is_empty()).await;
+    world.until("the end of what was only supposed", |world| !world.has("IngressClass: /handfast")).await;
+}
+
+#[tokio::test]
+async fn an_object_that_does_not_parse_is_reported_stays_what_it_was_and_can_be_deleted() {
+    let api = Api::start().await;
+    all(&api);
+    let mut world = World::open(&api, &settings(), Saved::default()).await;
+    world.until("the start", |world| world.synced).await;
+    let mut broken = ingress("shop", "a", "a");
+    broken["spec"]["rules"] = json!("none");
+    api.put(INGRESSES, broken.clone());
+    world.until("the complaint", |world| world.problems() == ["invalid-document: Ingress shop/a"]).await;
+    assert!(world.has("Ingress: shop/a"));
+    api.put(INGRESSES, ingress("shop", "z", "a"));
+    world.until("another one", |world| world.has("Ingress: shop/z")).await;
+    // A list with it in keeps it as well.
+    api.expire(INGRESSES);
+    api.put_unseen(INGRESSES, ingress("shop", "y", "a"));
+    world.until("the list", |world| world.has("Ingress: shop/y")).await;
+    assert!(world.has("Ingress: shop/a"));
+    api.remove(INGRESSES, "shop/a");
+    world.until("its end", |world| !world.has("Ingress: shop/a") && world.problems().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_waited_for_or_done_without_if_something_was_saved() {
+    let api = Api::start().await;
+    let objects = || {
+        let of = |value: Value| Object::Ingress(std::sync::Arc::new(serde_json::from_value::<Ingress>(value).unwrap()));
+        vec![
+            (Scope("Ingress".into()), vec![of(ingress("shop", "a", "a")), of(ingress("shop", "old", "a"))]),
+            (Scope("Ingress/elsewhere".into()), vec![of(ingress("elsewhere", "x", "a"))]),
+        ]
+    };
+    all(&api);
+    for resource in [INGRESSES, CLASSES, POLICIES, SECRETS, SECRET_NAMES, SERVICES, SLICES] {
+        api.manner(resource, Manner::Status(503));
+    }
+    let quick = Settings { sync_timeout: Duration::from_secs(2), ..settings() };
+    let mut world = World::open(&api, &quick, Saved::later(UnixTime::now(), objects)).await;
+    world.until("the start", |world| world.synced).await;
+    assert_eq!(world.names(), ["Ingress: shop/a", "Ingress: shop/old"], "and nothing of what is not watched");
+    assert_eq!(world.metrics.serving_saved.get(), 1);
+    for resource in [INGRESSES, CLASSES, POLICIES, SECRETS, SECRET_NAMES, SERVICES, SLICES] {
+        api.manner(resource, Manner::Well);
+    }
+    world.until("what is there now", |world| world.has("Ingress: shop/b") && !world.has("Ingress: shop/old")).await;
+    let metrics = world.metrics.clone();
+    let wait = async {
+        while metrics.serving_saved.get() != 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_anything_saved_the_start_waits_as_long_as_it_takes() {
+    let api = Api::start().await;
+    all(&api);
+    api.manner(SERVICES, Manner::Silent);
+    let quick = Settings { sync_timeout: Duration::from_millis(300), ..settings() };
+    let mut world = World::open(&api, &quick, Saved::default()).await;
+    world.until("the others", |world| world.has("secrets.referenced: shop/opaque")).await;
+    // Several deadlines pass.
+    let early = tokio::time::timeout(Duration::from_secs(1), world.events.next()).await;
+    assert!(early.is_err() && !world.synced, "{early:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_ends_every_watch_at_once_is_not_asked_all_the_time() {
+    let api = Api::start().await;
+    api.manner(SERVICES, Manner::EndAtOnce);
+    let mut world = World::open(&api, &settings(), Saved::default()).await;
+    world.until("the start", |world| world.synced).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), world.events.next()).await;
+    let watches = api.requests("/services?&watch=true");
+    assert!((1..=5).contains(&watches), "{watches} watches in two seconds");
+}
+
+#[tokio::test]
+async fn ingresses_of_namespaces_come_and_go_with_their_labels() {
+    let api = Api::start().await;
+    all(&api);
+    api.put(INGRESSES, ingress("other", "o", "a"));
+    let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    api.put(NAMESPACES, namespace("shop"));
+    let selected = Settings { selector: Some("team=shop".into()), ..settings() };
+    let mut world = World::open(&api, &selected, Saved::default()).await;
+    world.until("the start", |world| world.synced).await;
+    assert!(api.requests("labelSelector=team%3Dshop") > 0);
+    assert!(world.has("Ingress: shop/a") && !world.has("Ingress: other/o"));
+    // The label appears on another namespace, and goes from the first.
+    api.put(NAMESPACES, namespace("other"));
+    world.until("the other namespace", |world| world.has("Ingress: other/o")).await;
+    api.remove(NAMESPACES, "shop");
+    world.until("the end of the first", |world| !world.has("Ingress: shop/a") && !world.has("Ingress: shop/b")).await;
+    // While it is not selected, it is kept up to date, and comes as it is.
+    api.put(INGRESSES, ingress("shop", "new", "a"));
+    api.remove(INGRESSES, "shop/a");
+    api.put(NAMESPACES, namespace("shop"));
+    // Labels and Ingresses come by different watches, in any order.
+    let is_current =
+        |world: &World| world.has("Ingress: shop/new") && world.has("Ingress: shop/b") && !world.has("Ingress: shop/a");
+    world.until("it again, as it is now", is_current).await;
+}
+
+#[tokio::test]
+async fn only_the_namespaces_that_are_named_are_asked_for_and_what_the_operator_names_outside() {
+    let api = Api::start().await;
+    let in_shop = |resource: &str| resource.replace("/v1/", "/v1/namespaces/shop/");
+    api.put(&in_shop(INGRESSES), ingress("shop", "a", "a"));
+    let policy = TlsPolicy::new("strict", serde_json::from_value(json!({})).unwrap());
+    let mut policy = serde_json::to_value(policy).unwrap();
+    policy["metadata"]["namespace"] = json!("ingress");
+    api.put("/apis/handfast.dev/v1alpha1/namespaces/ingress/tlspolicies", policy);
+    let scoped = Settings {
+        namespaces: vec!["shop".into()],
+        default_tls_secret: Some(("ingress".into(), "default".into())),
+        default_tls_policy: Some(("ingress".into(), "strict".into())),
+        ..settings()
+    };
+    let mut world = World::open(&api, &scoped, Saved::default()).await;
+    world.until("the start", |world| world.synced).await;
+    assert_eq!(world.names(), ["Ingress/shop: shop/a", "TlsPolicy/ingress/strict: ingress/strict"]);
+    for resource in [INGRESSES, POLICIES, SECRETS, SECRET_NAMES, SERVICES, SLICES] {
+        assert_eq!(api.requests(&format!("{resource}?")), 0, "{resource} of all namespaces");
+    }
+    assert!(api.requests("namespaces/ingress/secrets?&fieldSelector=metadata.name%3Ddefault") > 0);
+}
