@@ -25,6 +25,7 @@ mod backend;
 mod binary;
 mod control_plane;
 mod node;
+mod outages;
 mod status;
 #[allow(dead_code, reason = "what tests may use")]
 mod support;
@@ -37,11 +38,7 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    let topics = [
-        control_plane::trials(),
-        node::trials(),
-        status::trials(),
-    ];
+    let topics = [control_plane::trials(), node::trials(), outages::trials(), status::trials()];
     topics.concat()
 }
 

@@ -111,7 +111,8 @@ fn the_image_is_the_static_binary_and_nothing_else_and_serves() {
     fs::create_dir(context.path().join("dist")).unwrap();
     fs::copy(&binary, context.path().join("dist/handfast")).unwrap();
     // It may not pull: the stage that builds is left out.
-    let build = ["bud", "--pull-never", "--build-arg", "BINARY=context", "--build-arg", "REVISION=abc", "--tag", "handfast"];
+    let build =
+        ["bud", "--pull-never", "--build-arg", "BINARY=context", "--build-arg", "REVISION=abc", "--tag", "handfast"];
     buildah.run(&[&build[..], &[context.path().to_str().unwrap()]].concat());
 
     let about: Value = serde_json::from_str(&buildah.run(&["inspect", "--type", "image", "handfast"])).unwrap();
