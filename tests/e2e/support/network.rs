@@ -13,6 +13,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
+use super::control_plane::PORT;
 use super::process::{Process, run};
 use super::wait_until;
 
@@ -33,7 +34,10 @@ pub fn prepare() {
     nft("add table inet cut; add set inet cut pairs { type ipv4_addr . ipv4_addr; }");
     for hook in ["input", "output", "forward"] {
         nft(&format!("add chain inet cut {hook} {{ type filter hook {hook} priority -300; }}"));
-        nft(&format!("add rule inet cut {hook} ip saddr . ip daddr @pairs counter drop"));
+        // Only what is said with an API server: the node has its address, and asks pods, too.
+        for end in ["sport", "dport"] {
+            nft(&format!("add rule inet cut {hook} ip saddr . ip daddr @pairs tcp {end} {PORT} counter drop"));
+        }
     }
 }
 
@@ -142,13 +146,14 @@ impl Sandbox {
         command
     }
 
-    /// Drops all packets between this address and another one, without a word to either, until the value is dropped.
+    /// Drops all packets between this address and an API server at another one, without a word to either, until the value
+    /// is dropped.
     pub fn cut_off_from(&self, other: Ipv4Addr) -> Cut {
         Cut::new(self.address, other)
     }
 }
 
-/// Packets between two addresses are dropped while this exists.
+/// Packets between an address and the API server at another one are dropped while this exists.
 pub struct Cut(String);
 
 impl Cut {
