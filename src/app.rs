@@ -49,7 +49,7 @@ use crate::source::cluster::seen::Seen;
 use crate::source::cluster::{self, Saved};
 use crate::source::{self, SourceConfig};
 use crate::state::{self, Sink};
-use crate::status::Status;
+use crate::status::{self, Status};
 use crate::telemetry;
 
 /// Runs a command; errors go to standard error with all their causes.
@@ -135,6 +135,8 @@ pub struct Running {
     access_log: access_log::Writer,
     state: Option<state::Writer>,
     keylog: Option<keylog::Writer>,
+    /// Tells the cluster.
+    writers: Option<status::cluster::Writers>,
     /// Ends source, admin listener and log lines.
     end: CancellationToken,
     reconcile: std::thread::JoinHandle<()>,
@@ -248,6 +250,9 @@ impl Running {
         let listeners = http.into_iter().zip(https).collect();
         let workers = Workers::start(listeners, &worker_settings, &reader, &observers, &shutdown, service)
             .context("cannot start the worker threads")?;
+        let writers = cluster
+            .filter(|_| !args.status.no_status)
+            .map(|cluster| status::cluster::start(&cluster, &args.status, &seen, &published, &metrics));
         let running = Self {
             addresses,
             metrics,
@@ -258,6 +263,7 @@ impl Running {
             access_log: access_log_writer,
             state: state_writer,
             keylog: keylog_writer,
+            writers,
             end,
             reconcile,
             unready_delay: args.timeouts.unready_delay,
@@ -314,7 +320,9 @@ impl Running {
 
     /// Waits for the workers, then ends everything else in reverse order of construction.
     async fn stopped(self) {
-        let Self { workers, access_log, state, keylog, end, reconcile, .. } = self;
+        let Self { workers, access_log, state, keylog, writers, end, reconcile, .. } = self;
+        // At once, so that another replica writes while this one drains.
+        let written = writers.map(|writers| tokio::spawn(writers.finish()));
         // Joining blocks, and this runtime still serves the admin pages.
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
@@ -324,6 +332,9 @@ impl Running {
             }
         });
         let _ = joined.await;
+        if let Some(written) = written {
+            let _ = written.await;
+        }
         end.cancel();
         let ended = tokio::task::spawn_blocking(move || {
             let _ = reconcile.join();

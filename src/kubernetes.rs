@@ -12,6 +12,9 @@
 //! without probes it would be noticed by nobody until the server's next packet gets through, which its kernel sends
 //! later and later.
 
+mod complaints;
+#[cfg(test)]
+pub(crate) mod fake;
 mod guard;
 
 use std::sync::Arc;
@@ -29,6 +32,7 @@ use tower::{BoxError, ServiceBuilder};
 
 use crate::config::{ClusterArgs, Environment};
 
+pub use complaints::{Complaints, cause};
 pub use guard::Guard;
 
 /// Why the cluster cannot be reached at all. That it does not answer is no reason: it may later.
@@ -106,6 +110,14 @@ pub async fn connect(args: &ClusterArgs, environment: &Environment) -> Result<Cl
 }
 
 impl Cluster {
+    /// One that this client reaches, for tests.
+    #[cfg(test)]
+    pub(crate) fn with_client(client: Client, namespace: &str, identity: &str) -> Self {
+        let config = Config::new("http://localhost".parse().expect("invariant: a URL"));
+        let address = config.cluster_url.to_string().into();
+        Self { client, namespace: namespace.into(), identity: identity.into(), address, config: Arc::new(config) }
+    }
+
     /// A client for one watch, with a connection of its own.
     pub fn watch_client(&self, guard: Guard) -> Result<Client, ConnectError> {
         client(&self.config, guard)

@@ -22,6 +22,7 @@ pub mod explain;
 pub mod failures;
 pub mod keylog;
 pub mod kubernetes;
+pub mod leader;
 pub mod mask;
 pub mod metrics;
 pub mod probe;

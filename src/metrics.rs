@@ -14,7 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-pub use self::about::{About, COMPLETED, FAILED, PROBE, RECEIVED, RESUMPTIONS, SENT, Values, values};
+pub use self::about::{About, COMPLETED, EVENT, FAILED, PROBE, RECEIVED, RESUMPTIONS, SENT, Values, values};
 use crate::snapshot::{HostName, VirtualHost};
 
 /// All metrics, registered.
@@ -45,14 +45,22 @@ pub struct Metrics {
     pub host_certificate_not_after: GaugeVec,
     /// What the handshakes of a host get now: `host`, `state`.
     pub host_serving: IntGaugeVec,
+    /// Events that were to be told to the cluster: `outcome`.
+    pub events: IntCounterVec,
     /// HTTP requests finished: `host`, `code`.
     pub http_requests: IntCounterVec,
     /// Time from the request's head to the end of the response: `host`.
     pub http_request_duration: HistogramVec,
+    /// Whether this replica writes to the cluster.
+    pub leader: IntGauge,
     /// Tasks that died of a bug of ours.
     pub panics: IntCounter,
     /// Attempts to write the state directory that failed.
     pub state_write_failures: IntCounter,
+    /// What waits to be written to the cluster: `kind`.
+    pub status_queue: IntGaugeVec,
+    /// Statuses that were to be written to the cluster: `kind`, `outcome`.
+    pub status_writes: IntCounterVec,
     /// When the newest snapshot was published, in seconds since 1970.
     pub snapshot_published: Gauge,
     /// Virtual hosts in the newest snapshot.
@@ -189,6 +197,13 @@ impl Metrics {
                 Opts::new("handfast_diagnostics", "Problems of the configuration now."),
                 &["severity", "reason"]
             )),
+            events: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_events_total",
+                    "Events that were to be told to the cluster: written, repeated as one more of a series, known because another replica had told it, dropped because there were too many, or failed."
+                ),
+                &["outcome"]
+            )),
             http_requests: register!(IntCounterVec::new(
                 Opts::new("handfast_http_requests_total", "HTTP requests finished, by virtual host and status code."),
                 &["host", "code"]
@@ -201,6 +216,10 @@ impl Metrics {
                 .buckets(latency.clone()),
                 &["host"]
             )),
+            leader: register!(IntGauge::new(
+                "handfast_leader",
+                "1 if this replica is the one that writes statuses and Events to the cluster, 0 if not."
+            )),
             panics: register!(IntCounter::new(
                 "handfast_panics_total",
                 "Tasks that ended by a bug; please report each."
@@ -208,6 +227,20 @@ impl Metrics {
             state_write_failures: register!(IntCounter::new(
                 "handfast_state_write_failures_total",
                 "Attempts to write what is held to the state directory that failed."
+            )),
+            status_queue: register!(IntGaugeVec::new(
+                Opts::new(
+                    "handfast_status_queue_length",
+                    "Statuses and Events that wait to be written to the cluster."
+                ),
+                &["kind"]
+            )),
+            status_writes: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_status_writes_total",
+                    "Statuses that were to be written to the cluster: written, taken-over from another writer, cleared, contested because somebody keeps changing them back, gone with their object, or failed and tried again."
+                ),
+                &["kind", "outcome"]
             )),
             snapshot_published: register!(Gauge::new(
                 "handfast_snapshot_published_timestamp_seconds",

@@ -1,217 +1,24 @@
-//! Shell, outward: publications become log lines.
+//! Shell, outward: what is served and what is wrong with it, told to people.
 //!
-//! `Publication ──difference──▶ hosts that came, went or have other TLS; diagnostics that appeared or went`
+//! ```text
+//! Publication ──▶ log       lines in our own log
+//!             └─▶ cluster   addresses of Ingresses and conditions of policies, if this replica leads
+//!             └─▶ events    Events on Ingresses and policies, if this replica leads
+//! ```
 //!
-//! The list of diagnostics is level-triggered: each publication has all of them. What is said once is not repeated;
-//! what is gone is said to be gone. A problem that does something else to traffic than before is said again, with its
-//! new effect, and is not gone.
+//! All of it looks at what has been published, so nothing is said before it is served, and nothing that is served waits
+//! for it.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+mod addresses;
+mod apply;
+mod bucket;
+pub mod cluster;
+mod conditions;
+mod events;
+mod log;
+mod plan;
+mod queue;
 
-use tracing::{error, info, warn};
-
-use crate::compile::{Diagnostic, Effect, ObjectKey, Severity};
-use crate::reconcile::Publication;
-use crate::snapshot::{HostName, HostTls, Snapshot, VirtualHost};
-
-/// Lines for one publication; a broken repository must not flood the log.
-const MAX_LINES: usize = 200;
-
-/// Names in one list.
-const MAX_NAMES: usize = 10;
-
-/// Remembers what has been said.
-#[derive(Default)]
-pub struct Status {
-    reported: Arc<[Diagnostic]>,
-    snapshot: Option<Arc<Snapshot>>,
-}
-
-impl Status {
-    /// Logs what this publication changes: hosts and certificates, and diagnostics that appeared or went.
-    pub fn report(&mut self, publication: &Publication) {
-        self.report_hosts(publication.generation, &publication.compiled.snapshot);
-        self.report_diagnostics(&publication.compiled.diagnostics);
-    }
-
-    /// One line if hosts appear or go, or are served with another certificate or policy. Endpoints come and go all the time.
-    fn report_hosts(&mut self, generation: u64, snapshot: &Arc<Snapshot>) {
-        let before = self.snapshot.replace(snapshot.clone());
-        let Some(before) = before else {
-            info!(
-                generation,
-                hosts = snapshot.hosts.len(),
-                backends = snapshot.backends.len(),
-                "The first configuration is in force."
-            );
-            return;
-        };
-        if Arc::ptr_eq(&before, snapshot) {
-            return;
-        }
-        let missing_in = |these: &Snapshot, others: &Snapshot| {
-            let missing = others.hosts.keys().filter(|name| !these.hosts.contains_key(name.as_str()));
-            missing.cloned().collect::<Vec<HostName>>()
-        };
-        let added = missing_in(&before, snapshot);
-        let removed = missing_in(snapshot, &before);
-        let changed: Vec<HostName> = snapshot
-            .hosts
-            .values()
-            .filter(|host| before.hosts.get(host.name.as_str()).is_some_and(|before| !is_served_alike(before, host)))
-            .map(|host| host.name.clone())
-            .collect();
-        if added.is_empty() && removed.is_empty() && changed.is_empty() {
-            return;
-        }
-        info!(
-            generation,
-            hosts = snapshot.hosts.len(),
-            added = names(added),
-            removed = names(removed),
-            tls_changed = names(changed),
-            "A new configuration is in force."
-        );
-    }
-
-    fn report_diagnostics(&mut self, diagnostics: &Arc<[Diagnostic]>) {
-        if Arc::ptr_eq(&self.reported, diagnostics) {
-            return;
-        }
-        let before = std::mem::replace(&mut self.reported, diagnostics.clone());
-        let Changes { mut appeared, gone } = Changes::between(&before, diagnostics);
-        // The worst first, so that the limit cuts the least.
-        appeared.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.problem.severity()));
-        for diagnostic in appeared.iter().take(MAX_LINES) {
-            log(diagnostic);
-        }
-        if appeared.len() > MAX_LINES {
-            warn!(more = appeared.len() - MAX_LINES, "There are more problems; `handfast check` lists them all.");
-        }
-        for diagnostic in gone.iter().take(MAX_LINES) {
-            // Solved, or its object is gone: which of the two, the lines about hosts say.
-            info!(
-                subject = %diagnostic.subject,
-                reason = diagnostic.problem.code(),
-                "No longer reported: {}.", diagnostic.problem
-            );
-        }
-    }
-}
-
-/// What one list of diagnostics has and the one before it had not, and the other way round.
-struct Changes<'a> {
-    /// To be said: new problems, and known ones with another effect.
-    appeared: Vec<&'a Diagnostic>,
-    /// No longer there, whatever the effect.
-    gone: Vec<&'a Diagnostic>,
-}
-
-impl<'a> Changes<'a> {
-    fn between(before: &'a [Diagnostic], now: &'a [Diagnostic]) -> Self {
-        let with_effect = |diagnostic: &'a Diagnostic| (problem_of(diagnostic), diagnostic.effect);
-        let said: HashSet<_> = before.iter().map(with_effect).collect();
-        let mut known: HashSet<_> = now.iter().map(problem_of).collect();
-        Self {
-            appeared: now.iter().filter(|diagnostic| !said.contains(&with_effect(diagnostic))).collect(),
-            gone: before.iter().filter(|diagnostic| known.insert(problem_of(diagnostic))).collect(),
-        }
-    }
-}
-
-/// What makes two diagnostics the same problem: subject, field, code and message, but not what it does to traffic.
-fn problem_of(diagnostic: &Diagnostic) -> (&ObjectKey, &str, &'static str, String) {
-    let problem = &diagnostic.problem;
-    (&diagnostic.subject, &diagnostic.field, problem.code(), problem.to_string())
-}
-
-fn is_served_alike(before: &VirtualHost, after: &VirtualHost) -> bool {
-    match (&before.tls, &after.tls) {
-        (HostTls::Absent, HostTls::Absent) | (HostTls::Refuse, HostTls::Refuse) => true,
-        (HostTls::Terminate(before), HostTls::Terminate(after)) => Arc::ptr_eq(before, after),
-        (HostTls::Absent | HostTls::Refuse | HostTls::Terminate(_), _) => false,
-    }
-}
-
-/// A list for people: sorted, and cut.
-fn names(mut hosts: Vec<HostName>) -> String {
-    hosts.sort();
-    let shown = hosts.iter().take(MAX_NAMES).map(|host| host.label()).collect::<Vec<_>>().join(",");
-    match hosts.len().checked_sub(MAX_NAMES) {
-        Some(more @ 1..) => format!("{shown} and {more} more"),
-        _ => shown,
-    }
-}
-
-fn log(diagnostic: &Diagnostic) {
-    let hosts = diagnostic.hosts.iter().map(|host| host.label()).collect::<Vec<_>>().join(",");
-    let effect = match diagnostic.effect {
-        Effect::None => "none",
-        effect => effect.code(),
-    };
-    macro_rules! line {
-        ($level:ident) => {
-            $level!(
-                subject = %diagnostic.subject,
-                field = %diagnostic.field,
-                reason = diagnostic.problem.code(),
-                effect,
-                hosts,
-                "{}: {}.", diagnostic.problem, diagnostic.problem.remedy()
-            )
-        };
-    }
-    match diagnostic.problem.severity() {
-        Severity::Error => line!(error),
-        Severity::Warning => line!(warn),
-        Severity::Info => line!(info),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::compile::{Kind, Problem};
-
-    fn diagnostic(name: &str, message: &str, effect: Effect) -> Diagnostic {
-        Diagnostic {
-            subject: ObjectKey { kind: Kind::Secret, namespace: "shop".into(), name: name.into() },
-            field: "data".into(),
-            problem: Problem::BadClassParameters { error: message.into() },
-            effect,
-            hosts: Vec::new(),
-        }
-    }
-
-    /// The names and effects of what is said to have appeared, and the names of what is said to be gone.
-    fn said(before: &[Diagnostic], now: &[Diagnostic]) -> (Vec<(String, Effect)>, Vec<String>) {
-        let changes = Changes::between(before, now);
-        let name = |diagnostic: &&Diagnostic| diagnostic.subject.name.to_string();
-        let appeared = changes.appeared.iter().map(|diagnostic| (name(diagnostic), diagnostic.effect));
-        (appeared.collect(), changes.gone.iter().map(name).collect())
-    }
-
-    #[test]
-    fn a_problem_with_another_effect_is_said_once_more_and_is_not_gone() {
-        let refused = diagnostic("a", "x", Effect::HostRefused);
-        let held = diagnostic("a", "x", Effect::LastGood);
-        let (before, now) = ([refused], [held.clone()]);
-        assert_eq!(said(&before, &now), (vec![("a".into(), Effect::LastGood)], vec![]));
-        assert_eq!(said(&now, &[held]), (vec![], vec![]));
-        assert_eq!(said(&now, &before), (vec![("a".into(), Effect::HostRefused)], vec![]));
-    }
-
-    #[test]
-    fn a_problem_that_is_gone_is_said_to_be_gone_once_and_another_in_its_place_to_have_appeared() {
-        let (refused, held) = (diagnostic("a", "x", Effect::HostRefused), diagnostic("a", "x", Effect::LastGood));
-        let other = diagnostic("b", "x", Effect::LastGood);
-        let worse = diagnostic("a", "y", Effect::LastGood);
-        assert_eq!(said(&[refused, held.clone()], &[]), (vec![], vec!["a".into()]));
-        assert_eq!(
-            said(std::slice::from_ref(&held), &[worse]),
-            (vec![("a".into(), Effect::LastGood)], vec!["a".into()])
-        );
-        assert_eq!(said(&[held], &[other]), (vec![("b".into(), Effect::LastGood)], vec!["a".into()]));
-    }
-}
+pub use self::apply::{Outcome, Target};
+pub use self::events::Told;
+pub use self::log::Status;

@@ -113,7 +113,10 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
         }
     }
     let Terminated { tls, serving, hsts, https_only, uses, policy, client_auth: _ } = answer;
-    let host = VirtualHost { name: name.clone(), tls, serving, hsts, https_only, shadow, routes };
+    // Those of other controllers are judged only, and told nothing.
+    let ingresses = claims.iter().filter(|claims| claims.is_ours);
+    let ingresses = ingresses.map(|claims| (claims.ingress.namespace.clone(), claims.ingress.name.clone())).collect();
+    let host = VirtualHost { name: name.clone(), tls, serving, hsts, https_only, shadow, routes, ingresses };
     Some(Built { host, diagnostics: report.diagnostics, secrets: uses, policy, backends, owner: oldest.namespace })
 }
 

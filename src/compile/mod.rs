@@ -690,7 +690,7 @@ fn is_same(before: &VirtualHost, after: &VirtualHost) -> bool {
         (HostTls::Terminate(before), HostTls::Terminate(after)) => Arc::ptr_eq(before, after),
         (HostTls::Absent | HostTls::Refuse | HostTls::Terminate(_), _) => false,
     };
-    tls && (&before.name, before.serving, &before.hsts, before.https_only, &before.shadow)
-        == (&after.name, after.serving, &after.hsts, after.https_only, &after.shadow)
+    tls && (&before.name, before.serving, &before.hsts, before.https_only, &before.shadow, &before.ingresses)
+        == (&after.name, after.serving, &after.hsts, after.https_only, &after.shadow, &after.ingresses)
         && before.routes.routes() == after.routes.routes()
 }

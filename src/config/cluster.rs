@@ -65,7 +65,7 @@ pub struct ClusterArgs {
 }
 
 /// What is written to the cluster, and who writes it.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Status")]
 pub struct StatusArgs {
     /// Write nothing to the cluster: no addresses, conditions or Events. To run beside another controller.
@@ -87,6 +87,11 @@ pub struct StatusArgs {
     /// With --publish-node-addresses: internal addresses, also where nodes have external ones.
     #[arg(long, env = "HANDFAST_REPORT_NODE_INTERNAL_IP", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub report_node_internal_ip: bool,
+
+    /// Take published addresses away from Ingresses when the last replica ends. Off by default, because names would vanish
+    /// from DNS during a restart, and come back long after it.
+    #[arg(long, env = "HANDFAST_UPDATE_STATUS_ON_SHUTDOWN", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    pub update_status_on_shutdown: bool,
 
     /// Lease in the pod's own namespace; the replica that holds it writes.
     #[arg(long, env = "HANDFAST_ELECTION_ID", default_value = "handfast-leader", value_name = "NAME", value_parser = object_name)]

@@ -10,6 +10,7 @@ use prometheus::proto::MetricType;
 
 use crate::proxy::upstream::UpstreamFailure;
 use crate::snapshot::Serving;
+use crate::status::{Outcome, Target, Told};
 use crate::tls::capabilities::Capability;
 use crate::tls::policy::{Group, Suite};
 use crate::tls::reason::{Blame, Reason};
@@ -29,6 +30,9 @@ pub const FAILED: &str = "failed";
 
 /// A value of `outcome`: the connection ended before its first byte.
 pub const PROBE: &str = "probe";
+
+/// A value of `kind`: Events.
+pub const EVENT: &str = "event";
 
 /// What becomes of the wish to resume a session: granted, not granted, not uttered.
 pub const RESUMPTIONS: [&str; 3] = ["resumed", "missed", "not-asked"];
@@ -89,9 +93,13 @@ pub fn values(metric: &str, label: &str) -> Option<Values> {
         ("host", _) => {
             Values::Named("a host of the configuration; * for rules without a host, empty where there is none")
         }
+        ("kind", "handfast_status_queue_length") => words(&[Target::Ingress.label(), Target::TlsPolicy.label(), EVENT]),
+        ("kind", _) => words(&Target::ALL.map(Target::label)),
         ("listener", _) => words(&["http", "https"]),
         ("namespace" | "secret", _) => Values::Named("of a Secret that is served"),
         ("outcome", "handfast_compile_units_total") => words(&["built", "reused"]),
+        ("outcome", "handfast_events_total") => words(&Told::ALL.map(Told::label)),
+        ("outcome", "handfast_status_writes_total") => words(&Outcome::ALL.map(Outcome::label)),
         ("outcome", "handfast_tls_handshake_duration_seconds") => words(&[COMPLETED, FAILED, PROBE]),
         ("outcome", "handfast_tls_session_resumptions_total") => words(&RESUMPTIONS),
         ("outcome", "handfast_tls_shadow_handshakes_total") => Values::Named(

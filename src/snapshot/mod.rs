@@ -152,6 +152,8 @@ pub struct VirtualHost {
     pub shadow: Option<Arc<ShadowPolicy>>,
     /// Paths to backends.
     pub routes: RouteTable,
+    /// Namespaces and names of the Ingresses that make it up, oldest first: whom to tell of what is wrong with it.
+    pub ingresses: Box<[(Arc<str>, Arc<str>)]>,
 }
 
 impl VirtualHost {
@@ -162,7 +164,7 @@ impl VirtualHost {
             HostTls::Refuse => Serving::Refused,
             HostTls::Terminate(_) => Serving::Current,
         };
-        Self { name, tls, serving, hsts: None, https_only: false, shadow: None, routes }
+        Self { name, tls, serving, hsts: None, https_only: false, shadow: None, routes, ingresses: Box::default() }
     }
 }
 
