@@ -24,6 +24,7 @@ mod backend;
 #[path = "../it/binary.rs"]
 mod binary;
 mod control_plane;
+mod node;
 #[allow(dead_code, reason = "what tests may use")]
 mod support;
 
@@ -35,7 +36,7 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    [control_plane::trials()].concat()
+    [control_plane::trials(), node::trials()].concat()
 }
 
 fn main() -> ExitCode {

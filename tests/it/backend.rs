@@ -32,11 +32,21 @@ pub struct Backend {
 
 impl Backend {
     /// Starts a backend that says its name in `X-Backend`.
-    pub fn start(name: &'static str) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    pub fn start(name: &str) -> Self {
+        Self::start_at(name, "127.0.0.1:0".parse().unwrap())
+    }
+
+    /// As [`Self::start`], at an address of this machine.
+    pub fn start_at(name: &str, address: SocketAddr) -> Self {
+        let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State { name, requests: Arc::default(), connections: Arc::default(), go: CancellationToken::new() };
+        let state = State {
+            name: name.into(),
+            requests: Arc::default(),
+            connections: Arc::default(),
+            go: CancellationToken::new(),
+        };
         let end = CancellationToken::new();
         let (requests, connections, go) = (state.requests.clone(), state.connections.clone(), state.go.clone());
         let ended = end.clone();
@@ -68,7 +78,7 @@ impl Drop for Backend {
 
 #[derive(Clone)]
 struct State {
-    name: &'static str,
+    name: Arc<str>,
     requests: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     go: CancellationToken,
@@ -117,9 +127,12 @@ async fn answer(mut request: Request<Incoming>, state: State) -> Response<BoxBod
             .body(Full::default().boxed())
             .unwrap();
     }
-    let response = Response::builder().header("x-backend", state.name);
+    let response = Response::builder().header("x-backend", &*state.name);
     if path == "/wait" {
         state.go.cancelled().await;
+    }
+    if let Some(milliseconds) = path.strip_prefix("/slow/") {
+        tokio::time::sleep(std::time::Duration::from_millis(milliseconds.parse().unwrap())).await;
     }
     if let Some(size) = path.strip_prefix("/bytes/") {
         let size: usize = size.parse().unwrap();

@@ -10,10 +10,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use serde_json::json;
 
+use super::kubelet::{NODE, PLAYED};
 use super::network::{self, node_address};
 use super::pki::Pki;
 use super::process::{Process, outcome};
@@ -21,7 +24,7 @@ use super::runtime::{self, block_on};
 use super::{programs, trial, wait_until};
 
 /// What a control plane is made of.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// Tells several control planes of one test apart; part of all their addresses.
     pub number: u8,
@@ -29,12 +32,6 @@ pub struct Options {
     pub api_flags: Vec<String>,
     /// Whether kube-proxy makes Services and load balancers reachable. One per test at most.
     pub proxy: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { number: 0, api_flags: Vec::new(), proxy: false }
-    }
 }
 
 /// The controllers that something of ours leans on.
@@ -93,6 +90,8 @@ impl ControlPlane {
         plane.wait_until_ready();
         plane.start_controllers();
         plane.announce_itself();
+        plane.add_node(NODE);
+        plane.add_node(PLAYED);
         if options.proxy {
             plane.start_proxy();
         }
@@ -177,7 +176,7 @@ impl ControlPlane {
         block_on(async move {
             let spec = TokenRequestSpec { expiration_seconds: Some(seconds), ..TokenRequestSpec::default() };
             let request = TokenRequest { spec, ..TokenRequest::default() };
-            accounts.create_token_request(&account, &Default::default(), &request).await.unwrap()
+            accounts.create_token_request(&account, &PostParams::default(), &request).await.unwrap()
         })
     }
 
@@ -237,7 +236,7 @@ impl ControlPlane {
         });
     }
 
-    /// Resident memory of the API server, in bytes.
+    /// The process of the API server.
     pub fn api_pid(&self) -> u32 {
         self.api.lock().unwrap().as_ref().expect("the API server was killed").pid()
     }
@@ -257,6 +256,11 @@ impl ControlPlane {
     /// Stops the controllers: EndpointSlices stay as they are.
     pub fn stop_controllers(&self) {
         self.controllers.lock().unwrap().take();
+    }
+
+    /// Whether Services are reachable.
+    pub fn has_proxy(&self) -> bool {
+        self.proxy.lock().unwrap().is_some()
     }
 
     fn start_proxy(&self) {
@@ -279,6 +283,23 @@ impl ControlPlane {
              endpoints: [{{addresses: [\"{}\"], conditions: {{ready: true}}}}]\n",
             self.address
         ));
+    }
+
+    /// A node that is ready. Both have the address of the control plane: there is one machine.
+    fn add_node(&self, name: &str) {
+        let nodes: Api<Node> = Api::all(self.client());
+        let (name, address) = (name.to_owned(), self.address);
+        block_on(async move {
+            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+            nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
+            let size = json!({"cpu": "2", "memory": "4Gi", "pods": "250"});
+            let status = json!({"status": {
+                "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
+                "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+                "capacity": size, "allocatable": size,
+            }});
+            nodes.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+        });
     }
 
     fn signal_api(&self, name: &str) {

@@ -2,8 +2,11 @@
 //!
 //! `programs` finds or builds what is run; `trial` makes the namespaces of one test; everything else runs inside them.
 
+pub mod backends;
 pub mod control_plane;
 pub mod handfast;
+pub mod kubelet;
+pub mod load;
 pub mod network;
 pub mod pki;
 pub mod process;
@@ -15,3 +18,4 @@ pub use crate::binary::{soak, wait_until};
 pub use control_plane::{ControlPlane, Options};
 #[allow(unused_imports, reason = "for tests to come")]
 pub use handfast::Handfast;
+pub use kubelet::Kubelet;

@@ -1,15 +1,17 @@
 //! Addresses of a trial, and network namespaces for pods.
 //!
-//! `10.77.N.1` is the node and API server of control plane N, `10.77.N.M` its pods, `10.78.N.M` backends on loopback,
+//! `10.77.N.1` is the node and API server of control plane N, `10.77.N.M` its pods, `10.78.x.x` backends on loopback,
 //! `10.96.N.0/24` Services, `10.97.N.0/24` load balancers.
 //!
 //! A pod's network namespace is held by a process that sleeps, and connected with a pair of interfaces; the node's end
 //! has the address 169.254.1.1, which is the way out for every pod.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use super::process::{Process, run};
 use super::wait_until;
@@ -71,10 +73,10 @@ pub fn load_balancer_range(number: u8) -> String {
     format!("10.97.{number}.0/24")
 }
 
-/// An address for a backend: the `index`th of a control plane, from 1 on. It is added to loopback.
-pub fn backend_address(number: u8, index: u16) -> Ipv4Addr {
-    let [high, low] = index.to_be_bytes();
-    // Sixteen control planes, 4096 addresses each.
+/// A free address for a backend, which is added to loopback. Sixteen control planes have 4,000 each.
+pub fn backend_address(number: u8) -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let address = Ipv4Addr::new(10, 78, number * 16 + high, low);
     add_address(address.into());
     address
@@ -83,7 +85,19 @@ pub fn backend_address(number: u8, index: u16) -> Ipv4Addr {
 /// A network namespace with one address, as a pod has it.
 pub struct Sandbox {
     pub address: Ipv4Addr,
+    interface: String,
     holder: Process,
+}
+
+/// Addresses that were in use, by their last byte.
+static RETURNED: Mutex<VecDeque<u8>> = Mutex::new(VecDeque::new());
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // At once: the kernel takes its time over a namespace that nobody is in any more.
+        ip(&format!("link del {}", self.interface));
+        RETURNED.lock().unwrap().push_back(self.address.octets()[3]);
+    }
 }
 
 impl Sandbox {
@@ -91,7 +105,9 @@ impl Sandbox {
     pub fn new(number: u8) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let index = NEXT.fetch_add(1, Ordering::Relaxed);
-        let low = u8::try_from(1 + index).expect("a trial has at most 250 pods");
+        // Addresses come back into use as late as possible.
+        let returned = (index > 253).then(|| RETURNED.lock().unwrap().pop_front()).flatten();
+        let low = returned.unwrap_or_else(|| u8::try_from(1 + index).expect("at most 253 pods at a time"));
         let address = Ipv4Addr::new(10, 77, number, low);
         let mut command = Command::new("unshare");
         // The empty line says that the namespace is there.
@@ -104,7 +120,7 @@ impl Sandbox {
         ip(&format!("addr add {GATEWAY}/32 dev pod{index}"));
         ip(&format!("link set pod{index} up"));
         ip(&format!("route add {address}/32 dev pod{index} src {}", node_address(number)));
-        let sandbox = Self { address, holder };
+        let sandbox = Self { address, interface: format!("pod{index}"), holder };
         let script = format!(
             "ip link set lo up && ip addr add {address}/32 dev eth0 && ip link set eth0 up && \
              ip route add {GATEWAY} dev eth0 && ip route add default via {GATEWAY} && \

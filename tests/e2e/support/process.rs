@@ -56,6 +56,20 @@ impl Process {
         }
     }
 
+    /// The first child of this process: what `unshare --fork` runs.
+    pub fn child(&self) -> Option<u32> {
+        let list = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).ok()?;
+        list.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Ends what `unshare --fork` runs, and with it its process namespace; else the process itself.
+    pub fn kill_group(&self) {
+        match self.child() {
+            Some(child) => drop(outcome(Command::new("kill").arg("-KILL").arg(child.to_string()))),
+            None => drop(self.child.lock().unwrap().kill()),
+        }
+    }
+
     /// The exit status, once it has ended.
     pub fn ended(&self) -> Option<ExitStatus> {
         self.child.lock().unwrap().try_wait().unwrap()

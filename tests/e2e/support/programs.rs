@@ -74,6 +74,12 @@ pub fn is_root() -> bool {
     status.lines().any(|line| line.split_whitespace().take(3).eq(["Uid:", "0", "0"]))
 }
 
+/// Whether other users exist here: in a user namespace that anybody may make, there is only one.
+pub fn has_users() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap();
+    map.split_whitespace().nth(2).is_some_and(|count| count == "4294967295")
+}
+
 /// The control plane, kubectl and helm in one.
 pub fn control_plane() -> Command {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| match std::env::var_os(CONTROL_PLANE) {
@@ -155,8 +161,13 @@ pub fn go(args: &[&str]) -> Command {
     command
 }
 
+/// A file of the checkout.
+pub fn checkout(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
 fn e2e() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e")
+    checkout("e2e")
 }
 
 /// The rest of the line of go.mod that begins with this, but for blanks.
@@ -209,14 +220,22 @@ fn build_control_plane(folder: &Path) -> Result<(), String> {
     // Without it the API server says that it is v0.0.0, and clients misjudge it.
     let version = module_line("k8s.io/kubernetes ");
     let flags = format!("-s -w -X k8s.io/component-base/version.gitVersion={version}");
-    let mut build = go(&["build", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"]);
-    let output = build.arg(folder.join("handfast-e2e")).arg(".").stdin(Stdio::null()).output();
-    let output = output.map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(loud(&format!(
-            "the control plane does not build (it needs Go modules: the public proxy, or one that GOPROXY names):\n{said}"
-        )));
+    let output = folder.join("handfast-e2e");
+    let output = output.to_str().ok_or("the cache has a name that is not text")?;
+    // Paths are trimmed for both, so that vet finds in Go's cache what build has put there.
+    for args in [
+        &["build", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o", output, "."][..],
+        &["vet", "-trimpath", "-buildvcs=false", "."],
+    ] {
+        let output = go(args).stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(loud(&format!(
+                "go {} fails (it needs Go modules: the public proxy, or one that GOPROXY names, and 6 GB for its \
+                 caches):\n{said}",
+                args[0]
+            )));
+        }
     }
     println!("built in {:.0?}", Duration::from_secs(started.elapsed().as_secs()));
     Ok(())
