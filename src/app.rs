@@ -34,6 +34,7 @@ use crate::compile::{Compiler, Held, HostOwnership, Options};
 use crate::config::{AccessLogFormat, Cli, Command, CompileArgs, Environment, HostOwnershipArg, RunArgs};
 use crate::demo;
 use crate::failures::follow;
+use crate::failures::summary::Line;
 use crate::keylog::{self, KeyLog};
 use crate::kubernetes;
 use crate::mask::ClientAddresses;
@@ -232,8 +233,7 @@ impl Running {
         published.wait_for(Option::is_some).await.map_err(|_| anyhow!("the reconcile thread has ended"))?;
         let mut status = Status::default();
         tokio::spawn(reconcile::follow(published.clone(), end.clone(), move |publication| status.report(publication)));
-        tokio::spawn(follow::summarize(failures.clone(), reader.clone(), end.clone()));
-        tokio::spawn(follow::forget(failures, lost, metrics.clone(), published.clone(), end.clone()));
+        tokio::spawn(follow::forget(failures.clone(), lost, metrics.clone(), published.clone(), end.clone()));
 
         let (access_log, access_log_writer) = start_access_log(args.access_log, &metrics)?;
         let settings = Arc::new(http_settings(&args, workers));
@@ -253,6 +253,9 @@ impl Running {
         let writers = cluster
             .filter(|_| !args.status.no_status)
             .map(|cluster| status::cluster::start(&cluster, &args.status, &seen, &published, &metrics));
+        let remarks = writers.as_ref().map(|writers| writers.remarks.clone());
+        let tell = move |line: &Line| remarks.iter().for_each(|remarks| remarks.handshakes(line));
+        tokio::spawn(follow::summarize(failures, reader.clone(), end.clone(), tell));
         let running = Self {
             addresses,
             metrics,

@@ -20,5 +20,5 @@ mod plan;
 mod queue;
 
 pub use self::apply::{Outcome, Target};
-pub use self::events::Told;
+pub use self::events::{Remarks, Told};
 pub use self::log::Status;

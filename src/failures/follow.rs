@@ -17,8 +17,8 @@ use crate::snapshot::{HostName, Reader, Snapshot};
 use crate::tls::alert;
 use crate::tls::reason::Reason;
 
-/// Logs new kinds of failures until `end`: a few lines a minute, however many handshakes fail.
-pub async fn summarize(failures: Arc<Failures>, reader: Reader, end: CancellationToken) {
+/// Logs new kinds of failures until `end`: a few lines a minute, however many handshakes fail. Each goes to `tell` as well.
+pub async fn summarize(failures: Arc<Failures>, reader: Reader, end: CancellationToken, tell: impl Fn(&Line)) {
     let mut summary = Summary::default();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -36,7 +36,10 @@ pub async fn summarize(failures: Arc<Failures>, reader: Reader, end: Cancellatio
             }
         }
         let (lines, more) = summary.look(news, Instant::now());
-        lines.iter().for_each(log);
+        for line in &lines {
+            log(line);
+            tell(line);
+        }
         if more > 0 {
             warn!(more, "Handshakes fail in more ways; `handfast failures` shows them all.");
         }

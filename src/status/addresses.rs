@@ -10,6 +10,9 @@
 //! that somebody replaces, must not remove names from DNS. For the same reason the ClusterIP of a Service of type
 //! LoadBalancer is never published in place of an address that is still to come.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::pin::pin;
@@ -115,7 +118,7 @@ fn sorted<'a>(texts: impl Iterator<Item = &'a str>) -> Addresses {
         Err(_) => Address { hostname: Some(text.to_owned()), ..Address::default() },
     };
     let mut addresses: Vec<Address> = texts.into_iter().map(address).collect();
-    addresses.sort_by_key(|address| (address.ip.clone(), address.hostname.clone()));
+    addresses.sort_by_key(|address| (address.hostname.clone(), address.ip.clone()));
     addresses.dedup();
     (!addresses.is_empty()).then(|| addresses.into())
 }

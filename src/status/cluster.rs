@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use super::addresses::{self, Addresses, Source};
 use super::apply::{Outcome, Target, apply};
 use super::bucket::Bucket;
-use super::events::{Remark, Teller};
+use super::events::{Remark, Remarks, Teller};
 use super::plan::{Next, Plans, Wanted, What, Write};
 use super::queue::Queue;
 use crate::clock;
@@ -75,6 +75,8 @@ pub(super) struct Inputs {
 
 /// The election of this replica, and its writers.
 pub struct Writers {
+    /// Takes what is to be told beside diagnostics.
+    pub remarks: Remarks,
     election: Election,
     end: CancellationToken,
     tasks: [JoinHandle<()>; 2],
@@ -99,12 +101,13 @@ pub fn start(
         metrics: metrics.clone(),
     };
     let end = CancellationToken::new();
-    let tasks = spawn(inputs, &end);
-    Writers { election, end, tasks }
+    let (remarks, tasks) = spawn(inputs, &end);
+    Writers { remarks, election, end, tasks }
 }
 
-fn spawn(inputs: Inputs, end: &CancellationToken) -> [JoinHandle<()>; 2] {
+fn spawn(inputs: Inputs, end: &CancellationToken) -> (Remarks, [JoinHandle<()>; 2]) {
     let (remarks, remarked) = mpsc::channel(64);
+    let others = Remarks(remarks.clone());
     let events = Teller::new(&inputs, remarked);
     let writer = Writer {
         source: Source::of(&inputs.args),
@@ -120,7 +123,7 @@ fn spawn(inputs: Inputs, end: &CancellationToken) -> [JoinHandle<()>; 2] {
         remarks,
         inputs,
     };
-    [tokio::spawn(writer.run(end.clone())), tokio::spawn(events.run(end.clone()))]
+    (others, [tokio::spawn(writer.run(end.clone())), tokio::spawn(events.run(end.clone()))])
 }
 
 impl Writers {

@@ -9,11 +9,13 @@
 //! whoever alerts on Warnings is not woken by it. The solution of a problem that was told is told as well, as Normal, since
 //! the Event about the problem stays to be seen for an hour.
 //!
+//! New kinds of failed handshakes are told as well, where a certificate or a policy is to blame.
+//!
 //! There are limits in all and for each object. What they leave out is one line in the log, which has every diagnostic
 //! anyway. A problem of something that many Ingresses share is told on a few of them.
 //!
 //! The name of an Event is made of what it says, so a replica that begins to lead finds what another has told (409), and
-//! does not tell it again; what comes again later becomes a series, as with client-go. `kube`'s own recorder gives every
+//! does not tell it again; what appears again later becomes a series, as with client-go. `kube`'s own recorder gives every
 //! Event a new name, remembers in memory alone, and has no limits, so it is not used.
 
 mod book;
@@ -24,11 +26,15 @@ mod tests;
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use tokio::sync::mpsc;
 
 pub(super) use self::book::Book;
 pub(super) use self::tell::Teller;
 use super::conditions::cut;
 use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, Severity, event_reason};
+use crate::failures::summary::Line;
+use crate::snapshot::{HostName, Snapshot};
+use crate::tls::reason::{Blame, Reason};
 
 /// Who tells (`reportingController`).
 const CONTROLLER: &str = "handfast.dev/ingress-controller";
@@ -72,6 +78,29 @@ impl Told {
 pub(super) enum Remark {
     /// Another controller keeps changing the status of this Ingress.
     Contested(ObjectKey),
+    /// Handshakes for this host fail, for a reason that whoever owns the Ingress can do something about.
+    Handshakes { host: HostName, reason: Reason, remedy: Box<str> },
+}
+
+/// Takes what is to be told beside diagnostics. If this replica does not lead, or there is too much of it, it is not told;
+/// the log has it.
+#[derive(Clone, Debug)]
+pub struct Remarks(pub(super) mpsc::Sender<Remark>);
+
+impl Remarks {
+    /// A kind of failed handshakes, if the certificate or the policy of a host is to blame.
+    pub fn handshakes(&self, line: &Line) {
+        let (host, reason) = &line.kind;
+        let is_ours = match line.newest.blame {
+            Blame::Certificate | Blame::Policy => true,
+            Blame::Client | Blame::Network | Blame::Server => false,
+        };
+        // An unknown name has the host that may be meant, which has nothing to do with it.
+        if let Some(host) = host.clone().filter(|_| is_ours && *reason != Reason::UnknownHost) {
+            let remark = Remark::Handshakes { host, reason: *reason, remedy: line.newest.remedy.clone() };
+            let _ = self.0.try_send(remark);
+        }
+    }
 }
 
 /// How urgent a text is: the first is told first.
@@ -137,7 +166,8 @@ impl Text {
         Self::new(Rank::Solved, format!("{}Solved", event_reason(problem.code())), "Serve", note, subject)
     }
 
-    pub(super) fn remark(remark: &Remark) -> (ObjectKey, Self) {
+    /// What is to be said about a remark, and where: on the oldest Ingress of a host.
+    pub(super) fn remark(remark: &Remark, snapshot: &Snapshot) -> Option<(ObjectKey, Self)> {
         match remark {
             Remark::Contested(ingress) => {
                 let note =
@@ -145,7 +175,17 @@ impl Text {
                             alone: let only one of them have its class, or run Handfast with --no-status."
                         .to_owned();
                 let text = Self::new(Rank::Warning, "StatusContested".to_owned(), "LeaveStatus", note, ingress);
-                (ingress.clone(), text)
+                Some((ingress.clone(), text))
+            }
+            Remark::Handshakes { host, reason, remedy } => {
+                let (namespace, name) = snapshot.hosts.get(host.as_str())?.ingresses.first()?;
+                let on = ObjectKey { kind: Kind::Ingress, namespace: namespace.clone(), name: name.clone() };
+                let label = host.label();
+                let note = format!("TLS handshakes for {label} fail ({}): {remedy}.", reason.label());
+                let mut text = Self::new(Rank::Warning, event_reason(reason.label()), "RefuseHandshake", note, &on);
+                // However the words differ from client to client, it is one story.
+                text.fingerprint = fingerprint(&[&text.reason, label]);
+                Some((on, text))
             }
         }
     }

@@ -281,7 +281,7 @@ fn round(rounds: u32) -> Duration {
 
 /// The same addresses, in whatever order they stand. Ports are nobody's business here.
 fn is_same(there: &[Address], wanted: &[Address]) -> bool {
-    let names = |address: &Address| (address.ip.clone(), address.hostname.clone());
+    let names = |address: &Address| (address.hostname.clone(), address.ip.clone());
     if there.len() != wanted.len() {
         return false;
     }

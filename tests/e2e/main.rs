@@ -23,10 +23,15 @@ mod backend;
 #[allow(dead_code, reason = "shared with the integration tests")]
 #[path = "../it/binary.rs"]
 mod binary;
+mod certmanager;
+mod conformance;
 mod control_plane;
 mod node;
+mod scale;
+mod status;
 #[allow(dead_code, reason = "what tests may use")]
 mod support;
+mod times;
 
 use std::process::ExitCode;
 
@@ -36,7 +41,16 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    [control_plane::trials(), node::trials()].concat()
+    [
+        certmanager::trials(),
+        conformance::trials(),
+        control_plane::trials(),
+        node::trials(),
+        scale::trials(),
+        status::trials(),
+        times::trials(),
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {

@@ -62,7 +62,7 @@ impl Running {
             metrics: metrics.clone(),
         };
         let end = CancellationToken::new();
-        let tasks = spawn(inputs, &end);
+        let (_, tasks) = spawn(inputs, &end);
         let running = Self { fake: fake.clone(), seen, publications, terms, metrics, end, tasks };
         running.watch();
         running.publish(0..ingresses);

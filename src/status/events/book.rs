@@ -44,7 +44,7 @@ pub(in super::super) struct Note {
     /// The object that it is told on.
     pub(in super::super) on: ObjectKey,
     pub(in super::super) text: Arc<Text>,
-    /// It has been told in this term, so one more of it is news.
+    /// If it was told before, one more of it is news: it has appeared in this term, or goes on for long.
     pub(in super::super) again: bool,
     tries: u32,
 }
@@ -65,6 +65,8 @@ pub(in super::super) struct Book {
     /// Notes by rank, then by age.
     pending: BTreeMap<(Rank, u64), (Note, u64)>,
     next: u64,
+    /// There was a look already: what appears now was not there before.
+    has_looked: bool,
     /// When an error is told again: problem, object.
     repeats: BTreeSet<(Instant, u64, ObjectKey)>,
     /// No note before this.
@@ -91,6 +93,7 @@ impl Book {
             active: HashMap::new(),
             pending: BTreeMap::new(),
             next: 0,
+            has_looked: false,
             repeats: BTreeSet::new(),
             rest: None,
             bucket: Bucket::new(BURST, EACH, now),
@@ -143,15 +146,16 @@ impl Book {
             }
         }
         appeared.sort_by(|one, other| (one.2.rank, &one.1).cmp(&(other.2.rank, &other.1)));
+        let again = std::mem::replace(&mut self.has_looked, true);
         for (id, on, text) in appeared {
-            left_out.crowded += usize::from(!self.add(id, on, text, false));
+            left_out.crowded += usize::from(!self.add(id, on, text, again));
         }
         left_out
     }
 
     /// Puts a note beside those of diagnostics.
     pub(in super::super) fn remark(&mut self, on: ObjectKey, text: Text) -> bool {
-        self.add(0, on, Arc::new(text), false)
+        self.add(0, on, Arc::new(text), true)
     }
 
     /// False if there was no room, for this one or for another in its place.

@@ -100,12 +100,9 @@ impl Teller {
                     Err(_) => end.cancelled().await,
                 },
                 () = self.leadership.changed() => {}
-                Some(remark) = self.remarks.recv() => {
-                    let (on, text) = Text::remark(&remark);
-                    if term.is_some() && !book.remark(on, text) {
-                        self.count(Told::Dropped, 1);
-                    }
-                }
+                Some(remark) = self.remarks.recv() => if term.is_some() {
+                    self.remark(&mut book, &remark);
+                },
                 () = wake(wake_at) => {}
             }
         }
@@ -127,6 +124,16 @@ impl Teller {
                 more = all,
                 "Not every problem becomes an Event on every Ingress that it concerns; the lines about problems name all hosts."
             );
+        }
+    }
+
+    fn remark(&self, book: &mut Book, remark: &Remark) {
+        let publication = self.publications.borrow().clone();
+        let Some(publication) = publication else { return };
+        if let Some((on, text)) = Text::remark(remark, &publication.compiled.snapshot)
+            && !book.remark(on, text)
+        {
+            self.count(Told::Dropped, 1);
         }
     }
 
@@ -233,7 +240,8 @@ impl Teller {
     }
 }
 
-/// Tells an Event, or one more of it. One that is there, and that this process has not told, is known if it is not old.
+/// Tells an Event, or one more of it. One that is there, and may be there for the same occasion, is known if it is not
+/// old.
 async fn tell(client: &Client, event: &Event, again: bool) -> Result<Told, kube::Error> {
     let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
     let name = event.metadata.name.as_deref().unwrap_or_default();

@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::book::{LeftOut, Note};
+use super::book::LeftOut;
 use super::*;
 use crate::compile::{Compiler, Options, Problem};
 use crate::config::StatusArgs;
+use crate::failures::{Failure, tests::failure};
 use crate::kubernetes::fake::{Fake, Fault};
 use crate::leader::{Leadership, Term};
 use crate::metrics::Metrics;
@@ -62,15 +63,10 @@ fn snapshot(hosts: &[(&str, &[&str])]) -> Snapshot {
 fn told(book: &mut Book, now: Instant) -> Vec<String> {
     let mut lines = Vec::new();
     while let (Some((note, id)), _) = book.next(now) {
-        lines.push(line(&note));
+        lines.push(format!("{} {}", note.on, note.text.reason));
         book.told(&note, id, now);
     }
     lines
-}
-
-fn line(note: &Note) -> String {
-    let more = if note.again { " again" } else { "" };
-    format!("{} {}{more}", note.on, note.text.reason)
 }
 
 #[test]
@@ -190,7 +186,7 @@ fn an_error_that_goes_on_is_told_again_before_its_event_vanishes_and_a_trifle_is
     assert_eq!(told(&mut book, start).len(), 2);
     assert_eq!(book.next_at(start), Some(start + book::REPEAT));
     let later = start + book::REPEAT;
-    assert_eq!(told(&mut book, later), ["Ingress shop/a SecretNotFound again"]);
+    assert_eq!(told(&mut book, later), ["Ingress shop/a SecretNotFound"]);
     book.look(&[trifle(ingress("a"))], &Snapshot::default());
     assert_eq!(told(&mut book, later), ["Ingress shop/a SecretNotFoundSolved"]);
     assert_eq!(book.next_at(later), None);
@@ -327,6 +323,46 @@ async fn a_new_leader_finds_what_was_told_and_does_not_tell_it_again() {
     second.lead(2);
     sleep(Duration::from_secs(5)).await;
     assert_eq!(second.count("known"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_solved_and_appears_again_is_one_more_of_a_series() {
+    let fake = Fake::default();
+    let running = Running::start(&fake);
+    running.lead(1);
+    for _ in 0..3 {
+        running.publish(vec![broken(ingress("a"), &[])]);
+        sleep(Duration::from_secs(5)).await;
+        running.publish(vec![]);
+        sleep(Duration::from_secs(5)).await;
+    }
+    let events = running.events();
+    let counts: Vec<i32> = events.values().map(|event| event.series.clone().unwrap().count).collect();
+    assert_eq!(counts, [3, 3], "the problem and its solution");
+}
+
+#[test]
+fn handshakes_are_told_on_the_oldest_ingress_if_its_owner_can_do_something() {
+    let snapshot = snapshot(&[("a.example", &["shop/old", "shop/new"])]);
+    let (sender, mut remarks) = mpsc::channel(8);
+    let told = Remarks(sender);
+    for (blame, host) in [
+        (Blame::Certificate, Some("a.example")),
+        (Blame::Client, Some("a.example")),
+        (Blame::Network, Some("a.example")),
+        (Blame::Certificate, None),
+    ] {
+        let failure = Failure { blame, ..failure("192.0.2.1", host, Reason::RejectedUnknownCa, 1) };
+        let kind = (failure.host.clone(), failure.reason);
+        told.handshakes(&Line { kind, count: 7, newest: Arc::new(failure) });
+    }
+    let remark = remarks.try_recv().unwrap();
+    assert!(remarks.try_recv().is_err());
+    let (on, text) = Text::remark(&remark, &snapshot).unwrap();
+    assert_eq!((on, &*text.reason), (ingress("old"), "RejectedUnknownCa"));
+    assert!(text.note.starts_with("TLS handshakes for a.example fail (rejected-unknown-ca): "), "{}", text.note);
+    assert!(!text.note.contains("192.0.2.1"), "clients are nobody's business there");
+    assert_eq!(Text::remark(&remark, &Snapshot::default()), None);
 }
 
 #[tokio::test(start_paused = true)]
