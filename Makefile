@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # What the tests run beside cargo, as command:Debian-package.
 TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus javac:default-jdk-headless go:golang-go \
 	python3:python3 tshark:tshark dumpcap:wireshark-common valgrind:valgrind node:nodejs \
-	gnutls-cli:gnutls-bin tstclnt:libnss3-tools certutil:libnss3-tools
+	gnutls-cli:gnutls-bin tstclnt:libnss3-tools certutil:libnss3-tools buildah:buildah
 
 # sslyze, tlslite-ng and nassl are Python programs in environments of their own (tests/it/python.rs); Debian has that part
 # of Python apart.
@@ -73,7 +73,7 @@ soak: needs ## the tests again with their long sizes and durations
 
 # How long each target is fuzzed, in seconds.
 FUZZ_TIME := 600
-FUZZ_TARGETS := hello driver
+FUZZ_TARGETS := hello driver admission
 FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # Coverage for libFuzzer and AddressSanitizer, as `cargo fuzz` asks for them. A stable compiler has both and shows only
 # the first; the variable makes it show the second. Only the binaries that fuzz are built so.
@@ -93,7 +93,7 @@ define fuzz_build
 		--target $(FUZZ_HOST) --target-dir target/fuzz
 endef
 
-fuzz: ## look for inputs that break the handshake: FUZZ_TIME seconds (600) for each of FUZZ_TARGETS
+fuzz: ## look for inputs that break the handshake or the webhook: FUZZ_TIME seconds (600) for each of FUZZ_TARGETS
 	$(fuzz_build)
 	for target in $(FUZZ_TARGETS); do \
 		mkdir -p target/fuzz/found/$$target target/fuzz/findings; \

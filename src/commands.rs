@@ -1,4 +1,4 @@
-//! The commands that do not serve: `check`, `chain`, `clients`, `crd`, `explain`, `failures`, `probe`. The shell around pure functions.
+//! The commands that do not serve: `check`, `chain`, `clients`, `crd`, `explain`, `failures`, `probe`, `ready`. The shell around pure functions.
 //!
 //! `files, standard input, clock ──▶ check/, explain.rs, api/ ──▶ standard output, exit status`
 //!
@@ -10,6 +10,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use serde::de::DeserializeOwned;
@@ -21,9 +22,9 @@ use crate::clock;
 use crate::compile::{Change, Compiler, Kind, ObjectKey, Options};
 use crate::config::{
     AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, FailuresArgs, IntermediateArgs, ListOutput, OutputFormat,
-    ProbeArgs,
+    ProbeArgs, ReadyArgs,
 };
-use crate::demo::client::get_plain;
+use crate::demo::client::{Answer, get_plain};
 use crate::explain;
 use crate::failures::report::{FailuresReport, ShadowReport};
 use crate::failures::view::{self, Follower};
@@ -162,6 +163,25 @@ pub(crate) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     Ok(if report.verdict == Verdict::Error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// `handfast ready`.
+pub(crate) fn ready(args: &ReadyArgs) -> anyhow::Result<ExitCode> {
+    let deadline = Instant::now() + args.wait;
+    loop {
+        let answer = fetch(&args.admin, "/readyz");
+        if let Ok(Answer { status: 200, .. }) = answer {
+            print(format!("{} is ready\n", args.admin).as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let body = body(&answer?).trim().to_owned();
+            let _ = writeln!(std::io::stderr(), "handfast: {} is not ready: {body}", args.admin);
+            return Ok(ExitCode::FAILURE);
+        }
+        std::thread::sleep(left.min(Duration::from_millis(500)));
+    }
+}
+
 /// `handfast failures`.
 pub(crate) fn failures(args: &FailuresArgs) -> anyhow::Result<ExitCode> {
     let host = match args.host.as_deref() {
@@ -198,12 +218,12 @@ pub(crate) fn failures(args: &FailuresArgs) -> anyhow::Result<ExitCode> {
             }
         }
         // A look a second is what a person can follow. Through a restart of the controller it goes on asking.
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(1));
         match ask(&args.admin, &path) {
             Ok(newer) => report = newer,
             Err(error) => {
                 let _ = writeln!(std::io::stderr(), "handfast: {error:#}");
-                std::thread::sleep(std::time::Duration::from_secs(4));
+                std::thread::sleep(Duration::from_secs(4));
             }
         }
     }
@@ -211,7 +231,17 @@ pub(crate) fn failures(args: &FailuresArgs) -> anyhow::Result<ExitCode> {
 
 /// What a page of the admin listener says.
 fn ask<T: DeserializeOwned>(admin: &Target, path: &str) -> anyhow::Result<T> {
-    let answer = addresses(admin)
+    let answer = fetch(admin, path)?;
+    match answer.status {
+        200 => serde_json::from_str(body(&answer))
+            .with_context(|| format!("{admin} answers {path} with something else: is it the admin listener?")),
+        status => bail!("{admin} answers {path} with {status}: {}", body(&answer).trim()),
+    }
+}
+
+/// Asks the admin listener for a page.
+fn fetch(admin: &Target, path: &str) -> anyhow::Result<Answer> {
+    addresses(admin)
         .and_then(|addresses| {
             let mut answers = addresses.into_iter().map(|address| get_plain(address, &address.to_string(), path));
             let first = answers.next().context("the name has no address")?;
@@ -223,13 +253,11 @@ fn ask<T: DeserializeOwned>(admin: &Target, path: &str) -> anyhow::Result<T> {
                 "the admin listener at {admin} cannot be asked: is a controller running there? Name its address with \
                  --admin, or make it reachable with `kubectl port-forward`"
             )
-        })?;
-    let body = answer.text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    match answer.status {
-        200 => serde_json::from_str(body)
-            .with_context(|| format!("{admin} answers {path} with something else: is it the admin listener?")),
-        status => bail!("{admin} answers {path} with {status}: {}", body.trim()),
-    }
+        })
+}
+
+fn body(answer: &Answer) -> &str {
+    answer.text.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
 
 /// The addresses of a host; loopback, which may see all pages, first.

@@ -83,6 +83,10 @@ pub enum Command {
     ///
     /// It makes about a hundred connections, one after the other, and completes few of them. Each is closed in good order.
     Probe(ProbeArgs),
+    /// Ask a running controller whether it is ready, for scripts and `helm test`.
+    ///
+    /// Exit status: 0 if it is, 1 if it is not, 2 if it cannot be asked.
+    Ready(ReadyArgs),
     /// Serve: terminate TLS and proxy HTTP for the Ingresses of a source.
     Run(Box<RunArgs>),
 }
@@ -114,6 +118,18 @@ pub struct FailuresArgs {
     /// How to print them: a table, or the JSON of /api/failures (with --follow one example a line).
     #[arg(long, default_value = "table", value_name = "FORM")]
     pub output: ListOutput,
+}
+
+/// Options of `ready`.
+#[derive(Args, Clone, Debug)]
+pub struct ReadyArgs {
+    /// Address of the admin listener; a name or a URL (http://localhost:10254) works as well.
+    #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "HOST[:PORT]", value_parser = admin_target)]
+    pub admin: Target,
+
+    /// For how long to ask until it is ready.
+    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = duration)]
+    pub wait: Duration,
 }
 
 /// Options of `run`.

@@ -34,3 +34,4 @@ pub mod state;
 pub mod status;
 pub mod telemetry;
 pub mod tls;
+pub mod webhook;

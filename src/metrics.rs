@@ -51,6 +51,14 @@ pub struct Metrics {
     pub http_requests: IntCounterVec,
     /// Time from the request's head to the end of the response: `host`.
     pub http_request_duration: HistogramVec,
+    /// Bytes of what is kept in the Secret of `--last-good-secret`.
+    pub last_good_secret_bytes: IntGauge,
+    /// What has no place there.
+    pub last_good_secret_dropped: IntGauge,
+    /// How much is kept there.
+    pub last_good_secret_entries: IntGauge,
+    /// Attempts to read or write it that failed.
+    pub last_good_secret_failures: IntCounter,
     /// Whether this replica writes to the cluster.
     pub leader: IntGauge,
     /// Tasks that died of a bug of ours.
@@ -105,6 +113,10 @@ pub struct Metrics {
     pub upstream_failures: IntCounterVec,
     /// Requests sent again to another endpoint, because nothing of them had been sent.
     pub upstream_retries: IntCounter,
+    /// Reviews that the admission webhook was asked for: `kind`, `outcome`.
+    pub webhook_requests: IntCounterVec,
+    /// Time from a review's head to its answer.
+    pub webhook_request_duration: Histogram,
     /// TCP connections accepted by the TLS listener, by the worker that has them: `worker`.
     pub worker_tls_accepted: IntCounterVec,
     /// Watches that failed: `kind`, `cause`.
@@ -216,6 +228,22 @@ impl Metrics {
                 .buckets(latency.clone()),
                 &["host"]
             )),
+            last_good_secret_bytes: register!(IntGauge::new(
+                "handfast_last_good_secret_bytes",
+                "Bytes of what is held that are kept in the Secret of --last-good-secret; 921600 at most."
+            )),
+            last_good_secret_dropped: register!(IntGauge::new(
+                "handfast_last_good_secret_dropped",
+                "Secrets and policies that are held and have no place in the Secret of --last-good-secret, as the leader sees it."
+            )),
+            last_good_secret_entries: register!(IntGauge::new(
+                "handfast_last_good_secret_entries",
+                "Secrets and policies that are kept in the Secret of --last-good-secret."
+            )),
+            last_good_secret_failures: register!(IntCounter::new(
+                "handfast_last_good_secret_failures_total",
+                "Attempts to read or write the Secret of --last-good-secret that failed."
+            )),
             leader: register!(IntGauge::new(
                 "handfast_leader",
                 "1 if this replica is the one that writes statuses and Events to the cluster, 0 if not."
@@ -226,7 +254,7 @@ impl Metrics {
             )),
             state_write_failures: register!(IntCounter::new(
                 "handfast_state_write_failures_total",
-                "Attempts to write what is held to the state directory that failed."
+                "Attempts to write to the state directory that failed."
             )),
             status_queue: register!(IntGaugeVec::new(
                 Opts::new(
@@ -399,6 +427,20 @@ impl Metrics {
                     "For how long the watch of a kind of object has not worked, so that changes may be missed; 0 while it works."
                 ),
                 &["kind"]
+            )),
+            webhook_requests: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_webhook_requests_total",
+                    "Reviews that the admission webhook was asked for, by kind of object and by how they ended. Failed ones were let in without a verdict, or were no reviews."
+                ),
+                &["kind", "outcome"]
+            )),
+            webhook_request_duration: register!(Histogram::with_opts(
+                HistogramOpts::new(
+                    "handfast_webhook_request_duration_seconds",
+                    "Time from the head of a review to the answer of the admission webhook."
+                )
+                .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0])
             )),
             about: Arc::default(),
             per_host,

@@ -15,11 +15,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::compile::{Compiled, Compiler, Diagnostic, ObjectKey, Problem};
+use crate::compile::{Compiled, Compiler, Diagnostic, Kind, ObjectKey, Problem};
 use crate::metrics::Metrics;
 use crate::snapshot::{HostTls, Publisher, Snapshot};
 use crate::source::Event;
-use crate::state::Sink;
+use crate::state::{Holding, KINDS, Sink};
 
 /// How long changes are collected before they are compiled together.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +28,13 @@ pub struct Batching {
     pub quiet: Duration,
     /// … or this long after its first change.
     pub longest: Duration,
+    /// Objects are saved this long after they have changed.
+    pub saving: Duration,
 }
 
 impl Default for Batching {
     fn default() -> Self {
-        Self { quiet: Duration::from_millis(50), longest: Duration::from_millis(500) }
+        Self { quiet: Duration::from_millis(50), longest: Duration::from_millis(500), saving: Duration::from_secs(10) }
     }
 }
 
@@ -45,6 +47,24 @@ pub struct Publication {
     pub compiled: Arc<Compiled>,
 }
 
+/// What comes into the inbox.
+pub enum Message {
+    /// Something has changed.
+    Event(Event),
+    /// Somebody wants to know something.
+    Ask(Ask),
+}
+
+/// A question to the compiler. It is put when everything that came before it has been compiled, and dropped as long as
+/// nothing has been.
+pub type Ask = Box<dyn FnOnce(&Compiler) + Send>;
+
+impl From<Event> for Message {
+    fn from(event: Event) -> Self {
+        Self::Event(event)
+    }
+}
+
 /// Everything that the reconciler writes to.
 pub struct Outputs {
     /// Gets each snapshot.
@@ -53,7 +73,7 @@ pub struct Outputs {
     pub publications: watch::Sender<Option<Publication>>,
     /// Gets counts and times.
     pub metrics: Metrics,
-    /// Gets what is held, when it changes.
+    /// Gets what is held, when it changes, and from time to time the objects of what is published.
     pub state: Sink,
 }
 
@@ -79,33 +99,46 @@ pub async fn follow(
 }
 
 /// Runs until the inbox is closed by all its senders.
-pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batching: Batching, outputs: &Outputs) {
-    let mut synced = false;
+pub fn run(inbox: &Receiver<Message>, mut compiler: Compiler, clock: &Clock, batching: Batching, outputs: &Outputs) {
+    let mut told = Told::default();
+    let mut saving = Saving::default();
     let mut generation = 0;
     let mut recompile_at = None;
     let mut compiled_at: Option<UnixTime> = None;
     let mut certificates = Arc::default();
     let mut diagnostics: Arc<[Diagnostic]> = Arc::default();
-    let mut held = None;
+    let mut holding: Option<Holding> = None;
     loop {
-        // One of three things wakes us: a change, the clock reaching `recompile_at`, or the end. The clock is looked
-        // at once a minute at least, because the time of day can jump.
+        // One of four things wakes us: a change, a question, the clock reaching `recompile_at`, or the end. The clock is
+        // looked at once a minute at least, because the time of day can jump.
         let now = (clock)();
+        saving.save_if_due(&compiler, now, outputs);
         let wait = recompile_at.map_or(Duration::from_secs(60), |at: UnixTime| {
             Duration::from_secs(at.as_secs().saturating_sub(now.as_secs())).min(Duration::from_secs(60))
         });
-        match inbox.recv_timeout(wait) {
-            Ok(event) => {
-                take(event, &mut compiler, &mut synced);
-                collect(inbox, batching, |event| take(event, &mut compiler, &mut synced));
+        let mut asks: Vec<Ask> = Vec::new();
+        match inbox.recv_timeout(saving.wait().map_or(wait, |until| until.min(wait))) {
+            // Nothing has changed since the last compilation.
+            Ok(Message::Ask(ask)) => {
+                if generation > 0 {
+                    ask(&compiler);
+                }
+                continue;
+            }
+            Ok(Message::Event(event)) => {
+                told.take(event, &mut compiler);
+                collect(inbox, batching, |message| match message {
+                    Message::Event(event) => told.take(event, &mut compiler),
+                    Message::Ask(ask) => asks.push(ask),
+                });
             }
             Err(RecvTimeoutError::Timeout) if recompile_at.is_some_and(|at| (clock)() >= at) => {}
             // A clock that was set back makes what was said about any date doubtful.
             Err(RecvTimeoutError::Timeout) if compiled_at.is_some_and(|at| (clock)() < at) => {}
             Err(RecvTimeoutError::Timeout) => continue,
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return saving.save(&compiler, (clock)(), outputs),
         }
-        if !synced {
+        if !told.synced {
             continue;
         }
         let started = Instant::now();
@@ -131,28 +164,87 @@ pub fn run(inbox: &Receiver<Event>, mut compiler: Compiler, clock: &Clock, batch
             certificates = compiled.certificates.clone();
             record_certificates(&certificates, &outputs.metrics);
         }
-        if held.as_ref().is_none_or(|held| !Arc::ptr_eq(held, &compiled.held)) {
-            outputs.state.send(&compiled.held);
-            held = Some(compiled.held.clone());
+        let is_same =
+            |before: &Holding| Arc::ptr_eq(&before.held, &compiled.held) && before.remembered == told.remembered;
+        if !holding.as_ref().is_some_and(is_same) {
+            let now = Holding { held: compiled.held.clone(), remembered: told.remembered };
+            outputs.state.hold(now.clone());
+            holding = Some(now);
         }
+        saving.note(&compiler, batching, outputs);
         outputs.publications.send_replace(Some(Publication { generation, compiled }));
+        asks.into_iter().for_each(|ask| ask(&compiler));
     }
 }
 
-fn take(event: Event, compiler: &mut Compiler, synced: &mut bool) {
-    match event {
-        Event::Change(change) => compiler.apply(change),
-        Event::Synced => *synced = true,
+/// What events have said beside changes.
+#[derive(Default)]
+struct Told {
+    /// The source has told all that was there at the start.
+    synced: bool,
+    /// How often we were told what others hold.
+    remembered: u64,
+}
+
+impl Told {
+    fn take(&mut self, event: Event, compiler: &mut Compiler) {
+        match event {
+            Event::Change(change) => compiler.apply(change),
+            Event::Remember(held) => {
+                compiler.remember(&held);
+                self.remembered += 1;
+            }
+            Event::Synced => self.synced = true,
+        }
+    }
+}
+
+/// When objects are saved, and which were.
+#[derive(Default)]
+struct Saving {
+    saved: Option<BTreeMap<Kind, u64>>,
+    due: Option<Instant>,
+}
+
+impl Saving {
+    /// Something was published.
+    fn note(&mut self, compiler: &Compiler, batching: Batching, outputs: &Outputs) {
+        if outputs.state.saves_objects() && self.due.is_none() && self.saved.as_ref() != Some(compiler.revisions()) {
+            self.due = Some(Instant::now() + batching.saving);
+        }
+    }
+
+    /// How long it is until something is due.
+    fn wait(&self) -> Option<Duration> {
+        self.due.map(|due| due.saturating_duration_since(Instant::now()))
+    }
+
+    fn save_if_due(&mut self, compiler: &Compiler, now: UnixTime, outputs: &Outputs) {
+        if self.due.is_some_and(|due| Instant::now() >= due) {
+            self.save(compiler, now, outputs);
+        }
+    }
+
+    /// Hands out the objects of the kinds that have changed. The first time all kinds, so that what was saved is complete.
+    fn save(&mut self, compiler: &Compiler, now: UnixTime, outputs: &Outputs) {
+        if self.due.take().is_none() {
+            return;
+        }
+        let revisions = compiler.revisions();
+        let is_changed = |kind: &Kind| self.saved.as_ref().is_none_or(|saved| saved.get(kind) != revisions.get(kind));
+        let objects = KINDS.into_iter().filter(is_changed).map(|kind| (kind, compiler.objects(kind)));
+        outputs.state.save(objects.collect(), now);
+        self.saved = Some(revisions.clone());
     }
 }
 
 /// Takes what comes until the batch ends.
-fn collect(inbox: &Receiver<Event>, batching: Batching, mut take: impl FnMut(Event)) {
+fn collect(inbox: &Receiver<Message>, batching: Batching, mut take: impl FnMut(Message)) {
     let end = Instant::now() + batching.longest;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         match inbox.recv_timeout(left.min(batching.quiet)) {
-            Ok(event) => take(event),
+            Ok(message) => take(message),
             // The next look at the inbox sees a disconnection again.
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
         }

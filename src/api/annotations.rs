@@ -183,6 +183,8 @@ pub struct Draft {
 
 /// Reads the annotations of one Ingress. Names with other prefixes are passed over.
 pub fn read<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> Settings {
+    // Nobody writes more by mistake, and each is compared with every known name.
+    const MOST_UNKNOWN: usize = 100;
     let mut findings = Vec::new();
     // Per table row (aliases share one) the annotation that counts: our own prefix first, then the current name.
     let mut chosen: BTreeMap<&'static str, (bool, bool, &'static Annotation, &'a str)> = BTreeMap::new();
@@ -194,11 +196,10 @@ pub fn read<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> Se
         };
         let rows = TABLE.iter().chain(if own { OWN } else { &[] });
         let Some(row) = rows.into_iter().find(|row| row.name == name) else {
-            findings.push(Finding {
-                annotation: key.to_owned(),
-                what: What::Unknown { nearest: nearest(name, own) },
-                drops: false,
-            });
+            if findings.len() < MOST_UNKNOWN {
+                let what = What::Unknown { nearest: nearest(name, own) };
+                findings.push(Finding { annotation: key.to_owned(), what, drops: false });
+            }
             continue;
         };
         let value = value.trim();

@@ -486,6 +486,13 @@ fn tls_entries(
 }
 
 fn report_annotations(settings: &Settings, hosts: &BTreeMap<HostName, HostClaim>, report: &mut Report<'_>) {
+    // Each finding touches all hosts of the Ingress. One object may have a hundred thousand, and hundreds of findings; then
+    // it is left open which hosts it touches, for that list alone could take all memory.
+    const MOST: usize = 1_000_000;
+    let names: Vec<HostName> = match settings.findings.len().saturating_mul(hosts.len()) {
+        0..=MOST => hosts.keys().cloned().collect(),
+        _ => Vec::new(),
+    };
     for finding in &settings.findings {
         let annotation = finding.annotation.clone();
         let field = "metadata.annotations".to_owned();
@@ -499,7 +506,7 @@ fn report_annotations(settings: &Settings, hosts: &BTreeMap<HostName, HostClaim>
             What::Unsupported => Problem::UnsupportedAnnotation { annotation },
         };
         let effect = if finding.drops { Effect::RouteDropped } else { Effect::None };
-        report.add(field, problem, effect, hosts.keys().cloned().collect());
+        report.add(field, problem, effect, names.clone());
     }
 }
 

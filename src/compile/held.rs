@@ -4,8 +4,10 @@
 //!
 //! The compiler remembers the last usable version of each Secret and the last policy that worked for each host. This
 //! history is part of its input: what it holds can be taken out ([`Compiled::held`](super::Compiled::held)) and given
-//! to another compiler ([`Compiler::remember`](super::Compiler::remember)), which then serves the same.
+//! to another compiler ([`Compiler::remember`](super::Compiler::remember)), which then serves the same. What nobody asks
+//! for there is kept for a while: whoever needs it may only not be known yet.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -35,6 +37,10 @@ pub struct PolicyOfHost {
     pub owner: Arc<str>,
     /// The policy.
     pub policy: Arc<HeldPolicy>,
+    /// Since when it stands in place of what is asked for.
+    pub since: UnixTime,
+    /// Since when no Ingress is known that asks for the host; `None` if one is.
+    pub unclaimed_at: Option<UnixTime>,
 }
 
 /// The last usable version of a Secret.
@@ -42,8 +48,35 @@ pub struct PolicyOfHost {
 pub struct HeldSecret {
     /// What it was.
     pub secret: SecretObject,
+    /// Since when it stands in place of what is there.
+    pub since: UnixTime,
     /// Since when the Secret does not exist; `None` if it does.
     pub deleted_at: Option<UnixTime>,
+}
+
+impl Held {
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.secrets.is_empty() && self.policies.is_empty()
+    }
+
+    /// Takes from another what is not here, and what has been held there since later: it was usable for longer.
+    pub fn merge(&mut self, other: Held) {
+        for (key, secret) in other.secrets {
+            match self.secrets.entry(key) {
+                Entry::Occupied(mut ours) if ours.get().since < secret.since => drop(ours.insert(secret)),
+                Entry::Occupied(_) => {}
+                Entry::Vacant(place) => drop(place.insert(secret)),
+            }
+        }
+        for (host, policy) in other.policies {
+            match self.policies.entry(host) {
+                Entry::Occupied(mut ours) if ours.get().since < policy.since => drop(ours.insert(policy)),
+                Entry::Occupied(_) => {}
+                Entry::Vacant(place) => drop(place.insert(policy)),
+            }
+        }
+    }
 }
 
 /// A policy with everything that it refers to.
@@ -129,15 +162,39 @@ impl fmt::Debug for ClientCa {
 #[derive(Default)]
 pub(super) struct History {
     /// Secrets that every host that uses them accepts, or accepted before they changed.
-    secrets: HashMap<ObjectKey, HeldSecret>,
+    secrets: HashMap<ObjectKey, LastGood>,
     /// Policies in force.
-    policies: HashMap<HostName, PolicyOfHost>,
+    policies: HashMap<HostName, InForce>,
+}
+
+/// The last usable version of a Secret.
+#[derive(Clone)]
+pub(super) struct LastGood {
+    pub(super) secret: SecretObject,
+    /// Since when the Secret does not exist; `None` if it does.
+    pub(super) deleted_at: Option<UnixTime>,
+}
+
+/// The policy of a host, and the namespace that the host belongs to.
+#[derive(Clone)]
+pub(super) struct InForce {
+    pub(super) owner: Arc<str>,
+    pub(super) policy: Arc<HeldPolicy>,
 }
 
 impl History {
-    pub(super) fn remember(&mut self, held: &Held) {
-        self.secrets.extend(held.secrets.iter().map(|(key, secret)| (key.clone(), secret.clone())));
-        self.policies.extend(held.policies.iter().map(|(host, policy)| (host.clone(), policy.clone())));
+    /// Takes over what another compiler held.
+    pub(super) fn remember_secret(&mut self, key: &ObjectKey, held: &HeldSecret) {
+        self.secrets.insert(key.clone(), LastGood { secret: held.secret.clone(), deleted_at: held.deleted_at });
+    }
+
+    /// Takes over what another compiler held.
+    pub(super) fn remember_policy(&mut self, host: &HostName, held: &PolicyOfHost) {
+        self.policies.insert(host.clone(), InForce { owner: held.owner.clone(), policy: held.policy.clone() });
+    }
+
+    pub(super) fn last_good(&self, key: &ObjectKey) -> Option<&SecretObject> {
+        self.secrets.get(key).map(|kept| &kept.secret)
     }
 
     /// The last usable version of a Secret. One that was deleted longer ago than `ttl` is forgotten; for the others
@@ -148,16 +205,15 @@ impl History {
         exists: bool,
         now: UnixTime,
         ttl: Duration,
-    ) -> Option<(HeldSecret, Option<UnixTime>)> {
+    ) -> Option<(LastGood, Option<UnixTime>)> {
         let held = self.secrets.get_mut(key)?;
         if exists {
             held.deleted_at = None;
             return Some((held.clone(), None));
         }
-        // A clock that was set back must not make it immortal.
-        let deleted_at = held.deleted_at.map_or(now, |at| at.min(now));
+        let deleted_at = not_after(held.deleted_at, now);
         held.deleted_at = Some(deleted_at);
-        let until = UnixTime::since_unix_epoch(Duration::from_secs(deleted_at.as_secs()) + ttl);
+        let until = later(deleted_at, ttl);
         if now >= until {
             self.secrets.remove(key);
             return None;
@@ -165,9 +221,21 @@ impl History {
         Some((held.clone(), Some(until)))
     }
 
+    /// The last usable version of a Secret as it is remembered, however long ago that was, for another compiler.
+    pub(super) fn known_secret(&self, key: &ObjectKey, since: UnixTime) -> Option<HeldSecret> {
+        let LastGood { secret, deleted_at } = self.secrets.get(key)?.clone();
+        Some(HeldSecret { secret, since, deleted_at })
+    }
+
+    /// The policy in force for a host, for another compiler.
+    pub(super) fn known_policy(&self, host: &HostName, since: UnixTime) -> Option<PolicyOfHost> {
+        let InForce { owner, policy } = self.policies.get(host)?.clone();
+        Some(PolicyOfHost { owner, policy, since, unclaimed_at: None })
+    }
+
     /// Every host that uses the Secret accepts this version.
     pub(super) fn accept_secret(&mut self, key: &ObjectKey, secret: &SecretObject) {
-        self.secrets.insert(key.clone(), HeldSecret { secret: secret.clone(), deleted_at: None });
+        self.secrets.insert(key.clone(), LastGood { secret: secret.clone(), deleted_at: None });
     }
 
     /// Nobody uses the Secret any more.
@@ -175,15 +243,24 @@ impl History {
         self.secrets.remove(key);
     }
 
-    pub(super) fn policy(&self, host: &HostName) -> Option<&PolicyOfHost> {
+    pub(super) fn policy(&self, host: &HostName) -> Option<&InForce> {
         self.policies.get(host)
     }
 
     /// The host is served with this policy, or is gone.
-    pub(super) fn set_policy(&mut self, host: &HostName, policy: Option<PolicyOfHost>) {
+    pub(super) fn set_policy(&mut self, host: &HostName, policy: Option<InForce>) {
         match policy {
             Some(policy) => drop(self.policies.insert(host.clone(), policy)),
             None => drop(self.policies.remove(host)),
         }
     }
+}
+
+/// When something began, now if that was not noted. A clock that was set back must not make anything immortal.
+pub(super) fn not_after(began: Option<UnixTime>, now: UnixTime) -> UnixTime {
+    began.map_or(now, |at| at.min(now))
+}
+
+pub(super) fn later(at: UnixTime, by: Duration) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(at.as_secs()).saturating_add(by))
 }

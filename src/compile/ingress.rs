@@ -5,7 +5,7 @@
 //! A host never looks at another host's result, only at its own claims and those of the wildcard above it, so hosts
 //! can be built in any order and a broken one cannot reach its neighbours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::claims::{Claims, RouteClaim};
@@ -83,7 +83,9 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
     };
     let mut routes = RouteTable::default();
     let mut backends = Vec::new();
-    let mut weak_routes: Vec<Arc<Route>> = Vec::new();
+    // By address: there may be tens of thousands.
+    let mut weak_routes: HashSet<usize> = HashSet::new();
+    let address = |route: &Arc<Route>| Arc::as_ptr(route).addr();
     // What is weak comes after everything that is not, so that it only takes what is left.
     for weak in [false, true] {
         for claims in &claims {
@@ -100,11 +102,11 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
                     Ok(()) => {
                         backends.extend(backend_use(claims, claim));
                         if weak {
-                            weak_routes.push(route);
+                            weak_routes.insert(address(&route));
                         }
                     }
                     // It is in the nature of a weak claim to yield to one that is not.
-                    Err(taken) if weak && !weak_routes.iter().any(|route| Arc::ptr_eq(route, &taken)) => {}
+                    Err(taken) if weak && !weak_routes.contains(&address(&taken)) => {}
                     // Beside the Ingress that this controller serves stands the one that another still does.
                     Err(taken) if !claims.is_ours && is_ours(&taken) => {}
                     Err(taken) => report_taken(claims, claim, &taken, &mut report),

@@ -19,6 +19,7 @@ mod class;
 mod diagnostic;
 mod held;
 mod ingress;
+mod neighbourhood;
 mod objects;
 mod policy;
 mod references;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 
 use self::backend::BackendProblem;
-use self::held::History;
+use self::held::{History, InForce, LastGood};
 use self::ingress::{BackendUse, Foreseen};
 use self::policy::Policies;
 use self::report::{backend_diagnostics, put};
@@ -51,6 +52,7 @@ use crate::tls::policy::Policy;
 
 pub use diagnostic::{BadAddress, BadBackend, Diagnostic, Effect, Problem, Severity, event_reason};
 pub use held::{ClientCa, Held, HeldPolicy, HeldSecret, PolicyOfHost};
+pub use neighbourhood::{Judged, Limits, Proposal, Sample, TooMuch, Users, brought};
 pub use objects::{Change, Kind, Object, ObjectKey, Scope, SecretObject};
 pub use references::secrets as referenced_secrets;
 pub use report::{PolicyCondition, PolicyStatus};
@@ -181,6 +183,8 @@ pub fn compile(options: &Options, objects: impl IntoIterator<Item = Object>, now
 /// Objects, and everything that was made of them.
 pub struct Compiler {
     options: Options,
+    /// The only hosts that are built; all of them if there is none.
+    focus: Option<Arc<BTreeSet<HostName>>>,
     world: World,
     graph: Graph,
     hosts: HashMap<HostName, HostUses>,
@@ -205,6 +209,8 @@ pub struct Compiler {
     diagnostics: Arc<[Diagnostic]>,
     /// The time of the last compilation.
     compiled_at: Option<UnixTime>,
+    /// Something was remembered since.
+    remembers: bool,
 }
 
 /// What a host uses.
@@ -274,6 +280,7 @@ impl Compiler {
         };
         Self {
             options,
+            focus: None,
             world,
             graph: Graph::default(),
             hosts: HashMap::new(),
@@ -292,14 +299,49 @@ impl Compiler {
             snapshot: Arc::default(),
             diagnostics: Arc::default(),
             compiled_at: None,
+            remembers: false,
         }
     }
 
-    /// Takes over what another compiler held. To be called before the first compilation.
+    /// Takes over what another compiler held, as far as this one knows nothing better: of a Secret a version that it
+    /// holds itself, of a host a policy that is in force as it was asked for.
     pub fn remember(&mut self, held: &Held) {
-        self.world.history.remember(held);
-        // Whoever needs it may come later: a file that cannot be read at the start, say.
-        self.held = Arc::new(held.clone());
+        // Whoever needs it may come later (a file that cannot be read at the start, say), so it is held as of now.
+        for (key, secret) in &held.secrets {
+            // A version that is there now is judged again: it may have been taken for want of a better one.
+            let current = self.world.store.object(key);
+            let is_current = |ours: &SecretObject| matches!(current, Some(Object::Secret(secret)) if secret == ours);
+            if self.world.history.last_good(key).is_some_and(|ours| !is_current(ours)) {
+                continue;
+            }
+            self.world.history.remember_secret(key, secret);
+            Arc::make_mut(&mut self.held).secrets.insert(key.clone(), secret.clone());
+            self.world.store.look_again(Read::Object(key.clone()));
+        }
+        for (host, policy) in &held.policies {
+            let is_known = match self.hosts.get(host).filter(|_| !host.is_catch_all()) {
+                Some(uses) => uses.policy.held || uses.policy.effect == Some(Effect::None),
+                None => self.world.history.policy(host).is_some(),
+            };
+            if is_known {
+                continue;
+            }
+            self.world.history.remember_policy(host, policy);
+            Arc::make_mut(&mut self.held).policies.insert(host.clone(), policy.clone());
+            self.world.store.look_again(Read::Host(host.clone()));
+        }
+        self.remembers = true;
+    }
+
+    /// The objects of a kind, as they are kept, with the scopes that define them. Sorted, so that the same objects
+    /// make the same list; cheap, because objects are shared.
+    pub fn objects(&self, kind: Kind) -> Vec<(ObjectKey, Scope, Object)> {
+        self.world.store.objects(kind)
+    }
+
+    /// Counts the changes of the objects of each kind: where it is the same as before, so are [`Compiler::objects`].
+    pub fn revisions(&self) -> &BTreeMap<Kind, u64> {
+        &self.world.store.revisions
     }
 
     /// Takes a change in. Cheap: nothing is built before [`Compiler::compile`].
@@ -309,7 +351,9 @@ impl Compiler {
 
     /// Builds what the changes since the last compilation touch, and what time has changed.
     pub fn compile(&mut self, now: UnixTime) -> Compiled {
-        let mut dirty = Dirty { default: self.compiled_at.is_none(), ..Dirty::default() };
+        let is_first = self.compiled_at.is_none();
+        let mut dirty = Dirty { default: is_first || self.remembers, ..Dirty::default() };
+        self.remembers = false;
         for read in self.world.store.take_changed() {
             match &read {
                 Read::Object(key) if key.kind == Kind::Ingress => drop(dirty.ingresses.insert(key.clone())),
@@ -336,6 +380,9 @@ impl Compiler {
 
         // Each step may make later ones dirty, and no earlier one.
         let ingresses = self.build_ingresses(&mut dirty, now);
+        if let Some(focus) = &self.focus {
+            dirty.hosts.retain(|host| focus.contains(host));
+        }
         self.prepare_certificates(&dirty, now);
         self.build_default(&mut dirty, now);
         let hosts = self.build_hosts(&mut dirty, now);
@@ -371,21 +418,47 @@ impl Compiler {
         }
     }
 
-    /// Lets go what was remembered of Secrets that nobody asks for, after the time that deleted ones have. Returns when
-    /// that is to be done again.
+    /// Lets go what was remembered of Secrets and hosts that nobody asks for, after the time that deleted ones have.
+    /// Returns when that is to be done again.
     fn forget_unclaimed(&mut self, now: UnixTime) -> Option<UnixTime> {
         let unclaimed = self.held.secrets.keys().filter(|key| !self.secrets.contains_key(*key));
         let unclaimed: Vec<ObjectKey> = unclaimed.cloned().collect();
         let mut next = None;
         for key in unclaimed {
             let held = self.world.history.secret(&key, false, now, self.options.last_good_ttl);
-            let (held, until) = held.unzip();
+            let (kept, until) = held.unzip();
             next = terminate::earliest(next, until.flatten());
-            if self.held.secrets.get(&key) != held.as_ref() {
-                put(&mut Arc::make_mut(&mut self.held).secrets, &key, held);
+            self.hold_secret(&key, kept, now);
+        }
+        let is_claimed = |host: &HostName| match host.is_catch_all() {
+            true => default_key(&self.options).is_some(),
+            false => self.hosts.contains_key(host),
+        };
+        let unclaimed: Vec<HostName> = self.held.policies.keys().filter(|host| !is_claimed(host)).cloned().collect();
+        for host in unclaimed {
+            let Some(before) = self.held.policies.get(&host) else { continue };
+            let unclaimed_at = held::not_after(before.unclaimed_at, now);
+            let until = held::later(unclaimed_at, self.options.last_good_ttl);
+            let kept = (now < until).then(|| PolicyOfHost { unclaimed_at: Some(unclaimed_at), ..before.clone() });
+            match &kept {
+                Some(_) => next = terminate::earliest(next, Some(until)),
+                None => self.world.history.set_policy(&host, None),
+            }
+            if kept.as_ref() != Some(before) {
+                put(&mut Arc::make_mut(&mut self.held).policies, &host, kept);
             }
         }
         next
+    }
+
+    /// Notes which version of a Secret stands in place of what is there now.
+    fn hold_secret(&mut self, key: &ObjectKey, kept: Option<LastGood>, now: UnixTime) {
+        let before = self.held.secrets.get(key);
+        let since = held::not_after(before.map(|before| before.since), now);
+        let held = kept.map(|LastGood { secret, deleted_at }| HeldSecret { secret, since, deleted_at });
+        if before != held.as_ref() {
+            put(&mut Arc::make_mut(&mut self.held).secrets, key, held);
+        }
     }
 
     fn build_ingresses(&mut self, dirty: &mut Dirty, now: UnixTime) -> usize {
@@ -452,10 +525,10 @@ impl Compiler {
         let is_missing = view.secret(&key).is_none();
         let (reads, changes_at) = view.into_parts();
         if let Some((_, policy)) = &server {
-            let policy = PolicyOfHost { owner: "".into(), policy: policy.source.clone() };
+            let policy = InForce { owner: "".into(), policy: policy.source.clone() };
             self.world.history.set_policy(&HostName::catch_all(), Some(policy));
         }
-        self.hold_policy(&HostName::catch_all(), held);
+        self.hold_policy(&HostName::catch_all(), held, now);
         let found = server.map(|(server, _)| server);
         if is_missing {
             diagnostics.push(Diagnostic {
@@ -513,7 +586,7 @@ impl Compiler {
                     Default::default()
                 }
             };
-            self.note_uses(&name, uses, dirty);
+            self.note_uses(&name, uses, dirty, now);
             self.schedule(&Unit::Host(name.clone()), changes_at);
             self.record(Unit::Host(name), reads, diagnostics);
         }
@@ -521,16 +594,35 @@ impl Compiler {
     }
 
     /// Notes whether the policy that is in force for a host is one from before.
-    fn hold_policy(&mut self, host: &HostName, is_held: bool) {
-        let held = self.world.history.policy(host).filter(|_| is_held);
-        if self.held.policies.get(host) != held {
-            let held = held.cloned();
+    fn hold_policy(&mut self, host: &HostName, is_held: bool, now: UnixTime) {
+        let before = self.held.policies.get(host);
+        let since = held::not_after(before.map(|before| before.since), now);
+        let held = self.world.history.policy(host).filter(|_| is_held).cloned();
+        let held = held.map(|InForce { owner, policy }| PolicyOfHost { owner, policy, since, unclaimed_at: None });
+        if before != held.as_ref() {
             put(&mut Arc::make_mut(&mut self.held).policies, host, held);
         }
     }
 
     /// Keeps the users of backends, Secrets and policies.
-    fn note_uses(&mut self, host: &HostName, uses: Option<HostUses>, dirty: &mut Dirty) {
+    fn note_uses(&mut self, host: &HostName, uses: Option<HostUses>, dirty: &mut Dirty, now: UnixTime) {
+        if uses.is_none() && !self.hosts.contains_key(host) {
+            return;
+        }
+        // The host without a name is answered by the default certificate, whose policy stands in its place.
+        if !host.is_catch_all() {
+            let in_force = uses.as_ref().map(|uses| {
+                let owner = uses.owner.clone();
+                uses.policy.in_force.clone().map(|policy| InForce { owner, policy })
+            });
+            match in_force {
+                Some(Some(policy)) => self.world.history.set_policy(host, Some(policy)),
+                // Refused: what was in force before may be again.
+                Some(None) => {}
+                None => self.world.history.set_policy(host, None),
+            }
+            self.hold_policy(host, uses.as_ref().is_some_and(|uses| uses.policy.held), now);
+        }
         if self.hosts.get(host) == uses.as_ref() {
             return;
         }
@@ -552,20 +644,6 @@ impl Compiler {
                 users.remove(host);
             }
             dirty.policies.insert(key);
-        }
-        // The host without a name is answered by the default certificate, whose policy stands in its place.
-        if !host.is_catch_all() {
-            let in_force = uses.as_ref().map(|uses| {
-                let owner = uses.owner.clone();
-                uses.policy.in_force.clone().map(|policy| PolicyOfHost { owner, policy })
-            });
-            match in_force {
-                Some(Some(policy)) => self.world.history.set_policy(host, Some(policy)),
-                // Refused: what was in force before may be again.
-                Some(None) => {}
-                None => self.world.history.set_policy(host, None),
-            }
-            self.hold_policy(host, uses.as_ref().is_some_and(|uses| uses.policy.held));
         }
         let Some(uses) = uses else { return };
         if let Some(key) = &uses.policy.asked {

@@ -205,9 +205,7 @@ impl Compiler {
         let (kept, until) = history.secret(&key, current.is_some(), now, self.options.last_good_ttl).unzip();
         changes_at = terminate::earliest(changes_at, until.flatten());
         let held = kept.filter(|kept| !is_good && current != Some(&kept.secret));
-        if self.held.secrets.get(&key) != held.as_ref() {
-            put(&mut Arc::make_mut(&mut self.held).secrets, &key, held);
-        }
+        self.hold_secret(&key, held, now);
         if !is_used {
             self.secrets.remove(&key);
         }
@@ -240,6 +238,9 @@ pub(super) fn backend_diagnostics(users: &BackendUsers) -> Vec<Diagnostic> {
     if reached.is_empty() {
         return Vec::new();
     }
+    // A host may name the backend at thousands of paths.
+    let mut hosts: Vec<&HostName> = reached.iter().map(|(host, _)| *host).collect();
+    hosts.dedup();
     let mut diagnostics = Vec::new();
     for problem in &users.problems {
         match problem {
@@ -248,7 +249,7 @@ pub(super) fn backend_diagnostics(users: &BackendUsers) -> Vec<Diagnostic> {
                 field: field.clone(),
                 problem: problem.clone(),
                 effect: *effect,
-                hosts: reached.iter().map(|(host, _)| (*host).clone()).collect(),
+                hosts: hosts.iter().map(|host| (*host).clone()).collect(),
             }),
             BackendProblem::Reference(problem) => {
                 diagnostics.extend(reached.iter().map(|(host, used)| Diagnostic {

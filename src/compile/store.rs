@@ -38,6 +38,8 @@ pub(super) struct Store {
     /// Secrets by namespace.
     secrets: HashMap<Arc<str>, BTreeSet<ObjectKey>>,
     changed: HashSet<Read>,
+    /// How often the definitions of each kind have changed.
+    pub(super) revisions: BTreeMap<Kind, u64>,
     /// What scopes report differs from what it was when [`Store::diagnostics`] was last asked.
     pub(super) reports_changed: bool,
 }
@@ -102,6 +104,16 @@ impl Store {
         }
     }
 
+    /// Takes in objects that have been trimmed before: those of another store.
+    pub(super) fn take_trimmed(&mut self, objects: impl IntoIterator<Item = Object>) {
+        let scope = Scope("".into());
+        for object in objects {
+            let key = object.key();
+            self.scopes.entry(scope.clone()).or_default().objects.insert(key.clone());
+            self.define(&scope, key, Some(object));
+        }
+    }
+
     /// The object that counts.
     pub(super) fn object(&self, key: &ObjectKey) -> Option<&Object> {
         self.definitions.get(key).map(|definitions| &definitions[0].1)
@@ -122,6 +134,22 @@ impl Store {
             Some(_) | None => None,
         };
         keys.into_iter().flatten().filter_map(slice).collect()
+    }
+
+    /// All definitions of the objects of a kind, sorted by object and scope.
+    pub(super) fn objects(&self, kind: Kind) -> Vec<(ObjectKey, Scope, Object)> {
+        let definitions = self.definitions.iter().filter(|(key, _)| key.kind == kind);
+        let each = definitions.flat_map(|(key, definitions)| {
+            definitions.iter().map(move |(scope, object)| (key.clone(), scope.clone(), object.clone()))
+        });
+        let mut objects: Vec<(ObjectKey, Scope, Object)> = each.collect();
+        objects.sort_unstable_by(|(key, scope, _), (other, other_scope, _)| (key, scope).cmp(&(other, other_scope)));
+        objects
+    }
+
+    /// Has everybody who asked this ask again.
+    pub(super) fn look_again(&mut self, read: Read) {
+        self.changed.insert(read);
     }
 
     /// The Secrets of a namespace, sorted by name.
@@ -165,6 +193,13 @@ impl Store {
     fn define(&mut self, scope: &Scope, key: ObjectKey, object: Option<Object>) {
         let definitions = self.definitions.entry(key.clone()).or_default();
         let place = definitions.binary_search_by(|(other, _)| other.cmp(scope));
+        // The one that is there stays, so that it is the same to everybody who shares it.
+        if let (Ok(at), Some(object)) = (place, &object)
+            && definitions[at].1 == *object
+        {
+            return;
+        }
+        *self.revisions.entry(key.kind).or_default() += 1;
         let counts = place.unwrap_or_else(|at| at) == 0;
         let before = if counts { definitions.first().map(|(_, object)| object.clone()) } else { None };
         match (place, object) {

@@ -253,4 +253,14 @@ impl Graph {
     pub(super) fn readers(&self, read: &Read) -> impl Iterator<Item = &Unit> {
         self.readers.get(read).into_iter().flatten()
     }
+
+    /// What a unit asked when it was built last.
+    pub(super) fn reads(&self, unit: &Unit) -> impl Iterator<Item = &Read> {
+        self.reads.get(unit).into_iter().flatten()
+    }
+
+    /// Everything that some unit asked.
+    pub(super) fn questions(&self) -> impl Iterator<Item = &Read> {
+        self.readers.keys()
+    }
 }

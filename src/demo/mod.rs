@@ -254,7 +254,7 @@ impl Demo {
     }
 
     fn say_what_to_try(&self, directory: &Directory) -> anyhow::Result<()> {
-        let Addresses { http, https, admin } = self.running.addresses;
+        let Addresses { http, https, admin, webhook: _ } = self.running.addresses;
         let directory = directory.path.display();
         let mut text = String::from("\nTry it yourself, in another terminal:\n\n");
         let _ = write!(

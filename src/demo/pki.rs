@@ -107,7 +107,8 @@ fn common_name(name: &str) -> DistinguishedName {
     distinguished_name
 }
 
-fn set_days(params: &mut CertificateParams, now: UnixTime, days: &Days) {
+/// Lets a certificate be valid between two days from `now`.
+pub(crate) fn set_days(params: &mut CertificateParams, now: UnixTime, days: &Days) {
     let at = |day: i64| {
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_add(day.saturating_mul(86_400));
         let date = jiff::Timestamp::from_second(seconds).unwrap_or_default().to_zoned(jiff::tz::TimeZone::UTC).date();

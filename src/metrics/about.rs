@@ -15,6 +15,7 @@ use crate::tls::capabilities::Capability;
 use crate::tls::policy::{Group, Suite};
 use crate::tls::reason::{Blame, Reason};
 use crate::tls::{Severity, Version};
+use crate::webhook;
 
 /// A value of `direction`: the alert is ours.
 pub const SENT: &str = "sent";
@@ -30,6 +31,10 @@ pub const FAILED: &str = "failed";
 
 /// A value of `outcome`: the connection ended before its first byte.
 pub const PROBE: &str = "probe";
+
+/// What of a watch fails: the list before it, its start, its stream; or the server ends it: with an error, because its
+/// memory does not reach back that far, or with an answer without a version.
+pub(super) const WATCH_FAILURES: [&str; 6] = ["expired", "list", "server", "start", "stream", "version"];
 
 /// A value of `kind`: Events.
 pub const EVENT: &str = "event";
@@ -86,6 +91,7 @@ pub fn values(metric: &str, label: &str) -> Option<Values> {
         ("alert", _) => Values::Named("an alert as RFC 8446 section 6 names it; unknown for others"),
         ("blame", _) => words(&Blame::ALL.map(Blame::label)),
         ("capability", _) => words(&Capability::ALL.map(Capability::label)),
+        ("cause", _) => words(&WATCH_FAILURES),
         ("code", _) => Values::Named("a status code of HTTP"),
         ("direction", _) => words(&[SENT, RECEIVED]),
         ("finding", _) => Values::Named("a code of docs/findings.md about certificates"),
@@ -93,6 +99,16 @@ pub fn values(metric: &str, label: &str) -> Option<Values> {
         ("host", _) => {
             Values::Named("a host of the configuration; * for rules without a host, empty where there is none")
         }
+        ("kind", "handfast_webhook_requests_total") => {
+            words(&webhook::review::Kind::ALL.map(webhook::review::Kind::code))
+        }
+        (
+            "kind",
+            "handfast_watch_errors_total"
+            | "handfast_watch_events_total"
+            | "handfast_watch_relists_total"
+            | "handfast_watch_stale_seconds",
+        ) => words(&["EndpointSlice", "Ingress", "IngressClass", "Namespace", "Secret", "Service", "TlsPolicy"]),
         ("kind", "handfast_status_queue_length") => words(&[Target::Ingress.label(), Target::TlsPolicy.label(), EVENT]),
         ("kind", _) => words(&Target::ALL.map(Target::label)),
         ("listener", _) => words(&["http", "https"]),
@@ -105,6 +121,9 @@ pub fn values(metric: &str, label: &str) -> Option<Values> {
         ("outcome", "handfast_tls_shadow_handshakes_total") => Values::Named(
             "kept, gained, failing, or lost- with a code of docs/handshake-failures.md: lost-no-shared-version",
         ),
+        ("outcome", "handfast_webhook_requests_total") => {
+            words(&webhook::judge::Outcome::ALL.map(webhook::judge::Outcome::code))
+        }
         ("outcome", "handfast_worker_tls_connections_ended_total") => words(&[COMPLETED, FAILED, PROBE]),
         ("position", _) => Values::Named("a number: 0 is the leaf"),
         ("reason", "handfast_diagnostics") => Values::Named("a code of docs/findings.md"),

@@ -14,12 +14,13 @@ use std::any::Any;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use tokio::sync::mpsc;
 
-use crate::compile::Change;
+use crate::compile::{Change, Held};
 
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum SourceConfig {
 pub enum Event {
     /// The set of objects changed, or what is wrong with it.
     Change(Change),
+    /// Others hold this in place of what is unusable. Comes from another replica rather than from a source.
+    Remember(Arc<Held>),
     /// Everything that was there at the start has been told. Comes once.
     Synced,
 }

@@ -114,6 +114,7 @@ fn compile(folder: &Path) -> Compiled {
                 let (namespace, name) = policy.split_once('/').unwrap();
                 options.default_tls_policy = Some((namespace.to_owned(), name.to_owned()));
             }
+            ("adopt-class", class) => options.adopted_classes.push(class.to_owned()),
             // A bundle with the intermediate of all certificates.
             ("intermediates", "") => options.intermediates = intermediates(),
             ("host-ownership", "namespace") => options.host_ownership = HostOwnership::Namespace,

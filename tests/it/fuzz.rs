@@ -4,6 +4,7 @@
 //!
 //! The bodies are here and not in `fuzz/`, so that ordinary tests run them, on a stable toolchain and without a fuzzer.
 
+mod admission;
 mod driver;
 mod hello;
 
@@ -130,6 +131,45 @@ fn driver_seeds() -> Seeds {
     seeds
 }
 
+fn admission_seeds() -> Seeds {
+    use admission::{TEMPLATES, WORDS, edit, mode, switch};
+    let number = |index: usize| u8::try_from(index).unwrap();
+    let mut seeds = Seeds::new();
+    for template in 0..TEMPLATES {
+        for switches in [0, switch::UPDATE, switch::DELETE, switch::DENY, switch::DENY | switch::UPDATE] {
+            let seed = vec![mode::OBJECT, number(template), switches];
+            seeds.push((format!("template-{template}-{switches}"), seed));
+        }
+        for (index, _) in WORDS.iter().enumerate() {
+            // Somewhere in the specification or the data.
+            let place = u16::try_from(100 + 13 * index).unwrap().to_be_bytes();
+            let edits = [edit::STRING, place[0], place[1], number(index)];
+            let seed = [&[mode::OBJECT, number(template), switch::DENY], &edits[..]].concat();
+            seeds.push((format!("word-{template}-{index}"), seed));
+        }
+        let edits = [edit::REPEAT, 1, 40, 200, edit::BYTE, 0, 200, b',', edit::CUT, 0, 90, 30];
+        seeds.push((format!("edits-{template}"), [&[mode::OBJECT, number(template), 0], &edits[..]].concat()));
+    }
+    let bodies: [(&str, &str); 6] = [
+        ("nothing", ""),
+        ("list", "[]"),
+        ("deep", "[[[[[[[[[[[[[[[["),
+        ("other-version", r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{}}"#),
+        (
+            "connect",
+            r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","kind":{"group":"","version":"v1","kind":"Secret"},"operation":"CONNECT"}}"#,
+        ),
+        (
+            "no-object",
+            r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","kind":{"group":"","version":"v1","kind":"Secret"},"operation":"CREATE"}}"#,
+        ),
+    ];
+    for (name, body) in bodies {
+        seeds.push((name.into(), [&[mode::BODY], body.as_bytes()].concat()));
+    }
+    seeds
+}
+
 /// What the fuzzer found, kept small.
 fn corpus(target: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -161,10 +201,15 @@ fn any_client_leads_to_one_outcome() {
     replay("driver", driver::run, driver_seeds());
 }
 
+#[test]
+fn any_review_is_answered() {
+    replay("admission", admission::run, admission_seeds());
+}
+
 /// `make fuzz` begins with these: it names the folder.
 #[test]
 fn seeds_have_names_of_their_own() {
-    for (target, seeds) in [("hello", hello_seeds()), ("driver", driver_seeds())] {
+    for (target, seeds) in [("hello", hello_seeds()), ("driver", driver_seeds()), ("admission", admission_seeds())] {
         let names: std::collections::BTreeSet<&String> = seeds.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), seeds.len());
         if let Some(folder) = std::env::var_os("HANDFAST_FUZZ_SEEDS") {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use handfast::clock::Clock;
 use handfast::compile::{Change, Compiler, Options, Scope};
 use handfast::metrics::Metrics;
-use handfast::reconcile::{Batching, Outputs, Publication, run};
+use handfast::reconcile::{Batching, Message, Outputs, Publication, run};
 use handfast::snapshot::{self, Reader};
 use handfast::source::Event;
 use handfast::state::Sink;
@@ -19,7 +19,7 @@ use crate::binary::wait_until;
 use crate::manifests::{NOW, at, objects};
 
 struct Reconciler {
-    inbox: Sender<Event>,
+    inbox: Sender<Message>,
     publications: watch::Receiver<Option<Publication>>,
     reader: Reader,
     metrics: Metrics,
@@ -35,7 +35,7 @@ fn start(events: Vec<Event>) -> Reconciler {
 fn start_with(events: Vec<Event>, metrics: Metrics) -> Reconciler {
     let (inbox, changes) = channel();
     for event in events {
-        inbox.send(event).unwrap();
+        inbox.send(event.into()).unwrap();
     }
     let now = Arc::new(AtomicU64::new(NOW));
     let told = now.clone();
@@ -48,7 +48,8 @@ fn start_with(events: Vec<Event>, metrics: Metrics) -> Reconciler {
         trust_anchors: crate::manifests::trust_anchors(),
         ..Options::default()
     });
-    let batching = Batching { quiet: Duration::from_millis(5), longest: Duration::from_millis(50) };
+    let batching =
+        Batching { quiet: Duration::from_millis(5), longest: Duration::from_millis(50), ..Batching::default() };
     let thread = std::thread::spawn(move || run(&changes, compiler, &clock, batching, &outputs));
     Reconciler { inbox, publications, reader, metrics, now, thread }
 }
@@ -102,8 +103,8 @@ stringData: {{tls.crt: {certificate}, tls.key: {key}}}
 #[test]
 fn nothing_is_published_before_the_source_has_told_everything() {
     let reconciler = start(vec![ingress("a.example", "a.example")]);
-    reconciler.inbox.send(ingress("b.example", "b.example")).unwrap();
-    reconciler.inbox.send(Event::Synced).unwrap();
+    reconciler.inbox.send(ingress("b.example", "b.example").into()).unwrap();
+    reconciler.inbox.send(Event::Synced.into()).unwrap();
     let publication = reconciler.wait_for(1);
     assert_eq!(reconciler.hosts(), ["a.example", "b.example"]);
     assert_eq!(publication.compiled.stats.hosts.built, 2);
@@ -118,7 +119,7 @@ fn a_burst_of_changes_is_one_publication() {
     reconciler.wait_for(1);
     assert_eq!(reconciler.hosts().len(), 50);
     // A later change builds its own host and no other.
-    reconciler.inbox.send(ingress("h7.example", "b.example")).unwrap();
+    reconciler.inbox.send(ingress("h7.example", "b.example").into()).unwrap();
     let publication = reconciler.wait_for(2);
     assert_eq!(publication.compiled.stats.hosts.built, 1);
     reconciler.end();
@@ -134,7 +135,7 @@ fn the_clock_alone_makes_a_certificate_expire() {
     assert!(soon < end, "the last third of its life begins before its end");
     // A second before; this change makes the reconciler look at the clock and wait for the second that is left.
     reconciler.now.store(end, Ordering::SeqCst);
-    reconciler.inbox.send(ingress("b.example", "other b.example")).unwrap();
+    reconciler.inbox.send(ingress("b.example", "other b.example").into()).unwrap();
     reconciler.wait_for(2);
     reconciler.now.store(end + 1, Ordering::SeqCst);
     let third = reconciler.wait_for(3);
@@ -161,7 +162,7 @@ fn metrics_say_what_was_compiled_and_forget_what_is_gone() {
     for line in expected {
         assert!(text.contains(line), "{line} is missing:\n{text}");
     }
-    reconciler.inbox.send(Event::Change(Change::Replace(Scope("b.example".into()), Vec::new()))).unwrap();
+    reconciler.inbox.send(Event::Change(Change::Replace(Scope("b.example".into()), Vec::new())).into()).unwrap();
     reconciler.wait_for(2);
     let text = reconciler.metrics.render();
     assert!(text.contains("handfast_snapshot_hosts 1"), "{text}");
@@ -214,8 +215,8 @@ fn hosts_say_what_they_are_served_with_until_when_and_what_is_wrong_with_it() {
 
     // A host has the series of its state of the moment, and no other; one that is gone has none.
     let broken = ingress_with("b.example", "not a certificate", "not a key");
-    reconciler.inbox.send(broken).unwrap();
-    reconciler.inbox.send(Event::Change(Change::Replace(Scope("c.example".into()), Vec::new()))).unwrap();
+    reconciler.inbox.send(broken.into()).unwrap();
+    reconciler.inbox.send(Event::Change(Change::Replace(Scope("c.example".into()), Vec::new())).into()).unwrap();
     reconciler.wait_for(2);
     let state = reconciler.reader.load().hosts.get("b.example").unwrap().serving.code();
     assert_ne!(state, "current");
@@ -240,7 +241,7 @@ fn hosts_say_what_they_are_served_with_until_when_and_what_is_wrong_with_it() {
 #[test]
 fn the_thread_ends_with_its_inbox() {
     let (inbox, changes) = mpsc::channel();
-    drop::<Sender<Event>>(inbox);
+    drop::<Sender<Message>>(inbox);
     let (publisher, _) = snapshot::channel(Arc::default());
     let (publications, _) = watch::channel(None);
     let outputs = Outputs { publisher, publications, metrics: Metrics::default(), state: Sink::default() };

@@ -43,7 +43,7 @@ impl Told {
                 let text = diagnostics.iter().map(Diagnostic::to_string).collect();
                 self.complaints.insert(scope.to_string(), text);
             }
-            Event::Change(other) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
         self.changes += 1;
         true

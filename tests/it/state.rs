@@ -1,14 +1,29 @@
-//! The state directory of the real binary: what is held outlives the process.
+//! The state directory: what is held outlives the real binary, and a configuration compiles again from what was saved.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
+use handfast::clock::Clock;
+use handfast::compile::{Change, Compiled, Compiler, Kind, ObjectKey, Options, Scope};
 use handfast::demo::pki::{Authority, KeyType};
+use handfast::metrics::Metrics;
+use handfast::reconcile::{Batching, Message, Outputs};
+use handfast::snapshot;
+use handfast::source::Event;
+use handfast::state::{self, Holding, KINDS};
+use prometheus::IntCounter;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use rustls::pki_types::UnixTime;
 
 use crate::backend::Backend;
 use crate::binary::{Server, host, issue, program, run_on, service, wait_for_exit, wait_until};
+use crate::incremental::{Step, any_options, any_step, connected};
+use crate::manifests::{NOW, at};
 
 /// Whether curl trusts what is served for `shop.test`.
 fn is_served(server: &Server, ca: &Path) -> bool {
@@ -77,4 +92,123 @@ fn a_host_whose_secret_is_unusable_is_served_as_before_after_a_restart() {
     server.signal("TERM");
     assert!(server.wait().success());
     assert_eq!(files(), [".lock", "secret_default_other.json"]);
+}
+
+/// Writes what a compiler has, and compiles what another process reads of it.
+fn again(directory: &Path, options: &Options, compiler: &Compiler, compiled: &Compiled, now: u64) -> Compiled {
+    let failures = IntCounter::new("failures", "x").unwrap();
+    let (sink, writer) = state::open(directory).unwrap().start(true, failures.clone()).unwrap();
+    sink.hold(Holding { held: compiled.held.clone(), remembered: 0 });
+    sink.save(KINDS.into_iter().map(|kind| (kind, compiler.objects(kind))).collect(), at(now));
+    drop(sink);
+    writer.finish(Duration::from_secs(60));
+    assert_eq!(failures.get(), 0);
+    let state = state::open(directory).unwrap();
+    let saved = state.saved.unwrap();
+    let loaded = saved.load();
+    assert_eq!((state.problems, loaded.problems, saved.saved_at()), (vec![], vec![], at(now)));
+    let mut compiler = Compiler::new(options.clone());
+    compiler.remember(&state.held);
+    for (scope, objects) in loaded.objects {
+        compiler.apply(Change::Replace(scope, objects));
+    }
+    compiler.compile(at(now))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_saved_compiles_to_what_was_served(options in any_options(), steps in vec(any_step(), 1..24)) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut compiler = Compiler::new(options.clone());
+        compiler.apply(Change::Replace(Scope("a.yaml".into()), connected()));
+        compiler.compile(at(NOW));
+        for step in steps {
+            match step {
+                // What could not be read is no object, and neither is what one scope defines twice.
+                Step::Change(Change::Rejected(..)) => {}
+                Step::Change(Change::Replace(scope, mut objects)) => {
+                    let mut seen = std::collections::HashSet::new();
+                    objects.retain(|object| seen.insert(object.key()));
+                    compiler.apply(Change::Replace(scope, objects));
+                }
+                Step::Change(change) => compiler.apply(change),
+                Step::Compile(now) => drop(compiler.compile(at(now))),
+            }
+        }
+        let before = compiler.compile(at(NOW));
+        let after = again(&directory.path().join("state"), &options, &compiler, &before, NOW);
+        prop_assert_eq!(before.snapshot.render(), after.snapshot.render());
+        prop_assert_eq!(&before.diagnostics, &after.diagnostics);
+        prop_assert_eq!(&before.held, &after.held);
+    }
+}
+
+/// A reconciler with this state directory, on events that are sent to it.
+fn reconcile(
+    directory: &Path,
+    saving: Duration,
+) -> (std::sync::mpsc::Sender<Message>, std::thread::JoinHandle<()>, state::Writer) {
+    let failures = IntCounter::new("failures", "x").unwrap();
+    let (state, writer) = state::open(directory).unwrap().start(true, failures).unwrap();
+    let (publisher, _) = snapshot::channel(Arc::default());
+    let (publications, _) = tokio::sync::watch::channel(None);
+    let outputs = Outputs { publisher, publications, metrics: Metrics::default(), state };
+    let clock: Clock = Arc::new(|| at(NOW));
+    let batching = Batching { quiet: Duration::from_millis(1), longest: Duration::from_millis(50), saving };
+    let compiler = Compiler::new(Options { watch_without_class: true, ..Options::default() });
+    let (inbox, changes) = channel();
+    let thread = std::thread::spawn(move || handfast::reconcile::run(&changes, compiler, &clock, batching, &outputs));
+    (inbox, thread, writer)
+}
+
+fn saved(directory: &Path) -> Vec<ObjectKey> {
+    // Another process has the lock: what is there is looked at beside it.
+    let copy = tempfile::tempdir().unwrap();
+    let objects = directory.join("objects");
+    std::fs::create_dir(copy.path().join("objects")).unwrap();
+    for entry in std::fs::read_dir(objects).into_iter().flatten() {
+        let entry = entry.unwrap();
+        // A file may be put in place of another meanwhile.
+        let _ = std::fs::copy(entry.path(), copy.path().join("objects").join(entry.file_name()));
+    }
+    let found = state::open(copy.path()).unwrap().saved;
+    let loaded = found.map(|found| found.load().objects).unwrap_or_default();
+    let mut keys: Vec<ObjectKey> =
+        loaded.iter().flat_map(|(_, objects)| objects.iter().map(handfast::compile::Object::key)).collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn objects_are_saved_some_time_after_they_were_published_and_at_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let scope = || Scope("all".into());
+    let (inbox, thread, writer) = reconcile(directory.path(), Duration::from_millis(20));
+    inbox.send(Event::Change(Change::Replace(scope(), connected())).into()).unwrap();
+    inbox.send(Event::Synced.into()).unwrap();
+    let mut keys: Vec<ObjectKey> = connected().iter().map(handfast::compile::Object::key).collect();
+    keys.sort();
+    wait_until("the first configuration is saved", || saved(directory.path()) == keys);
+    inbox.send(Event::Change(Change::Delete(scope(), ObjectKey::new(Kind::Secret, "x", "s3"))).into()).unwrap();
+    keys.retain(|key| &*key.name != "s3");
+    wait_until("the change is saved", || saved(directory.path()) == keys);
+    drop(inbox);
+    thread.join().unwrap();
+    writer.finish(Duration::from_secs(60));
+
+    // What was not due yet is saved at the end; what was never published is not.
+    let (inbox, thread, writer) = reconcile(directory.path(), Duration::from_secs(3600));
+    inbox.send(Event::Change(Change::Replace(scope(), Vec::new())).into()).unwrap();
+    drop(inbox);
+    thread.join().unwrap();
+    writer.finish(Duration::from_secs(60));
+    assert_eq!(saved(directory.path()), keys);
+    let (inbox, thread, writer) = reconcile(directory.path(), Duration::from_secs(3600));
+    inbox.send(Event::Synced.into()).unwrap();
+    drop(inbox);
+    thread.join().unwrap();
+    writer.finish(Duration::from_secs(60));
+    assert_eq!(saved(directory.path()), []);
 }

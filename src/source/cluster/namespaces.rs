@@ -17,6 +17,7 @@ use kube::{Api, Client};
 use tokio::sync::{Mutex, mpsc};
 
 use super::health::Health;
+use super::seen::Seen;
 use super::watch::{Answer, Backoff, Report, WATCH_TIMEOUT, is_refusal};
 use crate::compile::{Change, Diagnostic, Object, ObjectKey, Scope};
 use crate::source::Event;
@@ -27,6 +28,7 @@ pub(super) struct Outlet {
     events: mpsc::Sender<Event>,
     /// `None` without a selector. The lock is held while events are sent, so that they come in the order of decisions.
     selected: Option<Arc<Mutex<Selected>>>,
+    seen: Seen,
 }
 
 #[derive(Default)]
@@ -36,8 +38,9 @@ struct Selected {
 }
 
 impl Outlet {
-    pub(super) fn new(events: mpsc::Sender<Event>, with_selector: bool) -> Self {
-        Self { events, selected: with_selector.then(Arc::default) }
+    pub(super) fn new(events: mpsc::Sender<Event>, with_selector: bool, seen: &Seen) -> Self {
+        seen.objects().selected = with_selector.then(HashSet::new);
+        Self { events, selected: with_selector.then(Arc::default), seen: seen.clone() }
     }
 
     pub(super) async fn upsert(&self, scope: &Scope, object: Object) {
@@ -88,6 +91,7 @@ impl Outlet {
         if !changed {
             return;
         }
+        self.seen.objects().selected = Some(selected.namespaces.clone());
         for (key, (scope, object)) in selected.ingresses.get(namespace).into_iter().flatten() {
             let change = if is_selected {
                 Change::Upsert(scope.clone(), object.clone())

@@ -5,7 +5,7 @@
 //! The compiler gets objects without their status, so that a status that somebody writes rebuilds nothing. Whoever
 //! writes statuses looks here first, and writes what differs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::networking::v1::IngressLoadBalancerIngress;
@@ -43,6 +43,8 @@ pub struct Objects {
     pub ingresses: HashMap<ObjectKey, SeenIngress>,
     /// Policies.
     pub policies: HashMap<ObjectKey, SeenPolicy>,
+    /// The namespaces whose Ingresses are served, as `--watch-namespace-selector` selects them; `None` without it.
+    pub selected: Option<HashSet<Arc<str>>>,
 }
 
 /// Shared by the watches, which write it, and the status writer.

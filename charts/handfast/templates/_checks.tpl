@@ -1,0 +1,191 @@
+{{/*
+What of the values cannot be (an error, before anything is made), and what of them has no effect (a word in the notes).
+Values of ingress-nginx whose absence would open or break something are errors; those about its inner life are notes.
+*/}}
+
+{{/* Options of ingress-nginx's controller.config that nobody misses: they are about nginx, or about what it logs. */}}
+{{- define "handfast.config.harmless" -}}
+^(access-log-.*|http-access-log-path|stream-access-log-path|enable-access-log-for-default-backend|error-log-.*|disable-access-log|skip-access-log-urls|log-format-.*|allow-snippet-annotations|annotations-risk-level|annotation-value-word-blocklist|allow-backend-server-header|client-header-buffer-size|client-body-buffer-size|large-client-header-buffers|disable-ipv6|disable-ipv6-dns|enable-ocsp|http2-.*|use-http2|keep-alive-requests|enable-multi-accept|max-worker-.*|map-hash-bucket-size|nginx-status-.*|server-name-hash-.*|proxy-headers-hash-.*|variables-hash-.*|reuse-port|server-tokens|ssl-dh-param|ssl-session-.*|ssl-buffer-size|proxy-protocol-header-timeout|enable-aio-write|use-gzip|gzip-.*|enable-brotli|brotli-.*|worker-.*|enable-serial-reloads|load-balance|upstream-keepalive-.*|proxy-stream-.*|jaeger-.*|enable-opentelemetry|opentelemetry-.*|otlp-.*|otel-.*|proxy-buffer.*|proxy-busy-buffers-size|proxy-request-buffering|proxy-next-upstream.*|lua-shared-dicts|enable-syslog|syslog-.*|debug-connections|strict-validate-path-type|grpc-buffer-size-kb|generate-request-id|ssl-reject-handshake|bind-address|enable-real-ip|compute-full-forwarded-for|proxy-real-ip-cidr|use-forwarded-headers|retry-non-idempotent|default-type|proxy-add-original-uri-header|limit-.*-status-code|limit-conn-zone-variable)$
+{{- end -}}
+
+{{/* Fails where the values cannot be. */}}
+{{- define "handfast.check" -}}
+{{- $controller := .Values.controller -}}
+{{- $scope := $controller.scope -}}
+{{- $webhook := $controller.admissionWebhooks -}}
+{{- $errors := list -}}
+
+{{- if lt (int (include "handfast.drainSeconds" .)) 0 -}}
+{{- $errors = append $errors (printf "controller.terminationGracePeriodSeconds (%d) has to outlast unreadyDelaySeconds (%d) by 15: raise the first or lower the second" (int $controller.terminationGracePeriodSeconds) (int $controller.unreadyDelaySeconds)) -}}
+{{- end -}}
+{{- $ports := list (include "handfast.port.http" .) (include "handfast.port.https" .) (toString (int $controller.metrics.port)) -}}
+{{- if $webhook.enabled -}}{{- $ports = append $ports (toString (int $webhook.port)) -}}{{- end -}}
+{{- if ne (len $ports) (len (uniq $ports)) -}}
+{{- $errors = append $errors (printf "two listeners have the same port (%s): change controller.containerPort, controller.metrics.port or controller.admissionWebhooks.port" (join ", " $ports)) -}}
+{{- end -}}
+{{- if and (eq $controller.kind "DaemonSet") $controller.autoscaling.enabled -}}
+{{- $errors = append $errors "controller.autoscaling: a DaemonSet has as many replicas as nodes: switch it off" -}}
+{{- end -}}
+{{- if and $controller.hostPort.enabled $controller.hostNetwork (or (ne (int $controller.hostPort.ports.http) (int (include "handfast.port.http" .))) (ne (int $controller.hostPort.ports.https) (int (include "handfast.port.https" .)))) -}}
+{{- $errors = append $errors "controller.hostPort: with hostNetwork the ports of the node are those of the container: set controller.containerPort to the same, or leave hostPort out" -}}
+{{- end -}}
+{{- if and .Values.rbac.scope (or (not $scope.enabled) $scope.namespaceSelector) -}}
+{{- $errors = append $errors "rbac.scope: Roles alone need namespaces by name: set controller.scope.enabled and controller.scope.namespace, without a selector" -}}
+{{- end -}}
+{{- if and .Values.rbac.scope (include "handfast.webhookSelfMade" .) -}}
+{{- $errors = append $errors "rbac.scope: the controller may not put its CA into the webhook's configuration then: set controller.admissionWebhooks.certManager.enabled or existingSecret" -}}
+{{- end -}}
+{{- if and .Values.rbac.scope (include "handfast.publishNodes" .) -}}
+{{- $errors = append $errors "rbac.scope: addresses of nodes cannot be read then: set controller.publishStatusAddress, or controller.publishNodeAddresses to false" -}}
+{{- end -}}
+{{- if and (eq ($controller.publishNodeAddresses | toString) "true") $controller.publishService.pathOverride -}}
+{{- $errors = append $errors "controller.publishNodeAddresses: not together with controller.publishService.pathOverride" -}}
+{{- end -}}
+{{- with include "handfast.namespaces" . | fromJsonArray -}}
+{{- $namespaces := . -}}
+{{- range $key := list "defaultTlsSecret" "defaultTlsPolicy" -}}
+{{- with get $controller $key -}}
+{{- if not (has (splitList "/" . | first) $namespaces) -}}
+{{- $errors = append $errors (printf "controller.%s: %s lies outside controller.scope, so it is not watched: add its namespace to controller.scope.namespaces" $key .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $webhook.existingSecret $webhook.certManager.enabled -}}
+{{- $errors = append $errors "controller.admissionWebhooks: existingSecret or certManager, not both" -}}
+{{- end -}}
+
+{{- $flags := include "handfast.flags" . | fromYamlArray -}}
+{{- $meaningless := include "handfast.flags.meaningless" . | fromYamlArray -}}
+{{- $translated := (include "handfast.translations" . | fromYaml).args -}}
+{{- $hints := dict
+  "http-port" "set controller.containerPort.http"
+  "https-port" "set controller.containerPort.https"
+  "healthz-port" "set controller.metrics.port"
+  "enable-ssl-passthrough" "not built: routes with the annotation ssl-passthrough are not passed through"
+  "enable-ssl-chain-completion" "a TlsPolicy says it: certificates.completeChain"
+  "default-backend-service" "make an Ingress with a defaultBackend"
+  "configmap" "there is none: options are values of this chart"
+  "tcp-services-configmap" "TCP services are not built"
+  "udp-services-configmap" "UDP services are not built"
+  "validating-webhook" "set controller.admissionWebhooks.enabled"
+  "disable-leader-election" "set controller.noStatus, if nothing is to be written"
+  "disable-catch-all" "not built"
+-}}
+{{- $owned := dict
+  "source" "this chart is for a cluster"
+  "http" "set controller.containerPort.http or controller.bindAddress"
+  "https" "set controller.containerPort.https or controller.bindAddress"
+  "admin" "set controller.metrics.port or controller.bindAddress"
+  "watch-namespace" "set controller.scope"
+  "watch-namespace-selector" "set controller.scope.namespaceSelector"
+  "no-status" "set controller.noStatus"
+  "publish-service" "set controller.publishService.pathOverride"
+  "publish-node-addresses" "set controller.publishNodeAddresses"
+  "election-id" "set controller.electionID"
+  "last-good-secret" "set controller.lastGood.enabled"
+  "state-dir" "set controller.state.enabled"
+  "unready-delay" "set controller.unreadyDelaySeconds"
+  "drain-timeout" "set controller.terminationGracePeriodSeconds"
+  "webhook-addr" "set controller.admissionWebhooks.enabled"
+  "webhook-secret" "set controller.admissionWebhooks.enabled"
+  "webhook-service" "set controller.admissionWebhooks.enabled"
+  "webhook-configuration" "set controller.admissionWebhooks.enabled"
+  "webhook-cert" "set controller.admissionWebhooks.existingSecret"
+  "webhook-key" "set controller.admissionWebhooks.existingSecret"
+  "webhook-client-ca" "set controller.admissionWebhooks.clientCA.configMap"
+-}}
+{{- range $name, $value := $controller.extraArgs -}}
+{{- if hasKey $owned $name -}}
+{{- $errors = append $errors (printf "controller.extraArgs.%s: other objects depend on it: %s" $name (get $owned $name)) -}}
+{{- end -}}
+{{- if not (or (has $name $flags) (has $name $meaningless) (hasKey $translated $name)) -}}
+{{- $errors = append $errors (printf "controller.extraArgs.%s: `handfast run` has no such option: %s" $name (get $hints $name | default "see `handfast run --help`")) -}}
+{{- end -}}
+{{- end -}}
+
+{{- $translations := include "handfast.translations" . | fromYaml -}}
+{{- range $key, $value := default dict $controller.config -}}
+{{- if not (or (hasKey $translations.config $key) (hasKey $translations.seconds $key) (regexMatch (include "handfast.config.harmless" $) $key)) -}}
+{{- if regexMatch "^(ssl-(protocols|ciphers|ecdh-curve|prefer-server-ciphers)|hsts.*)$" $key -}}
+{{- $errors = append $errors (printf "controller.config.%s: write it into a TlsPolicy and name that in controller.defaultTlsPolicy" $key) -}}
+{{- else -}}
+{{- $errors = append $errors (printf "controller.config.%s: there is no such option for all hosts: use the annotation of the Ingresses if docs/annotations.md has it, and remove the key" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.tcp -}}{{- $errors = append $errors "tcp: TCP services are not built: keep another proxy for them, and remove the key" -}}{{- end -}}
+{{- if .Values.udp -}}{{- $errors = append $errors "udp: UDP services are not built: keep another proxy for them, and remove the key" -}}{{- end -}}
+{{- if (default dict .Values.defaultBackend).enabled -}}
+{{- $errors = append $errors "defaultBackend.enabled: deploy it yourself and name its Service in the defaultBackend of an Ingress" -}}
+{{- end -}}
+{{- if (default dict $controller.keda).enabled -}}
+{{- $errors = append $errors "controller.keda.enabled: write the ScaledObject into extraObjects, or use controller.autoscaling" -}}
+{{- end -}}
+{{- if (default dict $controller.customTemplate).configMapName -}}
+{{- $errors = append $errors "controller.customTemplate: there is no template: remove the key" -}}
+{{- end -}}
+{{- range $key := list "addHeaders" "proxySetHeaders" "extraModules" -}}
+{{- if get $controller $key -}}{{- $errors = append $errors (printf "controller.%s: not built: remove the key once you can do without" $key) -}}{{- end -}}
+{{- end -}}
+{{- with $controller.ingressClassResource.aliases -}}
+{{- $errors = append $errors (printf "controller.ingressClassResource.aliases: name them in controller.adoptClass: [%s]" (join ", " .)) -}}
+{{- end -}}
+
+{{- with $errors -}}
+{{- fail (printf "\n\nThese values do not work:\n  - %s\n" (join "\n  - " .)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What of the values has no effect, or another one than with ingress-nginx; a JSON list. */}}
+{{- define "handfast.notices" -}}
+{{- $controller := .Values.controller -}}
+{{- $webhook := $controller.admissionWebhooks -}}
+{{- $notices := list -}}
+{{- if include "handfast.foreignImage" . -}}
+{{- $notices = append $notices (printf "controller.image names the image of ingress-nginx; used is %s." (include "handfast.image" .)) -}}
+{{- end -}}
+{{- if hasPrefix "k8s.io/" $controller.ingressClassResource.controllerValue -}}
+{{- $notices = append $notices (printf "controller.ingressClassResource.controllerValue is that of ingress-nginx (%s). While it still runs, both write the status of Ingresses: set controller.noStatus until you have moved." $controller.ingressClassResource.controllerValue) -}}
+{{- end -}}
+{{- if include "handfast.readinessByHealth" . -}}
+{{- $notices = append $notices "controller.readinessProbe asks /healthz; used is /readyz, which is true once every host is served." -}}
+{{- end -}}
+{{- if include "handfast.foreignLifecycle" . -}}
+{{- $notices = append $notices "controller.lifecycle runs /wait-shutdown of ingress-nginx; left out, because the process itself drains." -}}
+{{- end -}}
+{{- $translations := include "handfast.translations" . | fromYaml -}}
+{{- range $key, $value := default dict $controller.config -}}
+{{- if or (hasKey $translations.config $key) (hasKey $translations.seconds $key) -}}
+{{- else if eq $key "use-forwarded-headers" -}}
+{{- if and (eq (toString $value) "true") (not $controller.trustedProxies) (not (get $controller.config "proxy-real-ip-cidr")) -}}
+{{- $notices = append $notices "controller.config.use-forwarded-headers without proxy-real-ip-cidr: headers of everybody are believed. Set controller.trustedProxies." -}}
+{{- end -}}
+{{- else if not (or (eq $key "proxy-real-ip-cidr") (and (eq $key "worker-processes") (regexMatch "^[0-9]+$" (toString $value)))) -}}
+{{- $notices = append $notices (printf "controller.config.%s has no effect." $key) -}}
+{{- end -}}
+{{- end -}}
+{{- $meaningless := include "handfast.flags.meaningless" . | fromYamlArray -}}
+{{- range $name, $value := $controller.extraArgs -}}
+{{- if and (has $name $meaningless) (ne $name "update-status") -}}{{- $notices = append $notices (printf "controller.extraArgs.%s has no effect." $name) -}}{{- end -}}
+{{- end -}}
+{{- range $key := list "configAnnotations" "dhParam" "enableTopologyAwareRouting" "disableLeaderElection" "hostname" "maxmindLicenseKey" "resizePolicy" "shareProcessNamespace" "healthCheckHost" "opentelemetry" -}}
+{{- if get $controller $key -}}{{- $notices = append $notices (printf "controller.%s has no effect." $key) -}}{{- end -}}
+{{- end -}}
+{{- if $controller.allowSnippetAnnotations -}}
+{{- $notices = append $notices "controller.allowSnippetAnnotations: snippets are never executed; a route that has one answers 503." -}}
+{{- end -}}
+{{- if .Values.dhParam -}}{{- $notices = append $notices "dhParam has no effect: no suite uses it." -}}{{- end -}}
+{{- if and $webhook.enabled (get $webhook "certificate") (ne $webhook.certificate "/usr/local/certificates/cert") -}}
+{{- $notices = append $notices "controller.admissionWebhooks.certificate has no effect: name the Secret in existingSecret." -}}
+{{- end -}}
+{{- $notices | toJson -}}
+{{- end -}}
+
+{{- define "handfast.readinessByHealth" -}}
+{{- if eq (dig "httpGet" "path" "" .Values.controller.readinessProbe) "/healthz" -}}true{{- end -}}
+{{- end -}}
+
+{{- define "handfast.foreignLifecycle" -}}
+{{- if has "/wait-shutdown" (dig "preStop" "exec" "command" list .Values.controller.lifecycle) -}}true{{- end -}}
+{{- end -}}

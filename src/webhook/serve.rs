@@ -1,0 +1,241 @@
+//! The webhook's own small HTTPS server, on a thread of its own.
+//!
+//! `accept ──TLS──▶ POST /validate ──body──▶ one review after the other ──▶ answer`
+//!
+//! Everything is bounded: connections, the time for a handshake, a head, a body and a verdict, and the size of a body.
+//! One review is judged at a time, on one more thread, so that the webhook never takes more than one processor from those
+//! who serve. Whoever has to wait for too long is let in with a warning.
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::Watched;
+use super::judge::{self, Ask, Outcome, Rules, Verdict};
+use super::review::{Head, Kind};
+use crate::clock::Clock;
+use crate::compile::Compiler;
+use crate::metrics::Metrics;
+use crate::reconcile::Message;
+
+/// Everything that an answer needs.
+pub(super) struct Server {
+    pub(super) rules: Rules,
+    pub(super) watched: Watched,
+    pub(super) inbox: mpsc::Sender<Message>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    /// Reviews that are judged at a time.
+    judging: Arc<Semaphore>,
+    /// Bodies that are held at a time.
+    bodies: Semaphore,
+}
+
+impl Server {
+    pub(super) fn new(
+        rules: Rules,
+        watched: Watched,
+        inbox: mpsc::Sender<Message>,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Self {
+        let (judging, bodies) = (Arc::new(Semaphore::new(1)), Semaphore::new(MAX_BODIES));
+        Self { rules, watched, inbox, clock, metrics, judging, bodies }
+    }
+}
+
+/// Connections at a time. The API server keeps a few.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Bodies at a time, of the largest size 24 MiB together.
+const MAX_BODIES: usize = 8;
+
+/// Largest body: a review holds two versions of an object, and the API server takes requests of 3 MiB.
+const MAX_BODY: usize = 3 << 20;
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How long a connection may be silent between requests, and how long a head may take.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How long a body may take.
+const BODY: Duration = Duration::from_secs(3);
+
+/// How long a verdict may take, the wait for earlier ones included. The API server waits for 5 s by default.
+const VERDICT: Duration = Duration::from_secs(2);
+
+/// Serves until `end`.
+pub(super) async fn serve(
+    listener: StdListener,
+    server: Arc<Server>,
+    mut offered: watch::Receiver<Option<Arc<ServerConfig>>>,
+    end: CancellationToken,
+) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return warn!(%error, "The webhook's listener cannot be used."),
+    };
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        // Those who come before there is a certificate, or find no place, wait in the kernel.
+        let next = async {
+            let place = places.clone().acquire_owned().await.ok()?;
+            let config = offered.wait_for(Option::is_some).await.ok()?.clone()?;
+            Some((place, config, listener.accept().await))
+        };
+        let next = tokio::select! {
+            () = end.cancelled() => return,
+            next = next => next,
+        };
+        let Some((place, config, accepted)) = next else { return };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "A connection to the webhook cannot be accepted.");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // What is offered may have changed while nobody came.
+        let config = offered.borrow().clone().unwrap_or(config);
+        let (server, end) = (server.clone(), end.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = connection(stream, peer, config, &server) => {}
+            }
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, config: Arc<ServerConfig>, server: &Arc<Server>) {
+    let stream = match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return debug!(%peer, %error, "A handshake with the webhook has failed."),
+        Err(_) => return debug!(%peer, "A handshake with the webhook took too long."),
+    };
+    let service = service_fn(|request| {
+        let server = server.clone();
+        async move { Ok::<_, Infallible>(answer(&server, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        debug!(%peer, %error, "A connection to the webhook ended early.");
+    }
+}
+
+async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    if request.uri().path() != "/validate" {
+        return text(StatusCode::NOT_FOUND, "this server has /validate and nothing else\n");
+    }
+    if *request.method() != Method::POST {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "/validate takes POST\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    let started = Instant::now();
+    let (kind, outcome, response) = match review(server, request.into_body()).await {
+        Ok(answered) => answered,
+        Err((status, why)) => (Kind::Other, Outcome::Failed, text(status, why)),
+    };
+    server.metrics.webhook_requests.with_label_values(&[kind.code(), outcome.code()]).inc();
+    server.metrics.webhook_request_duration.observe(started.elapsed().as_secs_f64());
+    response
+}
+
+type Refused = (StatusCode, String);
+
+async fn review(server: &Arc<Server>, body: Incoming) -> Result<(Kind, Outcome, Response<Full<Bytes>>), Refused> {
+    let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("a review has at most {MAX_BODY} bytes\n"));
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_large());
+    }
+    let read = async {
+        let _place = server.bodies.acquire().await;
+        Limited::new(body, MAX_BODY).collect().await.map(http_body_util::Collected::to_bytes)
+    };
+    let body = match timeout(BODY, read).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, "the body is broken off\n".to_owned())),
+        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the body takes too long\n".to_owned())),
+    };
+    let head = Head::parse(&body).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
+    let (kind, uid) = (head.kind, head.uid.clone());
+    let until = Instant::now() + VERDICT;
+    let verdict = match timeout(VERDICT, verdict(server, head, body, until)).await {
+        Ok(verdict) => verdict,
+        Err(_) => Verdict::failed("it takes too long"),
+    };
+    let outcome = verdict.outcome;
+    debug!(kind = kind.code(), outcome = outcome.code(), built = verdict.built, "A review was answered.");
+    let mut response = Response::new(Full::new(verdict.answer.into_review(&uid).into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok((kind, outcome, response))
+}
+
+async fn verdict(server: &Arc<Server>, head: Head, body: Bytes, until: Instant) -> Verdict {
+    let Ok(turn) = server.judging.clone().acquire_owned().await else { return Verdict::failed("the end has begun") };
+    let server = server.clone();
+    let metrics = server.metrics.clone();
+    let judged = tokio::task::spawn_blocking(move || {
+        // Kept until it is done, also when nobody waits for it any more.
+        let _turn = turn;
+        let compiler = Inbox { sender: &server.inbox, until };
+        judge::judge(&head, &body, server.rules, &*server.watched, &compiler, (server.clock)())
+    });
+    judged.await.unwrap_or_else(|_| {
+        metrics.panics.inc();
+        Verdict::failed("of a bug in the controller")
+    })
+}
+
+/// The reconciler's inbox: questions are answered between two compilations.
+struct Inbox<'a> {
+    sender: &'a mpsc::Sender<Message>,
+    until: Instant,
+}
+
+impl Ask for Inbox<'_> {
+    fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Compiler) -> T + Send + 'static) -> Option<T> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let until = self.until;
+        let ask = move |compiler: &Compiler| {
+            // Nobody waits for late answers, and the reconciler has other things to do.
+            if Instant::now() < until {
+                let _ = reply.send(question(compiler));
+            }
+        };
+        self.sender.send(Message::Ask(Box::new(ask))).ok()?;
+        answer.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

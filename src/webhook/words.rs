@@ -1,0 +1,210 @@
+//! Diagnostics as lines that `kubectl` shows.
+//!
+//! `diagnostics ──worst first──▶ lines, each cut and printable ──fit──▶ as many as the API server passes on`
+//!
+//! The API server passes on about 4096 characters of warnings, and cuts each to 256 if they are more. What users wrote
+//! is only ever quoted: control characters and characters that turn text around are shown by their numbers, so that a
+//! line is one line on every terminal.
+
+use crate::compile::{Diagnostic, Effect, ObjectKey, Problem, Severity, Users};
+use crate::snapshot::HostName;
+
+/// The longest line, in characters.
+pub const LONGEST: usize = 256;
+
+/// What all lines may come to, in characters; the API server's own limit is 4096.
+const TOTAL: usize = 4_000;
+
+/// What a denial may come to, in characters.
+const DENIAL: usize = 2_000;
+
+/// Puts the worst first, and leaves out what is for information only.
+pub fn worst_first(diagnostics: &mut Vec<Diagnostic>) {
+    diagnostics.retain(|diagnostic| diagnostic.problem.severity() != Severity::Info);
+    diagnostics.sort_by_key(|diagnostic| {
+        let severity = match diagnostic.problem.severity() {
+            Severity::Error => 0,
+            Severity::Warning => 1,
+            Severity::Info => 2,
+        };
+        let is_harmless = matches!(diagnostic.effect, Effect::None | Effect::Repaired);
+        (severity, is_harmless)
+    });
+}
+
+/// One diagnostic: how bad, which object and field, what is wrong, what that does to which hosts, and what to do.
+pub fn line(diagnostic: &Diagnostic) -> String {
+    let Diagnostic { subject, field, problem, effect, hosts } = diagnostic;
+    let place = if field.is_empty() { String::new() } else { format!(" {field}") };
+    let mut text = format!("{} {}: {subject}{place}: {problem}", problem.severity(), problem.code());
+    match (effect, hosts.as_slice()) {
+        (Effect::None, _) => {}
+        (effect, []) => text.push_str(&format!(" ({})", effect.code())),
+        (effect, hosts) => text.push_str(&format!(" ({}: {})", effect.code(), list(hosts, hosts.len()))),
+    }
+    text.push_str("; remedy: ");
+    text.push_str(&problem.remedy());
+    shown(&text)
+}
+
+/// The first few of some hosts, and how many more there are.
+fn list(hosts: &[HostName], count: usize) -> String {
+    const NAMED: usize = 2;
+    let named: Vec<&str> = hosts.iter().take(NAMED).map(HostName::label).collect();
+    match count.saturating_sub(named.len()) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// That an object which is deleted is still used; `None` if it is not.
+pub fn still_used(key: &ObjectKey, users: &Users) -> Option<String> {
+    let mut by: Vec<String> = Vec::new();
+    match users.count {
+        0 => {}
+        1 => by.push(format!("host {}", list(&users.hosts, 1))),
+        count => by.push(format!("hosts {}", list(&users.hosts, count))),
+    }
+    by.extend(users.policies.first().map(|policy| match users.policies.len() {
+        1 => policy.to_string(),
+        _ => format!("{policy} and others"),
+    }));
+    if users.is_default {
+        by.push("the controller as its default".to_owned());
+    }
+    (!by.is_empty()).then(|| shown(&format!("warning still-used: {key} is still used by {}", by.join(", by "))))
+}
+
+/// Why an object is not let in.
+pub fn denial(lines: &[String]) -> String {
+    let mut text = String::from("Handfast could not serve this as it is meant:");
+    let mut left = lines.len();
+    for line in lines {
+        if text.chars().count() + line.chars().count() > DENIAL {
+            break;
+        }
+        text.push_str("\n- ");
+        text.push_str(line);
+        left -= 1;
+    }
+    if left > 0 {
+        text.push_str(&format!("\n- and {left} more"));
+    }
+    text
+}
+
+/// As many lines as the API server passes on; the last one says how many more there are.
+pub fn fit(lines: Vec<String>) -> Vec<String> {
+    let size = |line: &String| line.chars().count();
+    if lines.iter().map(size).sum::<usize>() <= TOTAL {
+        return lines;
+    }
+    let count = lines.len();
+    let mut kept = Vec::new();
+    let mut total = 0;
+    for line in lines {
+        total += size(&line);
+        // Room for the last line.
+        if total > TOTAL - 100 {
+            break;
+        }
+        kept.push(line);
+    }
+    let more = count - kept.len();
+    kept.push(format!("handfast: and {more} more; `handfast check` shows all of them"));
+    kept
+}
+
+/// Text for one line of a terminal, whoever wrote it.
+pub fn shown(text: &str) -> String {
+    let mut line = String::from("handfast: ");
+    let mut length = line.len();
+    for character in text.chars() {
+        let piece = match is_printable(character) {
+            true => character.to_string(),
+            false => character.escape_unicode().to_string(),
+        };
+        length += piece.chars().count();
+        if length >= LONGEST {
+            line.push('…');
+            break;
+        }
+        line.push_str(&piece);
+    }
+    line
+}
+
+/// Neither a control character nor one that has no place of its own on the screen, or turns what follows around.
+fn is_printable(character: char) -> bool {
+    let is_invisible = matches!(character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}');
+    !character.is_control() && !is_invisible
+}
+
+/// Whether an object may be kept out for this. What refers to something that does not exist may come before it: the
+/// Secret of a certificate that is still to be issued does.
+pub fn is_reason_to_deny(diagnostic: &Diagnostic) -> bool {
+    let waits = matches!(
+        diagnostic.problem,
+        Problem::NoDefaultCertificate
+            | Problem::SecretNotFound { .. }
+            | Problem::ServiceNotFound { .. }
+            | Problem::TlsPolicyNotFound { .. }
+    );
+    diagnostic.problem.severity() == Severity::Error && !waits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::Kind;
+
+    fn diagnostic(problem: Problem, effect: Effect, hosts: &[&str]) -> Diagnostic {
+        let subject = ObjectKey::new(Kind::Ingress, "shop", "web");
+        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        Diagnostic { subject, field: "spec".into(), problem, effect, hosts }
+    }
+
+    #[test]
+    fn a_line_says_what_where_and_what_to_do_and_is_one_line_whatever_it_quotes() {
+        let found = diagnostic(
+            Problem::SecretNotFound { secret: "shop/tls".into() },
+            Effect::HostRefused,
+            &["a.example", "b.example", "c.example"],
+        );
+        let text = line(&found);
+        assert!(text.starts_with("handfast: error secret-not-found: Ingress shop/web spec: Secret shop/tls does not exist (host-refused: a.example, b.example and 1 more); remedy: "), "{text}");
+        assert_eq!(shown("a\nb\u{1b}[31m\u{202e}ü\0"), "handfast: a\\u{a}b\\u{1b}[31m\\u{202e}ü\\u{0}");
+        let long = shown(&"ä".repeat(10_000));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (LONGEST, true));
+        assert!(shown(&"\n".repeat(10_000)).chars().count() <= LONGEST);
+    }
+
+    #[test]
+    fn more_than_the_api_server_passes_on_is_counted() {
+        let lines = |count: usize| vec!["x".repeat(200); count];
+        assert_eq!(fit(lines(20)).len(), 20);
+        let cut = fit(lines(21));
+        assert!(cut.iter().map(|line| line.chars().count()).sum::<usize>() < 4_096);
+        assert_eq!(cut.last().unwrap(), "handfast: and 2 more; `handfast check` shows all of them");
+        let text = denial(&lines(100));
+        assert!(text.chars().count() < 2_100 && text.ends_with("\n- and 91 more"), "{text}");
+    }
+
+    #[test]
+    fn what_may_come_later_is_no_reason_to_deny_and_errors_come_first() {
+        let missing = diagnostic(Problem::ServiceNotFound { service: "x".into() }, Effect::RouteDropped, &[]);
+        let unknown = diagnostic(
+            Problem::UnknownAnnotation { annotation: "handfast.dev/x".into(), nearest: None },
+            Effect::None,
+            &[],
+        );
+        let bad = diagnostic(Problem::BadTlsPolicy { error: "x".into() }, Effect::PolicyHeld, &[]);
+        assert_eq!([&missing, &unknown, &bad].map(is_reason_to_deny), [false, false, true]);
+        let endpoints = diagnostic(Problem::NoEndpoints { port: "80".into() }, Effect::RouteDropped, &[]);
+        let mut all = vec![endpoints, unknown.clone(), bad.clone(), missing.clone()];
+        worst_first(&mut all);
+        assert_eq!(all, [bad, missing, unknown]);
+    }
+}
