@@ -23,12 +23,16 @@ mod backend;
 #[allow(dead_code, reason = "shared with the integration tests")]
 #[path = "../it/binary.rs"]
 mod binary;
+mod certmanager;
+mod conformance;
 mod control_plane;
 mod node;
 mod outages;
+mod scale;
 mod status;
 #[allow(dead_code, reason = "what tests may use")]
 mod support;
+mod times;
 mod webhook;
 
 use std::process::ExitCode;
@@ -39,13 +43,18 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    // One a line: topics come and go.
-    let mut trials = control_plane::trials();
-    trials.extend(node::trials());
-    trials.extend(outages::trials());
-    trials.extend(status::trials());
-    trials.extend(webhook::trials());
-    trials
+    [
+        certmanager::trials(),
+        conformance::trials(),
+        control_plane::trials(),
+        node::trials(),
+        outages::trials(),
+        scale::trials(),
+        status::trials(),
+        times::trials(),
+        webhook::trials(),
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {

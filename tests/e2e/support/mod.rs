@@ -2,11 +2,13 @@
 //!
 //! `programs` finds or builds what is run; `trial` makes the namespaces of one test; everything else runs inside them.
 
+pub mod ask;
 pub mod backends;
 pub mod control_plane;
 pub mod handfast;
 pub mod kubelet;
 pub mod load;
+pub mod manifests;
 pub mod network;
 pub mod pki;
 pub mod process;
