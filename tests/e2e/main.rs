@@ -25,9 +25,11 @@ mod backend;
 mod binary;
 mod control_plane;
 mod node;
+mod outages;
 mod status;
 #[allow(dead_code, reason = "what tests may use")]
 mod support;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -37,8 +39,13 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    let topics = [control_plane::trials(), node::trials(), status::trials()];
-    topics.concat()
+    // One a line: topics come and go.
+    let mut trials = control_plane::trials();
+    trials.extend(node::trials());
+    trials.extend(outages::trials());
+    trials.extend(status::trials());
+    trials.extend(webhook::trials());
+    trials
 }
 
 fn main() -> ExitCode {
