@@ -23,11 +23,16 @@ mod backend;
 #[allow(dead_code, reason = "shared with the integration tests")]
 #[path = "../it/binary.rs"]
 mod binary;
+mod certmanager;
+mod conformance;
 mod control_plane;
 mod node;
+mod outages;
+mod scale;
 mod status;
 #[allow(dead_code, reason = "what tests may use")]
 mod support;
+mod times;
 mod webhook;
 
 use std::process::ExitCode;
@@ -38,8 +43,18 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    let topics = [control_plane::trials(), node::trials(), status::trials(), webhook::trials()];
-    topics.concat()
+    [
+        certmanager::trials(),
+        conformance::trials(),
+        control_plane::trials(),
+        node::trials(),
+        outages::trials(),
+        scale::trials(),
+        status::trials(),
+        times::trials(),
+        webhook::trials(),
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {
