@@ -24,6 +24,7 @@ mod backend;
 #[path = "../it/binary.rs"]
 mod binary;
 mod certmanager;
+mod chart;
 mod conformance;
 mod control_plane;
 mod node;
@@ -45,6 +46,7 @@ use support::{programs, trial};
 fn trials() -> Vec<trial::Trial> {
     [
         certmanager::trials(),
+        chart::trials(),
         conformance::trials(),
         control_plane::trials(),
         node::trials(),
