@@ -11,6 +11,8 @@
 //! Start: sockets first, so that a port in use is the first thing said; then the source; then the first snapshot; only
 //! then are connections accepted, so that no client meets an empty configuration.
 
+mod writing;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,10 +52,13 @@ use crate::snapshot::{self, AddressList};
 use crate::source::cluster::seen::Seen;
 use crate::source::cluster::{self, Saved};
 use crate::source::{self, SourceConfig};
+use crate::state::cluster::LastGood;
 use crate::state::{self, Sink};
-use crate::status::{self, Status};
+use crate::status::Status;
 use crate::telemetry;
 use crate::webhook::{self, Webhook};
+
+use writing::{Parts, Writing};
 
 /// Runs a command; errors go to standard error with all their causes.
 pub fn main(cli: Cli) -> ExitCode {
@@ -93,6 +98,9 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
 
 /// How long the end waits for a reader of the access log, and for the disk of the key log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the start waits for the Secret with what was held before.
+const LAST_GOOD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the end waits for the disk of the state directory.
 const STATE_PATIENCE: Duration = Duration::from_secs(5);
@@ -143,7 +151,7 @@ pub struct Running {
     state: Option<state::Writer>,
     keylog: Option<keylog::Writer>,
     /// Tells the cluster.
-    writers: Option<status::cluster::Writers>,
+    writing: Option<Writing>,
     /// Ends source, admin listener and log lines.
     end: CancellationToken,
     reconcile: std::thread::JoinHandle<()>,
@@ -180,7 +188,9 @@ impl Running {
         };
 
         let metrics = Metrics::new(args.metrics_per_host);
-        let (held, state, state_writer) = open_state(args.state_dir.as_deref(), &metrics)?;
+        let Kept { mut held, saved, sink: state, writer: state_writer } =
+            open_state(args.state_dir.as_deref(), cluster.is_some(), &metrics)?;
+        let holdings = state.holdings();
         let (keylog, keylog_writer) = start_keylog(args.allow_keylog.as_deref())?;
         let clock = clock::system();
         let (publisher, reader) = snapshot::channel(Arc::default());
@@ -210,7 +220,7 @@ impl Running {
             (SourceConfig::Directory(path), _) => source::directory::open(path)?,
             (SourceConfig::Cluster, Some(reached)) => {
                 info!(address = %reached.address, identity = %reached.identity, "Watching the cluster.");
-                cluster::open(reached, &cluster_settings(&args), Saved::default(), &seen, &metrics)?
+                cluster::open(reached, &cluster_settings(&args), saved, &seen, &metrics)?
             }
             (SourceConfig::Cluster, None) => unreachable!("invariant: connected above"),
         };
@@ -234,6 +244,12 @@ impl Running {
             ended.cancelled().await;
             drop(inbox);
         });
+        let mut last_good = None;
+        if let (Some(cluster), Some(name)) = (&cluster, &args.cluster.last_good_secret) {
+            let mut secret = LastGood::new(cluster.client.clone(), &cluster.namespace, name, &metrics);
+            held.merge(secret.read(LAST_GOOD_PATIENCE).await);
+            last_good = Some(secret);
+        }
         let mut compiler = Compiler::new(options);
         compiler.remember(&held);
         let outputs = Outputs { publisher, publications, metrics: metrics.clone(), state };
@@ -251,7 +267,7 @@ impl Running {
                 listener,
                 args: args.webhook.clone(),
                 cluster: cluster.as_ref().map(|cluster| (cluster.client.clone(), cluster.namespace.clone())),
-                inbox: questions,
+                inbox: questions.clone(),
                 watched: webhook::watched(&args.cluster.watch_namespace, &seen),
                 metrics: metrics.clone(),
                 clock: clock.clone(),
@@ -277,10 +293,17 @@ impl Running {
         let listeners = http.into_iter().zip(https).collect();
         let workers = Workers::start(listeners, &worker_settings, &reader, &observers, &shutdown, service)
             .context("cannot start the worker threads")?;
-        let writers = cluster
-            .filter(|_| !args.status.no_status)
-            .map(|cluster| status::cluster::start(&cluster, &args.status, &seen, &published, &metrics));
-        let remarks = writers.as_ref().map(|writers| writers.remarks.clone());
+        let writing = cluster.as_ref().and_then(|cluster| {
+            Writing::start(Parts {
+                cluster,
+                args: &args.status,
+                seen: &seen,
+                publications: &published,
+                metrics: &metrics,
+                last_good: last_good.map(|last_good| (last_good, holdings, questions)),
+            })
+        });
+        let remarks = writing.as_ref().and_then(|writing| writing.remarks.clone());
         let tell = move |line: &Line| remarks.iter().for_each(|remarks| remarks.handshakes(line));
         tokio::spawn(follow::summarize(failures, reader.clone(), end.clone(), tell));
         let running = Self {
@@ -293,7 +316,7 @@ impl Running {
             access_log: access_log_writer,
             state: state_writer,
             keylog: keylog_writer,
-            writers,
+            writing,
             end,
             reconcile,
             webhook,
@@ -351,9 +374,9 @@ impl Running {
 
     /// Waits for the workers, then ends everything else in reverse order of construction.
     async fn stopped(self) {
-        let Self { workers, access_log, state, keylog, writers, end, reconcile, webhook, .. } = self;
+        let Self { workers, access_log, state, keylog, writing, end, reconcile, webhook, .. } = self;
         // At once, so that another replica writes while this one drains.
-        let written = writers.map(|writers| tokio::spawn(writers.finish()));
+        let written = writing.map(|writing| tokio::spawn(writing.finish()));
         // Joining blocks, and this runtime still serves the admin pages.
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
@@ -425,15 +448,25 @@ pub fn directory_options(args: &CompileArgs) -> anyhow::Result<Options> {
     })
 }
 
-/// What the last process held, and where this one puts what it holds.
-fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, Sink, Option<state::Writer>)> {
-    let Some(path) = path else { return Ok((Held::default(), Sink::default(), None)) };
+/// What the last process left, and where this one puts what it leaves.
+struct Kept {
+    held: Held,
+    saved: Saved,
+    sink: Sink,
+    writer: Option<state::Writer>,
+}
+
+/// `saves_objects` if the source may not be there at the next start.
+fn open_state(path: Option<&Path>, saves_objects: bool, metrics: &Metrics) -> anyhow::Result<Kept> {
+    let Some(path) = path else {
+        return Ok(Kept { held: Held::default(), saved: Saved::default(), sink: Sink::default(), writer: None });
+    };
     let mut state = state::open(path)?;
     for problem in &state.problems {
         warn!("{problem}.");
     }
     let held = std::mem::take(&mut state.held);
-    if !(held.secrets.is_empty() && held.policies.is_empty()) {
+    if !held.is_empty() {
         info!(
             directory = %path.display(),
             secrets = held.secrets.len(),
@@ -441,8 +474,17 @@ fn open_state(path: Option<&Path>, metrics: &Metrics) -> anyhow::Result<(Held, S
             "What was held before is known again."
         );
     }
-    let (sink, writer) = state.start(false, metrics.state_write_failures.clone())?;
-    Ok((held, sink, Some(writer)))
+    let saved = state.saved.clone().map_or_else(Saved::default, |saved| {
+        Saved::later(saved.saved_at(), move || {
+            let loaded = saved.load();
+            for problem in &loaded.problems {
+                warn!("{problem}.");
+            }
+            loaded.objects
+        })
+    });
+    let (sink, writer) = state.start(saves_objects, metrics.state_write_failures.clone())?;
+    Ok(Kept { held, saved, sink, writer: Some(writer) })
 }
 
 fn start_keylog(path: Option<&Path>) -> anyhow::Result<(KeyLog, Option<keylog::Writer>)> {

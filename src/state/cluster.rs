@@ -45,6 +45,7 @@ use super::plan::{self, Dropped, Found, Plan};
 use super::stored::{self, Entry};
 use crate::compile::Held;
 use crate::metrics::Metrics;
+use crate::reconcile::Message;
 use crate::source::Event;
 
 /// The Secret, and what is known about it.
@@ -159,7 +160,7 @@ impl LastGood {
         self,
         holdings: watch::Receiver<Option<Holding>>,
         may_write: watch::Receiver<bool>,
-        inbox: Sender<Event>,
+        inbox: Sender<Message>,
         end: CancellationToken,
     ) -> JoinHandle<()> {
         tokio::spawn(async move {
@@ -175,7 +176,7 @@ impl LastGood {
         mut self,
         mut holdings: watch::Receiver<Option<Holding>>,
         mut may_write: watch::Receiver<bool>,
-        inbox: Sender<Event>,
+        inbox: Sender<Message>,
     ) {
         let mut is_elected = true;
         loop {
@@ -198,7 +199,7 @@ impl LastGood {
         &mut self,
         holding: Option<Holding>,
         may_write: &watch::Receiver<bool>,
-        inbox: &Sender<Event>,
+        inbox: &Sender<Message>,
     ) -> Duration {
         // Before the first compilation nobody knows what is needed.
         let Some(Holding { held, remembered }) = holding else { return POLL };
@@ -246,7 +247,7 @@ impl LastGood {
     }
 
     /// Looks, if it is time to, whether somebody else has written, and tells the compiler what that is.
-    async fn look(&mut self, held: &Held, inbox: &Sender<Event>) -> Result<(), Failure> {
+    async fn look(&mut self, held: &Held, inbox: &Sender<Message>) -> Result<(), Failure> {
         if self.looked_at.is_some_and(|at| at.elapsed() < POLL) {
             return Ok(());
         }
@@ -270,7 +271,7 @@ impl LastGood {
             Entry::Secret(key, _) => !held.secrets.contains_key(key),
         });
         unheld.cloned().for_each(|entry| entry.put_into(&mut unknown));
-        if !unknown.is_empty() && inbox.send(Event::Remember(Arc::new(unknown))).is_ok() {
+        if !unknown.is_empty() && inbox.send(Event::Remember(Arc::new(unknown)).into()).is_ok() {
             self.told += 1;
         }
         Ok(())

@@ -246,7 +246,7 @@ fn what_belongs_together_has_the_same_names() {
             assert!(volumes.iter().any(|volume| volume["name"] == mount["name"]), "{name}: {mount}");
         }
         let run = rendered.run();
-        for secret in run.cluster.last_good_secret {
+        if let Some(secret) = run.cluster.last_good_secret {
             rendered.object("Secret", &secret);
         }
         if let Some(address) = run.webhook.webhook_addr {

@@ -14,6 +14,7 @@ use handfast::source::cluster::seen::Seen;
 use handfast::source::cluster::{self, Saved, Settings};
 use handfast::source::{Event, Events};
 use k8s_openapi::api::networking::v1::Ingress;
+use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
 use crate::binary::PATIENCE;
@@ -288,7 +289,7 @@ async fn a_server_that_does_not_answer_is_waited_for_or_done_without_if_somethin
         api.manner(resource, Manner::Status(503));
     }
     let quick = Settings { sync_timeout: Duration::from_secs(2), ..settings() };
-    let mut world = World::open(&api, &quick, Saved { objects: objects(), at: None }).await;
+    let mut world = World::open(&api, &quick, Saved::later(UnixTime::now(), objects)).await;
     world.until("the start", |world| world.synced).await;
     assert_eq!(world.names(), ["Ingress: shop/a", "Ingress: shop/old"], "and nothing of what is not watched");
     assert_eq!(world.metrics.serving_saved.get(), 1);

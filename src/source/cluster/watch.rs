@@ -20,6 +20,7 @@ use super::kinds::{self, Watched};
 use super::namespaces::Outlet;
 use super::referenced::Need;
 use super::seen::Seen;
+use super::{Phase, Told};
 use crate::compile::{Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope, referenced_secrets, trim};
 
 /// How long the server may keep a watch open, in seconds: less than what load balancers before it allow.
@@ -134,10 +135,18 @@ pub(super) struct Watch<K: Watched> {
     was_listed: bool,
     /// It was said that everything that is needed is known.
     was_complete: bool,
+    /// `None` once this watch has told something.
+    phase: Option<Phase>,
 }
 
 impl<K: Watched> Watch<K> {
-    pub(super) fn new(api: Api<DeserializeGuard<K>>, scope: Scope, selection: Selection, health: Health) -> Self {
+    pub(super) fn new(
+        api: Api<DeserializeGuard<K>>,
+        scope: Scope,
+        selection: Selection,
+        health: Health,
+        phase: Phase,
+    ) -> Self {
         Self {
             api,
             scope,
@@ -148,12 +157,17 @@ impl<K: Watched> Watch<K> {
             refused: None,
             was_listed: false,
             was_complete: false,
+            phase: Some(phase),
         }
     }
 
-    /// Objects that the reconciler may get from elsewhere, and that go if the first list does not name them.
-    pub(super) fn expect(&mut self, keys: impl Iterator<Item = ObjectKey>) {
-        self.known.extend(keys.map(|key| (key, None)));
+    /// From now on the objects of the scope are told by this watch. What was saved goes if the list does not name it.
+    async fn take_over(&mut self) {
+        if let Some(phase) = self.phase.take()
+            && let Told::Saved(keys) = std::mem::replace(&mut *phase.lock().await, Told::Watch)
+        {
+            self.known.extend(keys.into_iter().map(|key| (key, None)));
+        }
     }
 
     /// Watches for ever.
@@ -202,10 +216,12 @@ impl<K: Watched> Watch<K> {
             match event {
                 watcher::Event::Init => listed.clear(),
                 watcher::Event::InitApply(object) => {
+                    self.take_over().await;
                     listed.insert(kinds::key(K::OBJECT, object.meta()));
                     self.upsert(object, &target).await;
                 }
                 watcher::Event::InitDone => {
+                    self.take_over().await;
                     let gone = self.known.keys().chain(self.unreadable.keys());
                     let gone: Vec<ObjectKey> = gone.filter(|key| !listed.contains(*key)).cloned().collect();
                     for key in gone {

@@ -89,7 +89,7 @@ struct Replica {
     start: Held,
     holdings: watch::Sender<Option<Holding>>,
     leads: watch::Sender<bool>,
-    inbox: Receiver<Event>,
+    inbox: Receiver<Message>,
     metrics: Metrics,
     told: u64,
 }
@@ -143,8 +143,8 @@ impl Replica {
     /// What the compiler was told since this was last asked.
     fn remembered(&mut self) -> Vec<String> {
         let mut names = Vec::new();
-        while let Ok(event) = self.inbox.try_recv() {
-            let Event::Remember(held) = event else { panic!("{event:?}") };
+        while let Ok(message) = self.inbox.try_recv() {
+            let Message::Event(Event::Remember(held)) = message else { panic!("nothing else is said") };
             names.extend(stored::entries(&held).map(|entry| entry.name()));
             self.told += 1;
         }
