@@ -267,7 +267,7 @@ fn looks(api: Api<Metadata>, fields: &str, health: Health) -> Looks {
             }
             let look = match events.next().await? {
                 Ok(event) => {
-                    backoff = Backoff::default();
+                    backoff.settle(&event);
                     health.event();
                     if matches!(event, watcher::Event::InitDone) {
                         health.relisted();
