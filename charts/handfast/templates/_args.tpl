@@ -55,6 +55,7 @@ args:
 {{- $_ := set $args "no-status" "true" -}}
 {{- else -}}
 {{- $_ := set $args "election-id" (include "handfast.electionID" .) -}}
+{{- if $controller.updateStatusOnShutdown -}}{{- $_ := set $args "update-status-on-shutdown" "true" -}}{{- end -}}
 {{- with $controller.electionTTL -}}{{- $_ := set $args "election-ttl" . -}}{{- end -}}
 {{- with $controller.publishStatusAddress -}}{{- $_ := set $args "publish-status-address" (join "," .) -}}{{- end -}}
 {{- if include "handfast.publishNodes" . -}}

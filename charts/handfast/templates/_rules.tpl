@@ -71,10 +71,12 @@
   resources: [leases]
   resourceNames: [{{ include "handfast.electionID" . }}]
   verbs: [get, update]
-# Which other replicas run, and where: the last one takes its addresses away.
+{{- if or (include "handfast.publishNodes" .) .Values.controller.updateStatusOnShutdown }}
+# Which other replicas run, and where.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list]
+{{- end }}
 {{- end }}
 {{- if .Values.controller.lastGood.enabled }}
 # It may fill this Secret, and make none.
