@@ -24,6 +24,7 @@ mod backend;
 #[path = "../it/binary.rs"]
 mod binary;
 mod control_plane;
+mod last_good;
 mod node;
 mod status;
 #[allow(dead_code, reason = "what tests may use")]
@@ -37,7 +38,7 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    let topics = [control_plane::trials(), node::trials(), status::trials()];
+    let topics = [control_plane::trials(), last_good::trials(), node::trials(), status::trials()];
     topics.concat()
 }
 
