@@ -5,7 +5,7 @@
 //! objects/ ──SavedObjects::load──▶ the source, under the scopes that the objects came from
 //! ```
 //!
-//! One object changes far more often than all do, and one file for all Secrets of a large cluster is 80 MB. One file for
+//! One object changes far more often than all do, and one file for all Secrets of a large cluster is 100 MB. One file for
 //! each would be as many renames as there are objects after each start. So each kind has shards by the digest of the
 //! object's name: at ten thousand Secrets a change writes forty of them, and at a hundred one. A shard whose objects are
 //! the same is not even serialised, because objects are shared with the compiler and compared by address.
@@ -248,8 +248,9 @@ const INDEX: &str = "index.json";
 const INDEX_FORMAT: &str = "handfast.dev/saved-objects.v1";
 const SHARD_FORMAT: &str = "handfast.dev/objects.v1";
 const SUFFIX: &str = ".jsonl";
-/// Bytes of all files together: ten thousand Secrets are 80 MB.
-const LIMIT: u64 = 512 << 20;
+/// Bytes of all files together: ten thousand Secrets are 100 MB. Below the size of the chart's volume, so that what is
+/// held has room.
+const LIMIT: u64 = 192 << 20;
 const LARGEST_INDEX: u64 = 64 << 10;
 const FOREIGN: &str = "it is not what this version writes";
 
