@@ -11,6 +11,8 @@
 //! Start: sockets first, so that a port in use is the first thing said; then the source; then the first snapshot; only
 //! then are connections accepted, so that no client meets an empty configuration.
 
+mod writing;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -52,9 +54,11 @@ use crate::source::cluster::{self, Saved};
 use crate::source::{self, SourceConfig};
 use crate::state::cluster::LastGood;
 use crate::state::{self, Sink};
-use crate::status::{self, Status};
+use crate::status::Status;
 use crate::telemetry;
 use crate::webhook::{self, Webhook};
+
+use writing::{Parts, Writing};
 
 /// Runs a command; errors go to standard error with all their causes.
 pub fn main(cli: Cli) -> ExitCode {
@@ -144,7 +148,7 @@ pub struct Running {
     state: Option<state::Writer>,
     keylog: Option<keylog::Writer>,
     /// Tells the cluster.
-    writers: Option<status::cluster::Writers>,
+    writing: Option<Writing>,
     /// Ends source, admin listener and log lines.
     end: CancellationToken,
     reconcile: std::thread::JoinHandle<()>,
@@ -181,8 +185,9 @@ impl Running {
         };
 
         let metrics = Metrics::new(args.metrics_per_host);
-        let Before { mut held, saved, sink, writer: state_writer } =
-            open_state(args.state_dir.as_deref(), &source, &metrics).await?;
+        let Kept { mut held, saved, sink, writer: state_writer } =
+            open_state(args.state_dir.as_deref(), cluster.is_some(), &metrics)?;
+        let holdings = sink.holdings();
         let (keylog, keylog_writer) = start_keylog(args.allow_keylog.as_deref())?;
         let clock = clock::system();
         let (publisher, reader) = snapshot::channel(Arc::default());
@@ -217,7 +222,7 @@ impl Running {
             (SourceConfig::Cluster, None) => unreachable!("invariant: connected above"),
         };
         let (inbox, changes) = mpsc::channel();
-        let (questions, memories) = (inbox.clone(), inbox.clone());
+        let questions = inbox.clone();
         let ended = end.clone();
         tokio::spawn(async move {
             loop {
@@ -236,13 +241,12 @@ impl Running {
             ended.cancelled().await;
             drop(inbox);
         });
-        let last_good = cluster.as_ref().zip(args.cluster.last_good_secret.as_ref());
-        let mut last_good =
-            last_good.map(|(cluster, name)| LastGood::new(cluster.client.clone(), &cluster.namespace, name, &metrics));
-        if let Some(last_good) = &mut last_good {
-            held.merge(last_good.read(state::cluster::PATIENCE).await);
+        let mut last_good = None;
+        if let (Some(cluster), Some(name)) = (&cluster, &args.cluster.last_good_secret) {
+            let mut secret = LastGood::new(cluster.client.clone(), &cluster.namespace, name, &metrics);
+            held.merge(secret.read(state::cluster::PATIENCE).await);
+            last_good = Some(secret);
         }
-        let holdings = sink.holdings();
         let mut compiler = Compiler::new(options);
         compiler.remember(&held);
         let outputs = Outputs { publisher, publications, metrics: metrics.clone(), state: sink };
@@ -260,7 +264,7 @@ impl Running {
                 listener,
                 args: args.webhook.clone(),
                 cluster: cluster.as_ref().map(|cluster| (cluster.client.clone(), cluster.namespace.clone())),
-                inbox: questions,
+                inbox: questions.clone(),
                 watched: webhook::watched(&args.cluster.watch_namespace, &seen),
                 metrics: metrics.clone(),
                 clock: clock.clone(),
@@ -286,14 +290,17 @@ impl Running {
         let listeners = http.into_iter().zip(https).collect();
         let workers = Workers::start(listeners, &worker_settings, &reader, &observers, &shutdown, service)
             .context("cannot start the worker threads")?;
-        let writers = cluster
-            .filter(|_| !args.status.no_status)
-            .map(|cluster| status::cluster::start(&cluster, &args.status, &seen, &published, &metrics));
-        if let Some(last_good) = last_good {
-            let leadership = writers.as_ref().map(status::cluster::Writers::leadership);
-            last_good.start(holdings, leadership, memories, end.clone());
-        }
-        let remarks = writers.as_ref().map(|writers| writers.remarks.clone());
+        let writing = cluster.as_ref().and_then(|cluster| {
+            Writing::start(Parts {
+                cluster,
+                args: &args.status,
+                seen: &seen,
+                publications: &published,
+                metrics: &metrics,
+                last_good: last_good.map(|last_good| (last_good, holdings, questions)),
+            })
+        });
+        let remarks = writing.as_ref().and_then(|writing| writing.remarks.clone());
         let tell = move |line: &Line| remarks.iter().for_each(|remarks| remarks.handshakes(line));
         tokio::spawn(follow::summarize(failures, reader.clone(), end.clone(), tell));
         let running = Self {
@@ -306,7 +313,7 @@ impl Running {
             access_log: access_log_writer,
             state: state_writer,
             keylog: keylog_writer,
-            writers,
+            writing,
             end,
             reconcile,
             webhook,
@@ -364,9 +371,9 @@ impl Running {
 
     /// Waits for the workers, then ends everything else in reverse order of construction.
     async fn stopped(self) {
-        let Self { workers, access_log, state, keylog, writers, end, reconcile, webhook, .. } = self;
+        let Self { workers, access_log, state, keylog, writing, end, reconcile, webhook, .. } = self;
         // At once, so that another replica writes while this one drains.
-        let written = writers.map(|writers| tokio::spawn(writers.finish()));
+        let written = writing.map(|writing| tokio::spawn(writing.finish()));
         // Joining blocks, and this runtime still serves the admin pages.
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
@@ -438,35 +445,24 @@ pub fn directory_options(args: &CompileArgs) -> anyhow::Result<Options> {
     })
 }
 
-/// What is known of the last process, and where this one puts what is to outlive it.
-#[derive(Default)]
-struct Before {
+/// What the last process left, and where this one puts what it leaves.
+struct Kept {
     held: Held,
     saved: Saved,
     sink: Sink,
     writer: Option<state::Writer>,
 }
 
-/// Opens the state directory. Objects are saved in it where the source is a cluster: files of a directory are there.
-async fn open_state(path: Option<&Path>, source: &SourceConfig, metrics: &Metrics) -> anyhow::Result<Before> {
-    let Some(path) = path else { return Ok(Before::default()) };
-    let mut state = state::open(path)?;
-    let held = std::mem::take(&mut state.held);
-    let mut saved = Saved::default();
-    let saves_objects = match source {
-        SourceConfig::Cluster => true,
-        SourceConfig::Directory(_) => false,
+/// `saves_objects` if the source may not be there at the next start.
+fn open_state(path: Option<&Path>, saves_objects: bool, metrics: &Metrics) -> anyhow::Result<Kept> {
+    let Some(path) = path else {
+        return Ok(Kept { held: Held::default(), saved: Saved::default(), sink: Sink::default(), writer: None });
     };
-    if let Some(found) = state.saved.clone().filter(|_| saves_objects) {
-        let at = Some(found.saved_at());
-        // The admin pages have to answer meanwhile.
-        let loaded = tokio::task::spawn_blocking(move || found.load()).await.context("cannot read --state-dir")?;
-        state.problems.extend(loaded.problems);
-        saved = Saved { objects: loaded.objects, at };
-    }
+    let mut state = state::open(path)?;
     for problem in &state.problems {
         warn!("{problem}.");
     }
+    let held = std::mem::take(&mut state.held);
     if !held.is_empty() {
         info!(
             directory = %path.display(),
@@ -475,8 +471,17 @@ async fn open_state(path: Option<&Path>, source: &SourceConfig, metrics: &Metric
             "What was held before is known again."
         );
     }
+    let saved = state.saved.clone().filter(|_| saves_objects).map_or_else(Saved::default, |saved| {
+        Saved::later(saved.saved_at(), move || {
+            let loaded = saved.load();
+            for problem in &loaded.problems {
+                warn!("{problem}.");
+            }
+            loaded.objects
+        })
+    });
     let (sink, writer) = state.start(saves_objects, metrics.state_write_failures.clone())?;
-    Ok(Before { held, saved, sink, writer: Some(writer) })
+    Ok(Kept { held, saved, sink, writer: Some(writer) })
 }
 
 fn start_keylog(path: Option<&Path>) -> anyhow::Result<(KeyLog, Option<keylog::Writer>)> {

@@ -39,7 +39,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::{Api, Resource};
 use rustls::pki_types::UnixTime;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -75,13 +75,22 @@ pub struct Settings {
     pub sync_timeout: Duration,
 }
 
+/// Objects by scope.
+type Objects = Vec<(Scope, Vec<Object>)>;
+
 /// What a cluster held when this was last written down.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Saved {
-    /// By scope.
-    pub objects: Vec<(Scope, Vec<Object>)>,
-    /// When.
-    pub at: Option<UnixTime>,
+    /// Reads it, which takes a while. `None` if there is nothing.
+    load: Option<Box<dyn FnOnce() -> Objects + Send>>,
+    at: Option<UnixTime>,
+}
+
+impl Saved {
+    /// What `load` finds, if it is asked.
+    pub fn later(at: UnixTime, load: impl FnOnce() -> Objects + Send + 'static) -> Self {
+        Self { load: Some(Box::new(load)), at: Some(at) }
+    }
 }
 
 /// How long the start waits at least before it serves what was saved, if nothing answers.
@@ -105,7 +114,6 @@ pub fn open(
         settings,
         seen,
         metrics,
-        saved: &saved,
         outlet: Outlet::new(events.clone(), settings.selector.is_some(), seen),
         needs: mpsc::unbounded_channel().0,
         board: Board::default(),
@@ -115,6 +123,7 @@ pub fn open(
     };
     start.all()?;
     let Start { mut tasks, pending, board, .. } = start;
+    tasks.push(tokio::spawn(board.pulse(cluster.client.clone())).abort_handle());
     tasks.push(tokio::spawn(board.tick(metrics.clone())).abort_handle());
     let gate = Gate { pending, saved, events, inbox, timeout: settings.sync_timeout, address: cluster.address.clone() };
     tasks.push(tokio::spawn(gate.run(metrics.clone())).abort_handle());
@@ -136,7 +145,6 @@ struct Start<'a> {
     settings: &'a Settings,
     seen: &'a Seen,
     metrics: &'a Metrics,
-    saved: &'a Saved,
     outlet: Outlet,
     needs: mpsc::UnboundedSender<Need>,
     board: Board,
@@ -208,10 +216,8 @@ impl Start<'_> {
         let scope = scope(K::KIND, namespace, &selection);
         let health = self.board.health(K::KIND, namespace, self.metrics);
         let client = self.cluster.watch_client(health.guard())?;
-        let saved = self.saved.objects.iter().find(|(saved, _)| *saved == scope);
-        let mut watch = Watch::<K>::new(api(client), scope.clone(), selection, health);
-        watch.expect(saved.iter().flat_map(|(_, objects)| objects).map(Object::key));
-        let index = self.pend(scope);
+        let (index, phase) = self.pend(scope.clone());
+        let watch = Watch::<K>::new(api(client), scope, selection, health, phase);
         let task = watch.run(
             self.outlet.clone(),
             self.seen.clone(),
@@ -226,7 +232,7 @@ impl Start<'_> {
     fn namespaces(&mut self, selector: &str) -> Result<(), ConnectError> {
         let health = self.board.health("Namespace", "", self.metrics);
         let client = self.cluster.watch_client(health.guard())?;
-        let index = self.pend(Scope("namespaces".into()));
+        let (index, _) = self.pend(Scope("namespaces".into()));
         let task =
             namespaces::run(client, selector.to_owned(), self.outlet.clone(), health, (index, self.reports.clone()));
         self.tasks.push(tokio::spawn(task).abort_handle());
@@ -247,16 +253,14 @@ impl Start<'_> {
             apis.push((api, health));
         }
         let scope = Scope("secrets.referenced".into());
-        let saved = self.saved.objects.iter().find(|(saved, _)| *saved == scope);
-        let expected = saved.iter().flat_map(|(_, objects)| objects).map(Object::key).collect();
-        let index = self.pend(scope.clone());
+        let (index, phase) = self.pend(scope.clone());
         let (needs, inbox) = mpsc::unbounded_channel();
         if let Some((namespace, name)) = &self.settings.default_tls_secret {
             let secret = ObjectKey::new(Kind::Secret, namespace, name);
             // The receiver is in this function.
             let _ = needs.send(Need::Of { by: secret.clone(), secrets: vec![secret] });
         }
-        let task = Referenced::new(scope, self.cluster.client.clone(), self.outlet.clone(), expected);
+        let task = Referenced::new(scope, self.cluster.client.clone(), self.outlet.clone(), phase);
         let outside = usize::from(self.outside(self.settings.default_tls_policy.as_ref()).is_some());
         let incomplete = 2 * self.settings.namespaces.len().max(1) + outside;
         let task = task.run(apis, OTHER_SECRETS, inbox, incomplete, (index, self.reports.clone()));
@@ -264,9 +268,10 @@ impl Start<'_> {
         Ok(needs)
     }
 
-    fn pend(&mut self, scope: Scope) -> usize {
-        self.pending.push(Pending { scope, answer: None, failures: 0 });
-        self.pending.len() - 1
+    fn pend(&mut self, scope: Scope) -> (usize, Phase) {
+        let phase = Phase::default();
+        self.pending.push(Pending { scope, answer: None, failures: 0, phase: phase.clone() });
+        (self.pending.len() - 1, phase)
     }
 }
 
@@ -285,6 +290,28 @@ struct Pending {
     scope: Scope,
     answer: Option<Answer>,
     failures: usize,
+    phase: Phase,
+}
+
+impl Pending {
+    fn has_listed_or_is_class(&self) -> bool {
+        self.answer == Some(Answer::Listed) || (self.answer.is_some() && &*self.scope.0 == IngressClass::KIND)
+    }
+}
+
+/// Who has told the objects of a scope so far. Whoever sends the first ones holds the lock meanwhile, so that what was
+/// saved never comes after what is.
+pub(super) type Phase = Arc<Mutex<Told>>;
+
+/// See [`Phase`].
+#[derive(Debug, Default)]
+pub(super) enum Told {
+    #[default]
+    Nobody,
+    /// The state directory, these.
+    Saved(Vec<ObjectKey>),
+    /// The watch.
+    Watch,
 }
 
 /// Decides when there is enough to begin with.
@@ -311,6 +338,9 @@ impl Gate {
                     without = missing.join(","),
                     "The cluster's objects are there."
                 );
+                if !missing.is_empty() && self.saved.load.is_some() {
+                    self.use_saved(&metrics).await;
+                }
                 break;
             }
             if self.may_use_saved(started) {
@@ -337,8 +367,9 @@ impl Gate {
         while let Some(Report { index, answer }) = self.inbox.recv().await {
             if let (Answer::Listed, Some(one)) = (answer, self.pending.get_mut(index)) {
                 one.answer = Some(Answer::Listed);
+                one.failures = 0;
             }
-            if metrics.serving_saved.get() == 1 && self.pending.iter().all(|one| one.answer.is_some()) {
+            if metrics.serving_saved.get() == 1 && self.pending.iter().all(|one| one.has_listed_or_is_class()) {
                 metrics.serving_saved.set(0);
                 info!(address = %self.address, "The cluster answers again; what was saved is no longer needed.");
             }
@@ -366,7 +397,7 @@ impl Gate {
     fn may_use_saved(&self, started: Instant) -> bool {
         let is_silent = self.pending.iter().all(|one| one.answer.is_none() && one.failures > 1);
         let patience = if is_silent { SAVED_PATIENCE.min(self.timeout) } else { self.timeout };
-        !self.saved.objects.is_empty() && started.elapsed() >= patience
+        self.saved.load.is_some() && started.elapsed() >= patience
     }
 
     fn deadline(&self, started: Instant) -> Instant {
@@ -376,28 +407,43 @@ impl Gate {
         [soon, late].into_iter().find(|at| *at > now).unwrap_or(now + self.timeout)
     }
 
+    /// Serves what was saved of the scopes that have not been listed.
     async fn use_saved(&mut self, metrics: &Metrics) {
-        let age = self.saved.at.map(|at| (clock::system())().as_secs().saturating_sub(at.as_secs()));
-        let age = age.map_or_else(
-            || "an unknown time".to_owned(),
-            |age| humantime::format_duration(Duration::from_secs(age)).to_string(),
-        );
+        let Some(load) = self.saved.load.take() else { return };
+        // The file system may hang, and this runtime answers probes.
+        let Ok(saved) = tokio::task::spawn_blocking(load).await else { return };
         let mut count = 0;
-        let pending: Vec<&Pending> =
-            self.pending.iter().filter(|one| !matches!(one.answer, Some(Answer::Listed))).collect();
-        for (scope, objects) in std::mem::take(&mut self.saved.objects) {
-            // The others have their objects, or are not watched any more.
-            if pending.iter().any(|one| one.scope == scope) {
-                count += objects.len();
-                let _ = self.events.send(Event::Change(Change::Replace(scope, objects))).await;
+        for (scope, objects) in saved {
+            // The others are not watched any more.
+            let Some(pending) = self.pending.iter().find(|one| one.scope == scope) else { continue };
+            let mut told = pending.phase.lock().await;
+            // The name of the class has been decided on already, where classes may not be read.
+            let is_refused_class = pending.answer == Some(Answer::Refused) && is_class(objects.first());
+            if !matches!(*told, Told::Nobody) || is_refused_class {
+                continue;
             }
+            count += objects.len();
+            *told = Told::Saved(objects.iter().map(Object::key).collect());
+            let _ = self.events.send(Event::Change(Change::Replace(scope, objects))).await;
         }
+        if count == 0 {
+            return;
+        }
+        let now = (clock::system())();
+        let age = self.saved.at.map(|at| Duration::from_secs(now.as_secs().saturating_sub(at.as_secs())));
+        let waiting = self.pending.iter().filter(|one| one.answer != Some(Answer::Listed));
+        let waiting: Vec<&str> = waiting.map(|one| &*one.scope.0).collect();
         metrics.serving_saved.set(1);
         warn!(
             address = %self.address,
             objects = count,
-            age,
-            "The API server does not answer: serving what --state-dir has from before, until it does."
+            age = %humantime::format_duration(age.unwrap_or_default()),
+            waiting = waiting.join(","),
+            "The API server does not list everything: serving what --state-dir has from before, until it does."
         );
     }
+}
+
+fn is_class(object: Option<&Object>) -> bool {
+    matches!(object, Some(Object::IngressClass(_)))
 }

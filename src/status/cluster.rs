@@ -25,17 +25,19 @@ use tracing::{info, warn};
 use super::addresses::{self, Addresses, Source};
 use super::apply::{Outcome, Target, apply};
 use super::bucket::Bucket;
-use super::events::{Remark, Remarks, Teller};
+use super::events::{Remark, Teller};
 use super::plan::{Next, Plans, Wanted, What, Write};
 use super::queue::Queue;
 use crate::clock;
 use crate::compile::{Kind, ObjectKey};
 use crate::config::StatusArgs;
 use crate::kubernetes::{Cluster, Complaints, cause};
-use crate::leader::{self, Election, Leadership};
+use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::reconcile::Publication;
 use crate::source::cluster::seen::Seen;
+
+pub use super::events::Remarks;
 
 /// Writes at one time.
 const IN_FLIGHT: usize = 8;
@@ -73,36 +75,35 @@ pub(super) struct Inputs {
     pub(super) metrics: Metrics,
 }
 
-/// The election of this replica, and its writers.
+/// The writers of this replica.
 pub struct Writers {
     /// Takes what is to be told beside diagnostics.
     pub remarks: Remarks,
-    election: Election,
     end: CancellationToken,
     tasks: [JoinHandle<()>; 2],
 }
 
-/// Takes part in the election, and writes statuses and Events whenever this replica leads. To be called when traffic is
-/// served, and not with `--no-status`.
+/// Writes statuses and Events whenever this replica leads. To be called when traffic is served, and not with
+/// `--no-status`.
 pub fn start(
     cluster: &Cluster,
     args: &StatusArgs,
+    leadership: &Leadership,
     seen: &Seen,
     publications: &watch::Receiver<Option<Publication>>,
     metrics: &Metrics,
 ) -> Writers {
-    let election = leader::start(cluster, args, metrics);
     let inputs = Inputs {
         cluster: cluster.clone(),
         args: args.clone(),
         seen: seen.clone(),
         publications: publications.clone(),
-        leadership: election.leadership.clone(),
+        leadership: leadership.clone(),
         metrics: metrics.clone(),
     };
     let end = CancellationToken::new();
     let (remarks, tasks) = spawn(inputs, &end);
-    Writers { remarks, election, end, tasks }
+    Writers { remarks, end, tasks }
 }
 
 fn spawn(inputs: Inputs, end: &CancellationToken) -> (Remarks, [JoinHandle<()>; 2]) {
@@ -127,20 +128,14 @@ fn spawn(inputs: Inputs, end: &CancellationToken) -> (Remarks, [JoinHandle<()>; 
 }
 
 impl Writers {
-    /// Whether this replica is the one that writes, for others that do.
-    pub fn leadership(&self) -> Leadership {
-        self.election.leadership.clone()
-    }
-
-    /// Stops writing, and then leaves the Lease to the next replica: what is being written is finished, and, if the
-    /// operator wants that and this is the last replica, addresses are taken away. Takes a few seconds at most. To be
-    /// called when the process begins to end, so that another writes while this one drains.
+    /// Stops writing: what is being written is finished, and, if the operator wants that and this is the last replica,
+    /// addresses are taken away. Takes a few seconds at most. To be called when the process begins to end, before the
+    /// Lease is left to the next replica, so that another writes while this one drains.
     pub async fn finish(self) {
         self.end.cancel();
         for task in self.tasks {
             let _ = timeout(2 * (LAST_WRITES + LEAVING), task).await;
         }
-        self.election.finish().await;
     }
 }
 

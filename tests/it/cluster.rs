@@ -14,6 +14,7 @@ use handfast::source::cluster::seen::Seen;
 use handfast::source::cluster::{self, Saved, Settings};
 use handfast::source::{Event, Events};
 use k8s_openapi::api::networking::v1::Ingress;
+use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
 use crate::binary::PATIENCE;
@@ -288,7 +289,7 @@ async fn a_server_that_does_not_answer_is_waited_for_or_done_without_if_somethin
         api.manner(resource, Manner::Status(503));
     }
     let quick = Settings { sync_timeout: Duration::from_secs(2), ..settings() };
-    let mut world = World::open(&api, &quick, Saved { objects: objects(), at: None }).await;
+    let mut world = World::open(&api, &quick, Saved::later(UnixTime::now(), objects)).await;
     world.until("the start", |world| world.synced).await;
     assert_eq!(world.names(), ["Ingress: shop/a", "Ingress: shop/old"], "and nothing of what is not watched");
     assert_eq!(world.metrics.serving_saved.get(), 1);
@@ -316,6 +317,31 @@ async fn without_anything_saved_the_start_waits_as_long_as_it_takes() {
     // Several deadlines pass.
     let early = tokio::time::timeout(Duration::from_secs(1), world.events.next()).await;
     assert!(early.is_err() && !world.synced, "{early:?}");
+}
+
+#[tokio::test]
+async fn a_kind_that_is_refused_for_a_while_is_asked_for_ever_less_often_and_missed_no_longer_than_that() {
+    let api = Api::start().await;
+    all(&api);
+    let mut world = World::open(&api, &settings(), Saved::default()).await;
+    world.until("the start", |world| world.synced).await;
+    // The watch goes on where it was, without a list.
+    let lists = api.requests("/services?&limit");
+    api.manner(SERVICES, Manner::Status(403));
+    world.until("the complaint", |world| world.problems() == ["kind-not-watched: Object services"]).await;
+    api.manner(SERVICES, Manner::Well);
+    world.until("no complaint", |world| world.problems().is_empty()).await;
+    assert_eq!(api.requests("/services?&limit"), lists);
+
+    // A list that fails is no sign of life, although its beginning is an event.
+    api.manner(SERVICES, Manner::Status(503));
+    api.manner(SERVICES, Manner::Well);
+    api.expire(SERVICES);
+    api.manner(SERVICES, Manner::Status(503));
+    let before = api.requests("/services?");
+    let _ = tokio::time::timeout(Duration::from_secs(4), world.events.next()).await;
+    let asked = api.requests("/services?") - before;
+    assert!((1..=9).contains(&asked), "{asked} requests in four seconds");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use super::health::{Health, causes};
 use super::kinds::{self, Watched as _};
 use super::namespaces::Outlet;
 use super::watch::{Answer, Backoff, Report, WATCH_TIMEOUT, digest_of, is_refusal};
+use super::{Phase, Told};
 use crate::compile::{Kind, ObjectKey, Scope, trim};
 
 /// What other watches say about Secrets that are needed.
@@ -60,11 +61,12 @@ pub(super) struct Referenced {
     wanted: BTreeSet<ObjectKey>,
     /// Being fetched; changes meanwhile are wanted again.
     fetching: HashSet<ObjectKey>,
+    /// `None` once this task has told something.
+    phase: Option<Phase>,
 }
 
 impl Referenced {
-    /// `expected` may come from elsewhere, and goes if it does not exist or nobody needs it.
-    pub(super) fn new(scope: Scope, client: Client, outlet: Outlet, expected: Vec<ObjectKey>) -> Self {
+    pub(super) fn new(scope: Scope, client: Client, outlet: Outlet, phase: Phase) -> Self {
         Self {
             scope,
             client,
@@ -72,9 +74,10 @@ impl Referenced {
             existing: HashMap::new(),
             needed: HashMap::new(),
             needs: HashMap::new(),
-            sent: expected.into_iter().map(|key| (key, None)).collect(),
+            sent: HashMap::new(),
             wanted: BTreeSet::new(),
             fetching: HashSet::new(),
+            phase: Some(phase),
         }
     }
 
@@ -125,6 +128,7 @@ impl Referenced {
                         }
                         waiting.remove(&at);
                         if waiting.is_empty() {
+                            self.take_over().await;
                             self.forget_unexpected().await;
                         }
                     }
@@ -201,6 +205,15 @@ impl Referenced {
         }
     }
 
+    /// From now on the objects of the scope are told by this task. What was saved goes if it does not exist.
+    async fn take_over(&mut self) {
+        if let Some(phase) = self.phase.take()
+            && let Told::Saved(keys) = std::mem::replace(&mut *phase.lock().await, Told::Watch)
+        {
+            self.sent.extend(keys.into_iter().map(|key| (key, None)));
+        }
+    }
+
     /// What came from elsewhere and does not exist here, or is not needed.
     async fn forget_unexpected(&mut self) {
         let stale = self.sent.iter().filter(|(key, digest)| digest.is_none() && !self.existing.contains_key(*key));
@@ -217,6 +230,7 @@ impl Referenced {
             Ok(Some(secret)) if self.needed.contains_key(&key) => {
                 let object = trim(secret.into_object());
                 let digest = Some(digest_of(&object));
+                self.take_over().await;
                 if self.sent.insert(key, digest) != Some(digest) {
                     self.outlet.upsert(&self.scope, object).await;
                 }
@@ -253,7 +267,7 @@ fn looks(api: Api<Metadata>, fields: &str, health: Health) -> Looks {
             }
             let look = match events.next().await? {
                 Ok(event) => {
-                    backoff = Backoff::default();
+                    backoff.settle(&event);
                     health.event();
                     if matches!(event, watcher::Event::InitDone) {
                         health.relisted();

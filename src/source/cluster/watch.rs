@@ -20,6 +20,7 @@ use super::kinds::{self, Watched};
 use super::namespaces::Outlet;
 use super::referenced::Need;
 use super::seen::Seen;
+use super::{Phase, Told};
 use crate::compile::{Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope, referenced_secrets, trim};
 
 /// How long the server may keep a watch open, in seconds: less than what load balancers before it allow.
@@ -89,6 +90,18 @@ impl Backoff {
         self.attempts = self.attempts.saturating_add(1);
         wait.mul_f64(1.0 - fastrand::f64() / 2.0)
     }
+
+    /// The next wait is short again if this event shows that the server answers. One does not: that a list begins is
+    /// said before it is asked for.
+    pub(super) fn settle<K>(&mut self, event: &watcher::Event<K>) {
+        match event {
+            watcher::Event::Init => {}
+            watcher::Event::InitApply(_)
+            | watcher::Event::InitDone
+            | watcher::Event::Apply(_)
+            | watcher::Event::Delete(_) => self.attempts = 0,
+        }
+    }
 }
 
 /// The server's answer, if it is a no: neither permission nor the kind are going to come by themselves.
@@ -122,10 +135,18 @@ pub(super) struct Watch<K: Watched> {
     was_listed: bool,
     /// It was said that everything that is needed is known.
     was_complete: bool,
+    /// `None` once this watch has told something.
+    phase: Option<Phase>,
 }
 
 impl<K: Watched> Watch<K> {
-    pub(super) fn new(api: Api<DeserializeGuard<K>>, scope: Scope, selection: Selection, health: Health) -> Self {
+    pub(super) fn new(
+        api: Api<DeserializeGuard<K>>,
+        scope: Scope,
+        selection: Selection,
+        health: Health,
+        phase: Phase,
+    ) -> Self {
         Self {
             api,
             scope,
@@ -136,12 +157,17 @@ impl<K: Watched> Watch<K> {
             refused: None,
             was_listed: false,
             was_complete: false,
+            phase: Some(phase),
         }
     }
 
-    /// Objects that the reconciler may get from elsewhere, and that go if the first list does not name them.
-    pub(super) fn expect(&mut self, keys: impl Iterator<Item = ObjectKey>) {
-        self.known.extend(keys.map(|key| (key, None)));
+    /// From now on the objects of the scope are told by this watch. What was saved goes if the list does not name it.
+    async fn take_over(&mut self) {
+        if let Some(phase) = self.phase.take()
+            && let Told::Saved(keys) = std::mem::replace(&mut *phase.lock().await, Told::Watch)
+        {
+            self.known.extend(keys.into_iter().map(|key| (key, None)));
+        }
     }
 
     /// Watches for ever.
@@ -157,7 +183,18 @@ impl<K: Watched> Watch<K> {
         let mut backoff = Backoff::default();
         let mut listed = HashSet::new();
         let target = Target { outlet: &outlet, seen: &seen, needs: &needs };
-        while let Some(event) = stream.next().await {
+        let mut accepted = self.health.accepted();
+        loop {
+            let event = tokio::select! {
+                event = stream.next() => event,
+                // Permission is back, and the watch goes on where it was: no list follows that would tell.
+                Ok(()) = accepted.changed(), if self.refused.is_some() => {
+                    self.refused = None;
+                    self.report(&target).await;
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
@@ -165,6 +202,7 @@ impl<K: Watched> Watch<K> {
                     let mut answer = Answer::Failed;
                     if let Some(status) = is_refusal(&error) {
                         answer = Answer::Refused;
+                        accepted.mark_unchanged();
                         self.refuse(status.message.clone(), &class, &target).await;
                         self.complete(&target);
                     }
@@ -173,15 +211,17 @@ impl<K: Watched> Watch<K> {
                     continue;
                 }
             };
-            backoff = Backoff::default();
+            backoff.settle(&event);
             self.health.event();
             match event {
                 watcher::Event::Init => listed.clear(),
                 watcher::Event::InitApply(object) => {
+                    self.take_over().await;
                     listed.insert(kinds::key(K::OBJECT, object.meta()));
                     self.upsert(object, &target).await;
                 }
                 watcher::Event::InitDone => {
+                    self.take_over().await;
                     let gone = self.known.keys().chain(self.unreadable.keys());
                     let gone: Vec<ObjectKey> = gone.filter(|key| !listed.contains(*key)).cloned().collect();
                     for key in gone {
@@ -354,5 +394,10 @@ mod tests {
         assert!(waits[0] <= Backoff::SHORTEST && waits[0] >= Backoff::SHORTEST / 2);
         assert!(waits.iter().all(|wait| *wait <= Backoff::LONGEST));
         assert!(waits[10..].iter().all(|wait| *wait >= Backoff::LONGEST / 2));
+        // A list that is about to be asked for proves nothing.
+        backoff.settle(&watcher::Event::<()>::Init);
+        assert!(backoff.next() >= Backoff::LONGEST / 2);
+        backoff.settle(&watcher::Event::<()>::InitDone);
+        assert!(backoff.next() <= Backoff::SHORTEST);
     }
 }

@@ -49,7 +49,8 @@ pub(in super::super) struct Teller {
     remarks: mpsc::Receiver<Remark>,
     metrics: Metrics,
     complaints: Complaints,
-    /// When it was said last that some are left out, to be said once in a while.
+    /// That some problems are not told everywhere, and that some objects have too many, is said once in a while.
+    left_out: Complaints,
     crowded: Complaints,
 }
 
@@ -64,6 +65,7 @@ impl Teller {
             remarks,
             metrics: inputs.metrics.clone(),
             complaints: Complaints::default(),
+            left_out: Complaints::default(),
             crowded: Complaints::default(),
         }
     }
@@ -119,7 +121,7 @@ impl Teller {
         let left_out = book.look(looked, &compiled.snapshot);
         let all = left_out.shared + left_out.crowded;
         self.count(Told::Dropped, all);
-        if all > 0 {
+        if all > 0 && self.left_out.is_due("left out", Instant::now()) {
             warn!(
                 more = all,
                 "Not every problem becomes an Event on every Ingress that it concerns; the lines about problems name all hosts."

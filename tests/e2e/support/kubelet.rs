@@ -22,6 +22,7 @@ use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
+use super::network::node_address;
 use super::{ControlPlane, runtime, wait_until};
 use container::Image;
 use pod::Pod;
@@ -46,6 +47,7 @@ pub(super) struct Node {
 pub(super) struct Plane {
     pub(super) number: u8,
     pub(super) client: Client,
+    /// The node's address.
     pub(super) address: std::net::Ipv4Addr,
     /// Where Pods are told to find the API server: address and port.
     pub(super) api: (String, u16),
@@ -66,7 +68,7 @@ impl Kubelet {
         };
         let node = Arc::new(Node {
             name: NODE,
-            plane: Plane { number: plane.number, client: plane.client(), address: plane.address, api },
+            plane: Plane { number: plane.number, client: plane.client(), address: node_address(plane.number), api },
             image: Image::handfast(),
             pods: Mutex::default(),
             threads: Mutex::default(),
