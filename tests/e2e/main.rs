@@ -24,6 +24,7 @@ mod backend;
 #[path = "../it/binary.rs"]
 mod binary;
 mod certmanager;
+mod chart;
 mod conformance;
 mod control_plane;
 mod last_good;
@@ -46,6 +47,7 @@ use support::{programs, trial};
 fn trials() -> Vec<trial::Trial> {
     [
         certmanager::trials(),
+        chart::trials(),
         conformance::trials(),
         control_plane::trials(),
         last_good::trials(),

@@ -89,7 +89,10 @@ impl Teller {
                     look_at = None;
                     self.look(&mut book, &mut looked);
                 }
-                self.tell_next(&mut book).await;
+                tokio::select! {
+                    () = end.cancelled() => return,
+                    () = self.tell_next(&mut book) => {}
+                }
             }
             let waiting = i64::try_from(book.len()).unwrap_or(i64::MAX);
             self.metrics.status_queue.with_label_values(&[EVENT]).set(waiting);

@@ -304,7 +304,11 @@ impl ControlPlane {
             let labels = json!({
                 "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": std::env::consts::ARCH,
             });
-            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
+            let mut node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
+            if name == PLAYED {
+                // Nothing but what tests put there: DaemonSets pass it by.
+                node["spec"] = json!({"taints": [{"key": "played", "value": "true", "effect": "NoSchedule"}]});
+            }
             nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
             let size = json!({"cpu": "2", "memory": "4Gi", "pods": "250"});
             let status = json!({"status": {

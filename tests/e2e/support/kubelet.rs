@@ -161,6 +161,14 @@ async fn bind(node: &Node, pod: &core::Pod) {
     let _ = bound;
 }
 
+/// The node that a Pod of a DaemonSet is for.
+fn wanted_node(pod: &core::Pod) -> Option<String> {
+    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+    let terms = &affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms;
+    let fields = terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+    fields.filter(|field| field.key == "metadata.name").flat_map(|field| field.values.iter().flatten()).next().cloned()
+}
+
 fn vanish(node: &Node, is_gone: impl Fn(&str) -> bool) {
     for (uid, pod) in node.pods.lock().unwrap().iter() {
         if is_gone(uid) {
