@@ -69,7 +69,7 @@ pub struct ClusterArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Status")]
 pub struct StatusArgs {
-    /// Write nothing to the cluster: no addresses, conditions or Events. To run beside another controller.
+    /// Write nothing to objects of others: no addresses, conditions or Events. To run beside another controller.
     #[arg(long, env = "HANDFAST_NO_STATUS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub no_status: bool,
 

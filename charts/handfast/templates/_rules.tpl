@@ -62,7 +62,7 @@
 
 {{/* In the controller's own namespace. */}}
 {{- define "handfast.rules.own" -}}
-{{- if not (include "handfast.noStatus" .) }}
+{{- if or .Values.controller.lastGood.enabled (not (include "handfast.noStatus" .)) }}
 # Which replica writes. RBAC cannot say of what name something may be created.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -71,6 +71,8 @@
   resources: [leases]
   resourceNames: [{{ include "handfast.electionID" . }}]
   verbs: [get, update]
+{{- end }}
+{{- if not (include "handfast.noStatus" .) }}
 # Which other replicas run, and where: the last one takes its addresses away.
 - apiGroups: [""]
   resources: [pods]
