@@ -5,7 +5,9 @@
 //! A plain thread, because it computes and never awaits: a compile of ten thousand hosts stands in front of no
 //! request and no scrape.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod record;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -15,11 +17,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::compile::{Compiled, Compiler, Diagnostic, Kind, ObjectKey, Problem};
+use crate::compile::{Compiled, Compiler, Kind};
 use crate::metrics::Metrics;
-use crate::snapshot::{HostTls, Publisher, Snapshot};
+use crate::snapshot::Publisher;
 use crate::source::Event;
 use crate::state::{Holding, KINDS, Sink};
+
+use record::Recorder;
 
 /// How long changes are collected before they are compiled together.
 #[derive(Clone, Copy, Debug)]
@@ -105,8 +109,7 @@ pub fn run(inbox: &Receiver<Message>, mut compiler: Compiler, clock: &Clock, bat
     let mut generation = 0;
     let mut recompile_at = None;
     let mut compiled_at: Option<UnixTime> = None;
-    let mut certificates = Arc::default();
-    let mut diagnostics: Arc<[Diagnostic]> = Arc::default();
+    let mut recorder = Recorder::default();
     let mut holding: Option<Holding> = None;
     loop {
         // One of four things wakes us: a change, a question, the clock reaching `recompile_at`, or the end. The clock is
@@ -148,22 +151,7 @@ pub fn run(inbox: &Receiver<Message>, mut compiler: Compiler, clock: &Clock, bat
         compiled_at = Some(now);
         outputs.publisher.publish(compiled.snapshot.clone());
         generation += 1;
-        record(&compiled, started.elapsed(), now.as_secs(), &outputs.metrics);
-        // What did not change keeps its address; endpoints come and go without any of this.
-        if !Arc::ptr_eq(&diagnostics, &compiled.diagnostics) {
-            diagnostics = compiled.diagnostics.clone();
-            record_diagnostics(&diagnostics, &outputs.metrics);
-            record_findings(&diagnostics, &outputs.metrics);
-        }
-        if compiled.stats.hosts.built > 0 {
-            let hosts: HashSet<&str> = compiled.snapshot.hosts.keys().map(|host| host.label()).collect();
-            outputs.metrics.retain_hosts(&hosts);
-            record_hosts(&compiled.snapshot, &outputs.metrics);
-        }
-        if !Arc::ptr_eq(&certificates, &compiled.certificates) {
-            certificates = compiled.certificates.clone();
-            record_certificates(&certificates, &outputs.metrics);
-        }
+        recorder.record(&compiled, started.elapsed(), now.as_secs(), &outputs.metrics);
         let is_same =
             |before: &Holding| Arc::ptr_eq(&before.held, &compiled.held) && before.remembered == told.remembered;
         if !holding.as_ref().is_some_and(is_same) {
@@ -252,73 +240,4 @@ fn collect(inbox: &Receiver<Message>, batching: Batching, mut take: impl FnMut(M
             return;
         }
     }
-}
-
-fn record(compiled: &Compiled, elapsed: Duration, now: u64, metrics: &Metrics) {
-    metrics.compiles.inc();
-    metrics.compile_duration.observe(elapsed.as_secs_f64());
-    metrics.snapshot_published.set(now as f64);
-    metrics.snapshot_hosts.set(i64::try_from(compiled.snapshot.hosts.len()).unwrap_or(i64::MAX));
-    let units = [
-        ("backend", compiled.stats.backends),
-        ("host", compiled.stats.hosts),
-        ("ingress", compiled.stats.ingresses),
-        ("tls", compiled.stats.tls),
-    ];
-    for (unit, counts) in units {
-        for (outcome, count) in [("built", counts.built), ("reused", counts.reused)] {
-            metrics.compile_units.with_label_values(&[unit, outcome]).inc_by(count as u64);
-        }
-    }
-}
-
-fn record_diagnostics(diagnostics: &[Diagnostic], metrics: &Metrics) {
-    let mut series: HashMap<Vec<&str>, i64> = HashMap::new();
-    for diagnostic in diagnostics {
-        let labels = vec![diagnostic.problem.severity().code(), diagnostic.problem.code()];
-        *series.entry(labels).or_default() += 1;
-    }
-    Metrics::set_all(&metrics.diagnostics, &series, &["severity", "reason"]);
-}
-
-fn record_certificates(certificates: &BTreeMap<ObjectKey, Vec<UnixTime>>, metrics: &Metrics) {
-    let longest = certificates.values().map(Vec::len).max().unwrap_or_default();
-    let positions: Vec<String> = (0..longest).map(|position| position.to_string()).collect();
-    let mut series = HashMap::new();
-    for (secret, ends) in certificates {
-        for (end, position) in ends.iter().zip(&positions) {
-            series.insert(vec![&*secret.namespace, &*secret.name, position], end.as_secs() as f64);
-        }
-    }
-    Metrics::set_all(&metrics.certificate_not_after, &series, &["namespace", "secret", "position"]);
-}
-
-/// Each finding counts for each host that it touches; those that touch none are about the default certificate.
-fn record_findings(diagnostics: &[Diagnostic], metrics: &Metrics) {
-    let mut series: HashMap<Vec<&str>, i64> = HashMap::new();
-    for diagnostic in diagnostics {
-        let Problem::Chain(finding) = &diagnostic.problem else { continue };
-        let mut count = |host| *series.entry(vec![host, finding.code()]).or_default() += 1;
-        if diagnostic.hosts.is_empty() {
-            count("");
-        }
-        diagnostic.hosts.iter().for_each(|host| count(metrics.name_label(host)));
-    }
-    Metrics::set_all(&metrics.certificate_findings, &series, &["host", "finding"]);
-}
-
-/// What each host is served with, and until when.
-fn record_hosts(snapshot: &Snapshot, metrics: &Metrics) {
-    let mut ends: HashMap<Vec<&str>, f64> = HashMap::new();
-    let mut serving: HashMap<Vec<&str>, i64> = HashMap::new();
-    for host in snapshot.hosts.values() {
-        let label = metrics.name_label(&host.name);
-        *serving.entry(vec![label, host.serving.code()]).or_default() += 1;
-        if let HostTls::Terminate(tls) = &host.tls {
-            let end = ends.entry(vec![label]).or_insert(f64::INFINITY);
-            *end = end.min(tls.not_after().as_secs() as f64);
-        }
-    }
-    Metrics::set_all(&metrics.host_serving, &serving, &["host", "state"]);
-    Metrics::set_all(&metrics.host_certificate_not_after, &ends, &["host"]);
 }

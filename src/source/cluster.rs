@@ -123,6 +123,7 @@ pub fn open(
     };
     start.all()?;
     let Start { mut tasks, pending, board, .. } = start;
+    tasks.push(tokio::spawn(board.pulse(cluster.client.clone())).abort_handle());
     tasks.push(tokio::spawn(board.tick(metrics.clone())).abort_handle());
     let gate = Gate { pending, saved, events, inbox, timeout: settings.sync_timeout, address: cluster.address.clone() };
     tasks.push(tokio::spawn(gate.run(metrics.clone())).abort_handle());

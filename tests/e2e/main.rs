@@ -24,14 +24,18 @@ mod backend;
 #[path = "../it/binary.rs"]
 mod binary;
 mod certmanager;
+mod chart;
 mod conformance;
 mod control_plane;
+mod last_good;
 mod node;
+mod outages;
 mod scale;
 mod status;
 #[allow(dead_code, reason = "what tests may use")]
 mod support;
 mod times;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -43,12 +47,16 @@ use support::{programs, trial};
 fn trials() -> Vec<trial::Trial> {
     [
         certmanager::trials(),
+        chart::trials(),
         conformance::trials(),
         control_plane::trials(),
+        last_good::trials(),
         node::trials(),
+        outages::trials(),
         scale::trials(),
         status::trials(),
         times::trials(),
+        webhook::trials(),
     ]
     .concat()
 }

@@ -320,6 +320,31 @@ async fn without_anything_saved_the_start_waits_as_long_as_it_takes() {
 }
 
 #[tokio::test]
+async fn a_kind_that_is_refused_for_a_while_is_asked_for_ever_less_often_and_missed_no_longer_than_that() {
+    let api = Api::start().await;
+    all(&api);
+    let mut world = World::open(&api, &settings(), Saved::default()).await;
+    world.until("the start", |world| world.synced).await;
+    // The watch goes on where it was, without a list.
+    let lists = api.requests("/services?&limit");
+    api.manner(SERVICES, Manner::Status(403));
+    world.until("the complaint", |world| world.problems() == ["kind-not-watched: Object services"]).await;
+    api.manner(SERVICES, Manner::Well);
+    world.until("no complaint", |world| world.problems().is_empty()).await;
+    assert_eq!(api.requests("/services?&limit"), lists);
+
+    // A list that fails is no sign of life, although its beginning is an event.
+    api.manner(SERVICES, Manner::Status(503));
+    api.manner(SERVICES, Manner::Well);
+    api.expire(SERVICES);
+    api.manner(SERVICES, Manner::Status(503));
+    let before = api.requests("/services?");
+    let _ = tokio::time::timeout(Duration::from_secs(4), world.events.next()).await;
+    let asked = api.requests("/services?") - before;
+    assert!((1..=9).contains(&asked), "{asked} requests in four seconds");
+}
+
+#[tokio::test]
 async fn a_server_that_ends_every_watch_at_once_is_not_asked_all_the_time() {
     let api = Api::start().await;
     api.manner(SERVICES, Manner::EndAtOnce);

@@ -34,7 +34,7 @@ fn wrong_usage_ends_with_status_2_and_a_hint() {
         (&["run", "--http", "8080"], "--http"),
         (&["run", "--source", "/nonexistent/manifests"], "/nonexistent/manifests"),
         (&["run", "--source", "/dev/null"], "/dev/null"),
-        (&["run", "--source", "cluster"], "name a directory"),
+        (&["run", "--source", "cluster", "--kubeconfig", "/nonexistent/config"], "/nonexistent/config"),
         (&["check", "/nonexistent/manifests"], "/nonexistent/manifests"),
     ];
     for (args, hint) in rows {

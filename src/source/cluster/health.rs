@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kube::Client;
 use kube::runtime::watcher;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
-use crate::kubernetes::Guard;
+use crate::kubernetes::{Guard, cause};
 use crate::metrics::Metrics;
 
 /// Longest wait for the head of the answer to a list or a watch.
@@ -17,10 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Shortest time between two starts of one watch.
 const PACE: Duration = Duration::from_secs(1);
 
+/// How often the server is asked whether it is there, and how long it may take to answer.
+const PULSE: Duration = Duration::from_secs(5);
+
 /// The health of all watches.
 #[derive(Default)]
 pub(super) struct Board {
     watches: Vec<Health>,
+    /// Since when the server has not answered, if so.
+    silent: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The health of one watch.
@@ -30,6 +37,8 @@ pub(super) struct Health {
     namespace: Arc<str>,
     metrics: Metrics,
     state: Arc<Mutex<State>>,
+    /// How often the server has accepted the watch.
+    accepted: watch::Sender<u64>,
 }
 
 struct State {
@@ -43,9 +52,45 @@ impl Board {
     pub(super) fn health(&mut self, kind: &'static str, namespace: &str, metrics: &Metrics) -> Health {
         let state = State { stale: Some(Instant::now()), is_said: false };
         let state = Arc::new(Mutex::new(state));
-        let health = Health { kind, namespace: namespace.into(), metrics: metrics.clone(), state };
+        let accepted = watch::Sender::new(0);
+        let health = Health { kind, namespace: namespace.into(), metrics: metrics.clone(), state, accepted };
         self.watches.push(health.clone());
         health
+    }
+
+    /// Asks the server for its version again and again. One that stands still keeps its connections, and its watches
+    /// look as if nothing happened: only an answer tells.
+    pub(super) fn pulse(&self, client: Client) -> impl Future<Output = ()> + Send + use<> {
+        let silent = self.silent.clone();
+        async move {
+            let mut ticks = tokio::time::interval(PULSE);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let asked = Instant::now();
+                let problem = match timeout(PULSE, client.apiserver_version()).await {
+                    Ok(Err(kube::Error::Api(status))) if status.code >= 500 => Some(status.message.clone()),
+                    Ok(Ok(_) | Err(kube::Error::Api(_))) => None,
+                    Ok(Err(error)) => Some(cause(&error)),
+                    Err(_) => Some(format!("no answer within {PULSE:?}")),
+                };
+                let mut silent = silent.lock().unwrap_or_else(PoisonError::into_inner);
+                match (problem, *silent) {
+                    (None, None) | (Some(_), Some(_)) => {}
+                    (None, Some(since)) => {
+                        *silent = None;
+                        info!(outage = ?since.elapsed(), "The API server answers again.");
+                    }
+                    (Some(error), None) => {
+                        *silent = Some(asked);
+                        warn!(
+                            error,
+                            "The API server does not answer: changes may be missed, and what is served stays served."
+                        );
+                    }
+                }
+            }
+        }
     }
 
     /// Keeps the metrics, for ever.
@@ -54,8 +99,10 @@ impl Board {
         loop {
             ticks.tick().await;
             let mut ages: BTreeMap<&str, f64> = BTreeMap::new();
+            let silent = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
             for health in &self.watches {
-                let age = health.state().stale.map_or(0.0, |since| since.elapsed().as_secs_f64());
+                let since = [health.state().stale, silent].into_iter().flatten().min();
+                let age = since.map_or(0.0, |since| since.elapsed().as_secs_f64());
                 let oldest = ages.entry(health.kind).or_default();
                 *oldest = oldest.max(age);
             }
@@ -70,7 +117,15 @@ impl Health {
     /// For the client of the watch.
     pub(super) fn guard(&self) -> Guard {
         let health = self.clone();
-        Guard::watch(PATIENCE, PACE, move || health.works())
+        Guard::watch(PATIENCE, PACE, move || {
+            health.works();
+            health.accepted.send_modify(|count| *count += 1);
+        })
+    }
+
+    /// Tells of each time that the server accepts the watch.
+    pub(super) fn accepted(&self) -> watch::Receiver<u64> {
+        self.accepted.subscribe()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -135,7 +135,7 @@ pub(super) async fn run(
                 continue;
             }
         };
-        backoff = Backoff::default();
+        backoff.settle(&event);
         health.event();
         let name = |namespace: &PartialObjectMeta<Namespace>| namespace.metadata.name.clone().unwrap_or_default();
         match event {

@@ -90,6 +90,18 @@ impl Backoff {
         self.attempts = self.attempts.saturating_add(1);
         wait.mul_f64(1.0 - fastrand::f64() / 2.0)
     }
+
+    /// The next wait is short again if this event shows that the server answers. One does not: that a list begins is
+    /// said before it is asked for.
+    pub(super) fn settle<K>(&mut self, event: &watcher::Event<K>) {
+        match event {
+            watcher::Event::Init => {}
+            watcher::Event::InitApply(_)
+            | watcher::Event::InitDone
+            | watcher::Event::Apply(_)
+            | watcher::Event::Delete(_) => self.attempts = 0,
+        }
+    }
 }
 
 /// The server's answer, if it is a no: neither permission nor the kind are going to come by themselves.
@@ -171,7 +183,18 @@ impl<K: Watched> Watch<K> {
         let mut backoff = Backoff::default();
         let mut listed = HashSet::new();
         let target = Target { outlet: &outlet, seen: &seen, needs: &needs };
-        while let Some(event) = stream.next().await {
+        let mut accepted = self.health.accepted();
+        loop {
+            let event = tokio::select! {
+                event = stream.next() => event,
+                // Permission is back, and the watch goes on where it was: no list follows that would tell.
+                Ok(()) = accepted.changed(), if self.refused.is_some() => {
+                    self.refused = None;
+                    self.report(&target).await;
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
@@ -179,6 +202,7 @@ impl<K: Watched> Watch<K> {
                     let mut answer = Answer::Failed;
                     if let Some(status) = is_refusal(&error) {
                         answer = Answer::Refused;
+                        accepted.mark_unchanged();
                         self.refuse(status.message.clone(), &class, &target).await;
                         self.complete(&target);
                     }
@@ -187,7 +211,7 @@ impl<K: Watched> Watch<K> {
                     continue;
                 }
             };
-            backoff = Backoff::default();
+            backoff.settle(&event);
             self.health.event();
             match event {
                 watcher::Event::Init => listed.clear(),
@@ -370,5 +394,10 @@ mod tests {
         assert!(waits[0] <= Backoff::SHORTEST && waits[0] >= Backoff::SHORTEST / 2);
         assert!(waits.iter().all(|wait| *wait <= Backoff::LONGEST));
         assert!(waits[10..].iter().all(|wait| *wait >= Backoff::LONGEST / 2));
+        // A list that is about to be asked for proves nothing.
+        backoff.settle(&watcher::Event::<()>::Init);
+        assert!(backoff.next() >= Backoff::LONGEST / 2);
+        backoff.settle(&watcher::Event::<()>::InitDone);
+        assert!(backoff.next() <= Backoff::SHORTEST);
     }
 }

@@ -18,6 +18,5 @@ pub mod trial;
 
 pub use crate::binary::{soak, wait_until};
 pub use control_plane::{ControlPlane, Options};
-#[allow(unused_imports, reason = "for tests to come")]
 pub use handfast::Handfast;
 pub use kubelet::Kubelet;

@@ -1,6 +1,6 @@
 //! Addresses of a trial, and network namespaces for pods.
 //!
-//! `10.77.N.1` is the node and API server of control plane N, `10.77.N.M` its pods, `10.78.x.x` backends on loopback,
+//! `10.77.N.1` is the API server of control plane N, `10.77.N.254` the node, `10.77.N.M` its pods, `10.78.x.x` backends on loopback,
 //! `10.96.N.0/24` Services, `10.97.N.0/24` load balancers.
 //!
 //! A pod's network namespace is held by a process that sleeps, and connected with a pair of interfaces; the node's end
@@ -13,6 +13,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
+use super::control_plane::PORT;
 use super::process::{Process, run};
 use super::wait_until;
 
@@ -33,7 +34,10 @@ pub fn prepare() {
     nft("add table inet cut; add set inet cut pairs { type ipv4_addr . ipv4_addr; }");
     for hook in ["input", "output", "forward"] {
         nft(&format!("add chain inet cut {hook} {{ type filter hook {hook} priority -300; }}"));
-        nft(&format!("add rule inet cut {hook} ip saddr . ip daddr @pairs counter drop"));
+        // Only what is said with an API server: the node has its address, and asks pods, too.
+        for end in ["sport", "dport"] {
+            nft(&format!("add rule inet cut {hook} ip saddr . ip daddr @pairs tcp {end} {PORT} counter drop"));
+        }
     }
 }
 
@@ -61,8 +65,13 @@ pub fn route_services(number: u8) {
     }
 }
 
-pub fn node_address(number: u8) -> Ipv4Addr {
+pub fn api_address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, number, 1)
+}
+
+/// Where the node's own connections to Pods come from. It is not the API server's, so that one of the two can be cut off.
+pub fn node_address(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, number, 254)
 }
 
 pub fn service_range(number: u8) -> String {
@@ -106,8 +115,8 @@ impl Sandbox {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let index = NEXT.fetch_add(1, Ordering::Relaxed);
         // Addresses come back into use as late as possible.
-        let returned = (index > 253).then(|| RETURNED.lock().unwrap().pop_front()).flatten();
-        let low = returned.unwrap_or_else(|| u8::try_from(1 + index).expect("at most 253 pods at a time"));
+        let returned = (index > 252).then(|| RETURNED.lock().unwrap().pop_front()).flatten();
+        let low = returned.unwrap_or_else(|| u8::try_from(1 + index).expect("at most 252 pods at a time"));
         let address = Ipv4Addr::new(10, 77, number, low);
         let mut command = Command::new("unshare");
         // The empty line says that the namespace is there.
@@ -137,13 +146,14 @@ impl Sandbox {
         command
     }
 
-    /// Drops all packets between this address and another one, without a word to either, until the value is dropped.
+    /// Drops all packets between this address and an API server at another one, without a word to either, until the value
+    /// is dropped.
     pub fn cut_off_from(&self, other: Ipv4Addr) -> Cut {
         Cut::new(self.address, other)
     }
 }
 
-/// Packets between two addresses are dropped while this exists.
+/// Packets between an address and the API server at another one are dropped while this exists.
 pub struct Cut(String);
 
 impl Cut {
