@@ -7,13 +7,21 @@ SHELL := /bin/bash
 # What the tests run beside cargo, as command:Debian-package.
 TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus javac:default-jdk-headless go:golang-go \
 	python3:python3 tshark:tshark dumpcap:wireshark-common valgrind:valgrind node:nodejs \
-	gnutls-cli:gnutls-bin tstclnt:libnss3-tools certutil:libnss3-tools buildah:buildah
+	gnutls-cli:gnutls-bin tstclnt:libnss3-tools certutil:libnss3-tools buildah:buildah \
+	ip:iproute2 kill:procps mount:mount nft:nftables nsenter:util-linux setpriv:util-linux unshare:util-linux
 
 # sslyze, tlslite-ng and nassl are Python programs in environments of their own (tests/it/python.rs); Debian has that part
 # of Python apart.
 PYTHON_VENV := python3 -c 'import ensurepip, venv' 2>/dev/null
 
-.PHONY: help test needs fmt clippy unit doc deny soak fuzz corpus demo clean
+# The control plane of the end-to-end tests is built with the version of Go that e2e/go.mod names. Go fetches it by
+# itself from 1.21 on; the one of Debian 12 is older.
+GO_FETCHES := go help toolchain >/dev/null 2>&1
+
+# The triple of this machine.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+.PHONY: help test needs static fmt clippy unit doc deny soak fuzz corpus demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +52,8 @@ needs: ## install the tools that the tests run, or say what is missing
 			|| echo "*** MISSING: $${tool%%:*}. Install it (Debian package $${tool##*:}): tests that run it cannot pass."; \
 	done; \
 	$(PYTHON_VENV) || echo "*** MISSING: venv of python3. Install it (Debian package python3-venv): tests that run sslyze or old clients cannot pass."
+	@$(GO_FETCHES) \
+		|| echo "*** TOO OLD: go. The end-to-end tests need 1.21 or newer: apt-get install -t bookworm-backports golang-go, or https://go.dev/dl"
 	@cargo fmt --version >/dev/null 2>&1 || echo "*** MISSING: rustfmt. Install it: rustup component add rustfmt"
 	@cargo clippy --version >/dev/null 2>&1 || echo "*** MISSING: clippy. Install it: rustup component add clippy"
 
@@ -53,8 +63,10 @@ fmt: ## check the format
 clippy: ## lints, warnings as errors
 	cargo clippy --locked --all-targets -- -D warnings
 
-unit: ## unit, integration and documentation tests
-	cargo build --locked --release
+static: ## build the static binary: what images hold, and what pods of the end-to-end tests run
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(HOST)
+
+unit: static ## unit, integration, end-to-end and documentation tests
 	HANDFAST_OPTIMIZED=1 cargo test --locked
 
 doc: ## documentation, warnings as errors
@@ -68,13 +80,12 @@ deny: ## licences, bans and sources
 		echo "*** same rules (tests/it/tidy/dependencies.rs). To have both: cargo install --locked cargo-deny"; \
 	fi
 
-soak: needs ## the tests again with their long sizes and durations
-	HANDFAST_SOAK=1 cargo test --locked --release -- --include-ignored
+soak: needs static ## the tests again with their long sizes and durations
+	HANDFAST_SOAK=1 HANDFAST_OPTIMIZED=1 cargo test --locked --release -- --include-ignored
 
 # How long each target is fuzzed, in seconds.
 FUZZ_TIME := 600
 FUZZ_TARGETS := hello driver admission
-FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # Coverage for libFuzzer and AddressSanitizer, as `cargo fuzz` asks for them. A stable compiler has both and shows only
 # the first; the variable makes it show the second. Only the binaries that fuzz are built so.
 FUZZ_FLAGS := -Zsanitizer=address -Ccodegen-units=1 -Cpasses=sancov-module \
@@ -82,7 +93,7 @@ FUZZ_FLAGS := -Zsanitizer=address -Ccodegen-units=1 -Cpasses=sancov-module \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
 FUZZ_LIMITS := -timeout=10 -rss_limit_mb=1024 -detect_leaks=1
 
-FUZZ_BIN = target/fuzz/$(FUZZ_HOST)/release
+FUZZ_BIN = target/fuzz/$(HOST)/release
 
 # Builds the binaries, and writes the inputs that they begin with to target/fuzz/seeds.
 define fuzz_build
@@ -90,7 +101,7 @@ define fuzz_build
 	HANDFAST_FUZZ_SEEDS=$(CURDIR)/target/fuzz/seeds cargo test --locked --test it fuzz::seeds
 	cp Cargo.lock fuzz/Cargo.lock
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --manifest-path fuzz/Cargo.toml \
-		--target $(FUZZ_HOST) --target-dir target/fuzz
+		--target $(HOST) --target-dir target/fuzz
 endef
 
 fuzz: ## look for inputs that break the handshake or the webhook: FUZZ_TIME seconds (600) for each of FUZZ_TARGETS

@@ -99,9 +99,6 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
 /// How long the end waits for a reader of the access log, and for the disk of the key log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the start waits for the Secret with what was held before.
-const LAST_GOOD_PATIENCE: Duration = Duration::from_secs(5);
-
 /// How long the end waits for the disk of the state directory.
 const STATE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -188,9 +185,9 @@ impl Running {
         };
 
         let metrics = Metrics::new(args.metrics_per_host);
-        let Kept { mut held, saved, sink: state, writer: state_writer } =
+        let Kept { mut held, saved, sink, writer: state_writer } =
             open_state(args.state_dir.as_deref(), cluster.is_some(), &metrics)?;
-        let holdings = state.holdings();
+        let holdings = sink.holdings();
         let (keylog, keylog_writer) = start_keylog(args.allow_keylog.as_deref())?;
         let clock = clock::system();
         let (publisher, reader) = snapshot::channel(Arc::default());
@@ -247,12 +244,12 @@ impl Running {
         let mut last_good = None;
         if let (Some(cluster), Some(name)) = (&cluster, &args.cluster.last_good_secret) {
             let mut secret = LastGood::new(cluster.client.clone(), &cluster.namespace, name, &metrics);
-            held.merge(secret.read(LAST_GOOD_PATIENCE).await);
+            held.merge(secret.read(state::cluster::PATIENCE).await);
             last_good = Some(secret);
         }
         let mut compiler = Compiler::new(options);
         compiler.remember(&held);
-        let outputs = Outputs { publisher, publications, metrics: metrics.clone(), state };
+        let outputs = Outputs { publisher, publications, metrics: metrics.clone(), state: sink };
         let reconcile = std::thread::Builder::new()
             .name("reconcile".into())
             .spawn({
@@ -474,7 +471,7 @@ fn open_state(path: Option<&Path>, saves_objects: bool, metrics: &Metrics) -> an
             "What was held before is known again."
         );
     }
-    let saved = state.saved.clone().map_or_else(Saved::default, |saved| {
+    let saved = state.saved.clone().filter(|_| saves_objects).map_or_else(Saved::default, |saved| {
         Saved::later(saved.saved_at(), move || {
             let loaded = saved.load();
             for problem in &loaded.problems {

@@ -76,25 +76,6 @@ impl Leadership {
         *self.terms.borrow()
     }
 
-    /// Whether we may write now, kept until `end`: false when the time of a term runs out, too.
-    pub fn may_write(&self, end: CancellationToken) -> watch::Receiver<bool> {
-        let (sender, receiver) = watch::channel(false);
-        let mut leadership = self.clone();
-        tokio::spawn(async move {
-            loop {
-                let now = Instant::now();
-                let term = leadership.term();
-                sender.send_if_modified(|may| std::mem::replace(may, term.at(now).is_some()) != term.at(now).is_some());
-                tokio::select! {
-                    () = end.cancelled() => return,
-                    () = leadership.changed() => {}
-                    () = tokio::time::sleep_until(term.until.unwrap_or(now)), if term.at(now).is_some() => {}
-                }
-            }
-        });
-        receiver
-    }
-
     /// Waits for the next change: a renewal, a loss, a new term. For ever once the election has ended.
     pub async fn changed(&mut self) {
         if self.terms.changed().await.is_err() {

@@ -53,7 +53,7 @@ impl Writing {
             (!args.no_status).then(|| status::cluster::start(cluster, args, leadership, seen, publications, metrics));
         let end = CancellationToken::new();
         let last_good = last_good.map(|(last_good, holdings, inbox)| {
-            last_good.start(holdings, leadership.may_write(end.clone()), inbox, end.clone())
+            last_good.start(holdings, Some(leadership.clone()), inbox, end.clone())
         });
         let remarks = status.as_ref().map(|writers| writers.remarks.clone());
         Some(Self { remarks, election, status, last_good, end })

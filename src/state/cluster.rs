@@ -44,6 +44,7 @@ use super::Holding;
 use super::plan::{self, Dropped, Found, Plan};
 use super::stored::{self, Entry};
 use crate::compile::Held;
+use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::reconcile::Message;
 use crate::source::Event;
@@ -58,13 +59,16 @@ pub struct LastGood {
     there: Option<There>,
     looked_at: Option<Instant>,
     wrote_at: Option<Instant>,
+    /// After a failure nothing is tried before.
+    rest_until: Option<Instant>,
     /// Names of entries that our own compiler has held: what it does not hold any more it has judged.
     judged: BTreeSet<String>,
     /// When entries that we did not write were first seen, by name and since when they are held.
     strangers: HashMap<(String, u64), Instant>,
     /// How often the compiler was told what others hold.
     told: u64,
-    leads: bool,
+    /// In which term the Secret was looked at.
+    term: Option<u64>,
     /// What does not work, to be said once.
     failing: Option<Failure>,
     /// What was said about entries.
@@ -122,10 +126,11 @@ impl LastGood {
             there: None,
             looked_at: None,
             wrote_at: None,
+            rest_until: None,
             judged: BTreeSet::new(),
             strangers: HashMap::new(),
             told: 0,
-            leads: false,
+            term: None,
             failing: None,
             dropped: BTreeSet::new(),
             unreadable: BTreeSet::new(),
@@ -154,19 +159,19 @@ impl LastGood {
         held
     }
 
-    /// Keeps the Secret as `holdings` says, whenever `may_write` is true, until `end`. What others have written goes to
-    /// the compiler through `inbox`.
+    /// Keeps the Secret as `holdings` says, whenever this replica leads, until `end`; without an election it never
+    /// writes. What others have written goes to the compiler through `inbox`.
     pub fn start(
         self,
         holdings: watch::Receiver<Option<Holding>>,
-        may_write: watch::Receiver<bool>,
+        leadership: Option<Leadership>,
         inbox: Sender<Message>,
         end: CancellationToken,
     ) -> JoinHandle<()> {
         tokio::spawn(async move {
             tokio::select! {
                 () = end.cancelled() => {}
-                () = self.keep(holdings, may_write, inbox) => {}
+                () = self.keep(holdings, leadership, inbox) => {}
             }
         })
     }
@@ -175,20 +180,17 @@ impl LastGood {
     async fn keep(
         mut self,
         mut holdings: watch::Receiver<Option<Holding>>,
-        mut may_write: watch::Receiver<bool>,
+        mut leadership: Option<Leadership>,
         inbox: Sender<Message>,
     ) {
-        let mut is_elected = true;
         loop {
             let holding = holdings.borrow_and_update().clone();
-            let _ = may_write.borrow_and_update();
-            let next = Instant::now() + self.step(holding, &may_write, &inbox).await;
+            let next = Instant::now() + self.step(holding, leadership.as_ref(), &inbox).await;
             tokio::select! {
                 changed = holdings.changed() => if changed.is_err() {
                     return;
                 },
-                // Whoever elects may be gone; what it said last holds.
-                changed = may_write.changed(), if is_elected => is_elected = changed.is_ok(),
+                () = changed(&mut leadership) => {}
                 () = sleep_until(next) => {}
             }
         }
@@ -198,26 +200,32 @@ impl LastGood {
     async fn step(
         &mut self,
         holding: Option<Holding>,
-        may_write: &watch::Receiver<bool>,
+        leadership: Option<&Leadership>,
         inbox: &Sender<Message>,
     ) -> Duration {
         // Before the first compilation nobody knows what is needed.
         let Some(Holding { held, remembered }) = holding else { return POLL };
-        let leads = *may_write.borrow();
-        if leads && !self.leads {
+        self.judged.extend(stored::entries(&held).map(|entry| entry.name()));
+        let term = term(leadership);
+        let leads = term.is_some();
+        if leads && self.term != term {
             // The last words of the leader before count.
             self.looked_at = None;
             self.there = None;
             self.strangers.clear();
+            self.rest_until = None;
         }
-        self.leads = leads;
-        self.judged.extend(stored::entries(&held).map(|entry| entry.name()));
+        self.term = term;
+        let rest = self.rest_until.map(|until| until.saturating_duration_since(Instant::now()));
+        if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
+            return rest;
+        }
         // Conflicts in a row mean that somebody else writes all the time. Then it is their turn.
         for _ in 0..3 {
             let result = match self.look(&held, inbox).await {
                 // What the compiler makes of what it was just told is still to come, and wakes us.
                 Ok(()) if !leads || remembered < self.told => Ok(None),
-                Ok(()) => self.write(&held, may_write).await.map(Some),
+                Ok(()) => self.write(&held, leadership).await.map(Some),
                 Err(failure) => Err(failure),
             };
             match result {
@@ -235,11 +243,13 @@ impl LastGood {
                     self.metrics.last_good_secret_failures.inc();
                     self.report(&failure);
                     self.looked_at = None;
-                    return match failure {
+                    let rest = match failure {
                         Failure::Forbidden(_) | Failure::Missing => POLL,
                         Failure::Conflict | Failure::Other(_) if leads => RETRY,
                         Failure::Conflict | Failure::Other(_) => POLL,
                     };
+                    self.rest_until = Some(Instant::now() + rest);
+                    return rest;
                 }
             }
         }
@@ -278,7 +288,7 @@ impl LastGood {
     }
 
     /// Makes the Secret what it is to be, if it is not. Returns when to come again.
-    async fn write(&mut self, held: &Held, may_write: &watch::Receiver<bool>) -> Result<Duration, Failure> {
+    async fn write(&mut self, held: &Held, leadership: Option<&Leadership>) -> Result<Duration, Failure> {
         let Some(there) = &self.there else { return Ok(POLL) };
         let is_new = |name: &str, entry: &Entry| {
             let seen = self.strangers.get(&(name.to_owned(), entry.since().as_secs()));
@@ -304,7 +314,7 @@ impl LastGood {
             let parameters = PatchParams { field_manager: Some("handfast".to_owned()), ..PatchParams::default() };
             let request = self.requests().patch_metadata(&self.name, &parameters, &Patch::Merge(patch));
             // It may be over since we were asked.
-            if !*may_write.borrow() {
+            if term(leadership) != self.term {
                 return Ok(POLL);
             }
             self.wrote_at = Some(Instant::now());
@@ -440,6 +450,18 @@ impl LastGood {
             );
         }
         self.dropped = dropped.into_iter().collect();
+    }
+}
+
+/// The term in which this replica may write now.
+fn term(leadership: Option<&Leadership>) -> Option<u64> {
+    leadership.and_then(|leadership| leadership.term().at(Instant::now()))
+}
+
+async fn changed(leadership: &mut Option<Leadership>) {
+    match leadership {
+        Some(leadership) => leadership.changed().await,
+        None => std::future::pending().await,
     }
 }
 

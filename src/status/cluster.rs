@@ -423,7 +423,7 @@ impl Rest {
     /// What the API server cannot do now it cannot do for other objects either.
     fn after(&mut self, failed: &Option<Result<bool, kube::Error>>, now: Instant) {
         let asked = match failed {
-            Some(Err(kube::Error::Api(status))) if status.code == 429 || status.code >= 500 => {
+            Some(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 429 | 500..) => {
                 let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
                 Duration::from_secs(seconds.into())
             }

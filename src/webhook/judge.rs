@@ -140,14 +140,13 @@ pub fn judge(
         Ok(judged) => judged,
         Err(why) => return Verdict::failed(why),
     };
-    let Judged { mut brought, users, is_used, left_out, built } = judged;
-    words::worst_first(&mut brought);
+    let Judged { brought, users, is_used, left_out, built } = judged;
     // Nothing that is deleted is kept, and a Secret that no host of ours uses may be somebody else's.
     let is_ours = is_used || head.kind != Kind::Secret;
     let may_deny = rules.deny && head.operation != Operation::Delete && is_ours;
     let (reasons, others): (Vec<_>, Vec<_>) =
-        brought.iter().partition(|diagnostic| may_deny && words::is_reason_to_deny(diagnostic));
-    let lines = |diagnostics: Vec<_>| diagnostics.into_iter().map(words::line).collect::<Vec<String>>();
+        words::told(brought).into_iter().partition(|told| may_deny && words::is_reason_to_deny(&told.diagnostic));
+    let lines = |told: Vec<words::Told>| told.iter().map(words::line).collect::<Vec<String>>();
     let mut warnings: Vec<String> = Vec::new();
     if head.operation == Operation::Delete {
         warnings.extend(words::still_used(&key, &users));

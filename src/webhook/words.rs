@@ -6,6 +6,8 @@
 //! is only ever quoted: control characters and characters that turn text around are shown by their numbers, so that a
 //! line is one line on every terminal.
 
+use std::collections::HashMap;
+
 use crate::compile::{Diagnostic, Effect, ObjectKey, Problem, Severity, Users};
 use crate::snapshot::HostName;
 
@@ -18,25 +20,59 @@ const TOTAL: usize = 4_000;
 /// What a denial may come to, in characters.
 const DENIAL: usize = 2_000;
 
-/// Puts the worst first, and leaves out what is for information only.
-pub fn worst_first(diagnostics: &mut Vec<Diagnostic>) {
-    diagnostics.retain(|diagnostic| diagnostic.problem.severity() != Severity::Info);
-    diagnostics.sort_by_key(|diagnostic| {
-        let severity = match diagnostic.problem.severity() {
+/// One problem of one object, wherever in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// With the field that comes first, and all hosts.
+    pub diagnostic: Diagnostic,
+    /// How many further fields have the same.
+    pub elsewhere: usize,
+}
+
+/// Tells the same problem once, puts the worst first, and leaves out what is for information only.
+pub fn told(diagnostics: Vec<Diagnostic>) -> Vec<Told> {
+    let mut all: Vec<Told> = Vec::new();
+    let mut places: HashMap<(ObjectKey, &'static str, String, Effect), usize> = HashMap::new();
+    for diagnostic in diagnostics {
+        if diagnostic.problem.severity() == Severity::Info {
+            continue;
+        }
+        let Diagnostic { subject, problem, effect, .. } = &diagnostic;
+        let place = places.entry((subject.clone(), problem.code(), problem.to_string(), *effect)).or_insert(all.len());
+        match all.get_mut(*place) {
+            Some(told) => {
+                told.elsewhere += 1;
+                told.diagnostic.hosts.extend(diagnostic.hosts);
+            }
+            None => all.push(Told { diagnostic, elsewhere: 0 }),
+        }
+    }
+    for told in &mut all {
+        told.diagnostic.hosts.sort_unstable();
+        told.diagnostic.hosts.dedup();
+    }
+    all.sort_by_key(|told| {
+        let severity = match told.diagnostic.problem.severity() {
             Severity::Error => 0,
             Severity::Warning => 1,
             Severity::Info => 2,
         };
-        let is_harmless = matches!(diagnostic.effect, Effect::None | Effect::Repaired);
+        let is_harmless = matches!(told.diagnostic.effect, Effect::None | Effect::Repaired);
         (severity, is_harmless)
     });
+    all
 }
 
-/// One diagnostic: how bad, which object and field, what is wrong, what that does to which hosts, and what to do.
-pub fn line(diagnostic: &Diagnostic) -> String {
-    let Diagnostic { subject, field, problem, effect, hosts } = diagnostic;
+/// One problem: how bad, which object and field, what is wrong, what that does to which hosts, and what to do.
+pub fn line(told: &Told) -> String {
+    let Diagnostic { subject, field, problem, effect, hosts } = &told.diagnostic;
     let place = if field.is_empty() { String::new() } else { format!(" {field}") };
-    let mut text = format!("{} {}: {subject}{place}: {problem}", problem.severity(), problem.code());
+    let elsewhere = match told.elsewhere {
+        0 => String::new(),
+        1 => " and at 1 more place".to_owned(),
+        count => format!(" and at {count} more places"),
+    };
+    let mut text = format!("{} {}: {subject}{place}{elsewhere}: {problem}", problem.severity(), problem.code());
     match (effect, hosts.as_slice()) {
         (Effect::None, _) => {}
         (effect, []) => text.push_str(&format!(" ({})", effect.code())),
@@ -173,7 +209,7 @@ mod tests {
             Effect::HostRefused,
             &["a.example", "b.example", "c.example"],
         );
-        let text = line(&found);
+        let text = line(&Told { diagnostic: found, elsewhere: 0 });
         assert!(text.starts_with("handfast: error secret-not-found: Ingress shop/web spec: Secret shop/tls does not exist (host-refused: a.example, b.example and 1 more); remedy: "), "{text}");
         assert_eq!(shown("a\nb\u{1b}[31m\u{202e}ü\0"), "handfast: a\\u{a}b\\u{1b}[31m\\u{202e}ü\\u{0}");
         let long = shown(&"ä".repeat(10_000));
@@ -203,8 +239,11 @@ mod tests {
         let bad = diagnostic(Problem::BadTlsPolicy { error: "x".into() }, Effect::PolicyHeld, &[]);
         assert_eq!([&missing, &unknown, &bad].map(is_reason_to_deny), [false, false, true]);
         let endpoints = diagnostic(Problem::NoEndpoints { port: "80".into() }, Effect::RouteDropped, &[]);
-        let mut all = vec![endpoints, unknown.clone(), bad.clone(), missing.clone()];
-        worst_first(&mut all);
-        assert_eq!(all, [bad, missing, unknown]);
+        let again = Diagnostic { field: "status".into(), hosts: vec!["a.example".parse().unwrap()], ..missing.clone() };
+        let all = told(vec![endpoints, unknown.clone(), bad.clone(), missing.clone(), again.clone()]);
+        let missing = Diagnostic { hosts: again.hosts, ..missing };
+        let told = |diagnostic, elsewhere| Told { diagnostic, elsewhere };
+        assert_eq!(all, [told(bad, 0), told(missing, 1), told(unknown, 0)]);
+        assert!(line(&all[1]).contains(" Ingress shop/web spec and at 1 more place: Service x does not exist"));
     }
 }

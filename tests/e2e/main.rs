@@ -23,12 +23,18 @@ mod backend;
 #[allow(dead_code, reason = "shared with the integration tests")]
 #[path = "../it/binary.rs"]
 mod binary;
+mod certmanager;
+mod chart;
+mod conformance;
 mod control_plane;
 mod node;
 mod outages;
+mod scale;
 mod status;
 #[allow(dead_code, reason = "what tests may use")]
 mod support;
+mod times;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -38,8 +44,19 @@ use support::{programs, trial};
 
 /// Every test, by topic.
 fn trials() -> Vec<trial::Trial> {
-    let topics = [control_plane::trials(), node::trials(), outages::trials(), status::trials()];
-    topics.concat()
+    [
+        certmanager::trials(),
+        chart::trials(),
+        conformance::trials(),
+        control_plane::trials(),
+        node::trials(),
+        outages::trials(),
+        scale::trials(),
+        status::trials(),
+        times::trials(),
+        webhook::trials(),
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {

@@ -18,7 +18,8 @@ trials!(
     a_pod_runs_as_its_deployment_says,
     probes_and_the_grace_period_decide_over_a_pod,
     services_lead_to_ready_pods_also_while_they_are_replaced,
-    played_pods_become_endpoints
+    played_pods_become_endpoints,
+    the_chart_becomes_ready_as_a_deployment_and_as_a_daemon_set,
 );
 
 /// A Deployment that serves a ConfigMap of manifests, with all that restricted Pod Security asks for.
@@ -218,4 +219,24 @@ fn played_pods_become_endpoints() {
     wait_until("ten endpoints are ready", || ready() == 10);
     backends::set_ready(&plane, "default", "shop-3", service.backends[3].address, false);
     wait_until("nine endpoints are ready", || ready() == 9);
+}
+
+fn the_chart_becomes_ready_as_a_deployment_and_as_a_daemon_set() {
+    let plane = ControlPlane::start(Options { proxy: true, ..Options::default() });
+    let kubelet = Kubelet::start(&plane);
+    let chart = crate::support::programs::checkout("charts/handfast");
+    plane.kubectl(&["create", "namespace", "edge"]);
+    let restricted = "pod-security.kubernetes.io/enforce=restricted";
+    plane.kubectl(&["label", "namespace", "edge", restricted]);
+    for kind in ["Deployment", "DaemonSet"] {
+        let set = format!("controller.kind={kind}");
+        let chart = chart.to_str().unwrap();
+        plane.helm(&["upgrade", "--install", "edge", chart, "--namespace", "edge", "--set", &set]);
+        let workload = format!("{}/edge-handfast", kind.to_lowercase());
+        plane.kubectl(&["rollout", "status", &workload, "--namespace", "edge", "--timeout=60s"]);
+    }
+    for pod in kubelet.pods("edge") {
+        assert_eq!(pod.container("controller").restarts(), 0);
+    }
+    plane.helm(&["uninstall", "edge", "--namespace", "edge"]);
 }

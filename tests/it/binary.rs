@@ -25,6 +25,16 @@ pub fn handfast(args: &[&str]) -> Command {
     command
 }
 
+/// Where `make static` puts the optimised binary.
+pub fn static_release() -> PathBuf {
+    let version = Command::new("rustc").arg("-vV").output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    let triple = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    // The tests' own one is target/debug/handfast or target/release/handfast.
+    let target = Path::new(env!("CARGO_BIN_EXE_handfast")).ancestors().nth(2).unwrap();
+    target.join(triple).join("release/handfast")
+}
+
 /// `handfast run` on a directory, with free ports on loopback; the addresses go to `addresses`.
 pub fn run_on(directory: &Path, addresses: &Path) -> Command {
     let mut command = handfast(&["run", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);

@@ -9,18 +9,14 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::binary::program;
+use crate::binary::{program, static_release};
 
 /// Who runs in the image.
 const USER: u32 = 65532;
 
 /// The static binary. `make test` makes it before the tests (`make static`); without it there is nothing to test.
 fn static_binary() -> Option<PathBuf> {
-    let version = program("rustc").arg("-vV").output().unwrap();
-    let version = String::from_utf8(version.stdout).unwrap();
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    let target = Path::new(env!("CARGO_BIN_EXE_handfast")).parent().unwrap().parent().unwrap();
-    let path = target.join(host).join("release/handfast");
+    let path = static_release();
     let found = path.exists();
     assert!(found || std::env::var_os("HANDFAST_OPTIMIZED").is_none(), "{} is missing: make static", path.display());
     if !found {
@@ -59,7 +55,7 @@ fn the_static_binary_serves_in_an_empty_root() {
     fs::copy(binary, folder.path().join("handfast")).unwrap();
     own_folder(&folder.path().join("demo"));
     let mut command = program("chroot");
-    command.arg(format!("--userspec={USER}:{USER}")).arg(folder.path()).env_clear();
+    command.arg(format!("--userspec={USER}:{USER}")).arg(folder.path());
     let said = succeeded(command.args(["/handfast", "demo", "--once", "--directory", "/demo"]).output().unwrap());
     assert!(said.contains("handshake"), "{said}");
     let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -17,7 +17,7 @@ use rustls::pki_types::{ServerName, UnixTime};
 use rustls::version::TLS13;
 use rustls::{ClientConnection, HandshakeKind, ProtocolVersion};
 
-use crate::binary::{addresses, host, issue, program, signal, wait_for_exit, wait_until};
+use crate::binary::{addresses, host, issue, program, signal, static_release, wait_for_exit, wait_until};
 use crate::handshake::Client;
 
 /// Handshakes that are looked at; what happens once weighs little beside them.
@@ -56,8 +56,8 @@ fn binary() -> (PathBuf, u64) {
         // `make test` names the optimised one.
         return (own, DEBUG);
     }
-    let optimized = own.parent().unwrap().with_file_name("release").join("handfast");
-    assert!(optimized.exists(), "{} is missing: `cargo build --release` makes it", optimized.display());
+    let optimized = static_release();
+    assert!(optimized.exists(), "{} is missing: `make static` makes it", optimized.display());
     (optimized, OPTIMIZED)
 }
 

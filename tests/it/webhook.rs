@@ -129,7 +129,7 @@ fn a_key_that_is_not_the_certificates_is_told_with_what_it_does() {
     let world = World::new(&shop());
     let (good, bad) = (secret("tls", "a.example", "a.example"), secret("tls", "a.example", "other a.example"));
     let verdict = world.ask("UPDATE", &good, &bad);
-    says(&verdict, Outcome::Warned, &["handfast: error key-mismatch: Secret shop/tls tls."]);
+    says(&verdict, Outcome::Warned, &["handfast: error key-mismatch: Secret shop/tls data[tls.key]: "]);
     assert!(verdict.answer.warnings[0].contains("(last-good: a.example); remedy: "), "{verdict:?}");
     // Nobody knows what was there before this controller came.
     let nobody = World::new(&ingress("web", "a.example", "tls")).create(&bad);
@@ -181,14 +181,15 @@ fn what_does_not_exist_yet_is_a_warning_and_never_a_denial() {
     let verdict = world
         .create(&policy.replace("name: web,\n", "name: web,").replace("service: {name: web", "service: {name: later"));
     assert_eq!(verdict.outcome, Outcome::Warned);
-    for code in ["secret-not-found", "service-not-found", "tls-policy-not-found"] {
+    for code in ["service-not-found", "tls-policy-not-found"] {
         assert!(verdict.answer.warnings.iter().any(|line| line.contains(code)), "{verdict:?}");
     }
 }
 
 #[test]
 fn an_issuers_challenge_is_let_in_without_a_word_while_the_secret_is_missing() {
-    let owned = Options { host_ownership: HostOwnership::Namespace, ..Options::default() };
+    let owned =
+        Options { host_ownership: HostOwnership::Namespace, trust_anchors: trust_anchors(), ..Options::default() };
     let world = World::with(&ingress("web", "a.example", "later"), owned).denying();
     let solver = "{kind: Ingress, metadata: {name: cm-acme-http-solver-x, namespace: shop, annotations: {
         nginx.ingress.kubernetes.io/whitelist-source-range: '0.0.0.0/0,::/0', kubernetes.io/ingress.class: handfast}},
@@ -308,7 +309,7 @@ fn a_secret_with_thousands_of_certificates_is_judged_within_bounds() {
     // One host and its parts, twice.
     assert!(verdict.built <= 8, "{}", verdict.built);
     let lines = verdict.answer.warnings.len();
-    assert!(lines > 100 && verdict.answer.warnings[0].contains("Secret shop/tls tls.crt"), "{lines}");
+    assert!(lines > 100 && verdict.answer.warnings[0].contains("Secret shop/tls data[tls.crt]"), "{lines}");
 }
 
 #[test]

@@ -153,7 +153,6 @@ args:
 - proxy-protocol
 - publish-node-addresses
 - publish-service
-- publish-service
 - publish-status-address
 - read-timeout
 - report-node-internal-ip
@@ -164,6 +163,7 @@ args:
 - trust-anchors
 - trusted-proxies
 - unready-delay
+- update-status-on-shutdown
 - upstream-keepalive
 - watch-ingress-without-class
 - watch-namespace

@@ -76,14 +76,15 @@
   resources: [pods]
   verbs: [get, list]
 {{- end }}
-# What the controller keeps: it may fill these Secrets, and make none.
 {{- if .Values.controller.lastGood.enabled }}
+# It may fill this Secret, and make none.
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [{{ include "handfast.lastGoodSecret" . }}]
   verbs: [get, patch]
 {{- end }}
 {{- if include "handfast.webhookSelfMade" . }}
+# And this one, with the webhook's certificate.
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [{{ include "handfast.webhook" . }}]

@@ -8,6 +8,7 @@ use http::{Method, Response, StatusCode};
 use kube::client::Body;
 
 use super::*;
+use crate::leader::Term;
 use crate::state::tests::{held, held_since, large_secret, policy, secret, since};
 
 /// One Secret, and what goes wrong with it.
@@ -88,7 +89,7 @@ struct Replica {
     /// What was read at the start.
     start: Held,
     holdings: watch::Sender<Option<Holding>>,
-    leads: watch::Sender<bool>,
+    terms: watch::Sender<Term>,
     inbox: Receiver<Message>,
     metrics: Metrics,
     told: u64,
@@ -124,15 +125,22 @@ fn client(server: &Arc<Mutex<Server>>) -> Client {
     Client::new(service, "ingress")
 }
 
+/// A term that lasts; 0 for none.
+fn term(number: u64) -> Term {
+    Term { number, until: (number > 0).then(|| Instant::now() + Duration::from_secs(1 << 20)) }
+}
+
 impl Replica {
     async fn start(server: &Arc<Mutex<Server>>, leads: bool) -> Self {
         let metrics = Metrics::default();
         let mut last_good = LastGood::new(client(server), "ingress", "kept", &metrics);
         let start = last_good.read(PATIENCE).await;
-        let (holdings, leads) = (watch::Sender::new(None), watch::Sender::new(leads));
+        let holdings = watch::Sender::new(None);
+        let (terms, leadership) = Leadership::channel();
+        terms.send_replace(term(if leads { 1 } else { 0 }));
         let (sender, inbox) = channel();
-        last_good.start(holdings.subscribe(), leads.subscribe(), sender, CancellationToken::new());
-        Self { server: server.clone(), start, holdings, leads, inbox, metrics, told: 0 }
+        last_good.start(holdings.subscribe(), Some(leadership), sender, CancellationToken::new());
+        Self { server: server.clone(), start, holdings, terms, inbox, metrics, told: 0 }
     }
 
     /// The compiler holds this now, and knows all that it was told.
@@ -143,8 +151,8 @@ impl Replica {
     /// What the compiler was told since this was last asked.
     fn remembered(&mut self) -> Vec<String> {
         let mut names = Vec::new();
-        while let Ok(message) = self.inbox.try_recv() {
-            let Message::Event(Event::Remember(held)) = message else { panic!("nothing else is said") };
+        while let Ok(event) = self.inbox.try_recv() {
+            let Message::Event(Event::Remember(held)) = event else { panic!("nothing else is told") };
             names.extend(stored::entries(&held).map(|entry| entry.name()));
             self.told += 1;
         }
@@ -228,7 +236,7 @@ async fn a_new_leader_takes_over_what_the_old_one_wrote_last() {
     replica.hold(Held::default());
     pass(POLL / 2).await;
     replica.server().put(&shop());
-    replica.leads.send_replace(true);
+    replica.terms.send_replace(term(2));
     pass(PAUSE).await;
     assert_eq!(replica.remembered(), [SHOP]);
     // It writes nothing before its compiler has judged that.
@@ -249,7 +257,7 @@ async fn what_a_new_leader_sees_no_need_for_stays_until_its_view_has_caught_up()
     let mut replica = Replica::start(&shared(Server::with([])), false).await;
     replica.hold(Held::default());
     replica.server().put(&shop());
-    replica.leads.send_replace(true);
+    replica.terms.send_replace(term(2));
     pass(PAUSE).await;
     assert_eq!(replica.remembered(), [SHOP]);
     // To this replica the Secret is still good.
@@ -267,7 +275,7 @@ async fn what_is_held_since_later_stays_until_the_leaders_view_has_caught_up() {
     let ours = since(shop(), 100);
     replica.hold(held([ours.clone()]));
     replica.server().put(&theirs);
-    replica.leads.send_replace(true);
+    replica.terms.send_replace(term(2));
     pass(GRACE / 2).await;
     assert_eq!(replica.remembered(), [""; 0], "it holds one itself");
     assert_eq!(replica.patches(), 0);
@@ -295,7 +303,7 @@ async fn a_leader_that_is_none_any_more_writes_no_more() {
     let replica = Replica::start(&shared(Server::with([])), true).await;
     replica.hold(held([shop()]));
     pass(PAUSE).await;
-    replica.leads.send_replace(false);
+    replica.terms.send_replace(term(0));
     replica.hold(Held::default());
     pass(4 * POLL).await;
     assert_eq!(replica.names(), [SHOP]);

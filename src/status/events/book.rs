@@ -82,8 +82,10 @@ struct Active {
     kind: u64,
     /// Of the hosts that it touches.
     hosts: u64,
-    /// What it is to be told on.
+    /// What it is to be told on; those that were first stay.
     on: Vec<ObjectKey>,
+    /// The most that it concerned beside these.
+    others: usize,
     told: HashSet<ObjectKey>,
 }
 
@@ -114,23 +116,34 @@ impl Book {
             if self.active.get(&id).is_some_and(|active| active.hosts == hosts) {
                 continue;
             }
-            let (on, others) = concerned(diagnostic, snapshot);
+            let concerned = concerned(diagnostic, snapshot);
             let active = self.active.entry(id).or_insert_with(|| Active {
                 text: Arc::new(Text::of(diagnostic)),
                 solved: Arc::new(Text::solved(diagnostic)),
                 kind,
                 hosts,
                 on: Vec::new(),
+                others: 0,
                 told: HashSet::new(),
             });
             active.hosts = hosts;
-            let before: HashSet<&ObjectKey> = active.on.iter().collect();
-            let new = on.iter().filter(|on| !before.contains(on) && !active.told.contains(*on));
-            appeared.extend(new.map(|on| (id, on.clone(), active.text.clone())));
-            if !on.is_empty() {
-                left_out.shared += others;
+            let others = concerned.len().saturating_sub(FAN_OUT);
+            // Those that are left out are counted once, however the problem spreads.
+            left_out.shared += others.saturating_sub(active.others);
+            active.others = active.others.max(others);
+            let is_concerned: HashSet<&ObjectKey> = concerned.iter().collect();
+            active.on.retain(|on| is_concerned.contains(on));
+            for on in &concerned {
+                if active.on.len() >= FAN_OUT {
+                    break;
+                }
+                if !active.on.contains(on) {
+                    active.on.push(on.clone());
+                    if !active.told.contains(on) {
+                        appeared.push((id, on.clone(), active.text.clone()));
+                    }
+                }
             }
-            active.on = on;
         }
         let gone: Vec<u64> = self.active.keys().filter(|id| !now.contains(id)).copied().collect();
         let gone: HashMap<u64, Active> = gone.into_iter().filter_map(|id| self.active.remove_entry(&id)).collect();
@@ -252,15 +265,15 @@ fn identify(diagnostic: &Diagnostic) -> (u64, u64, u64) {
     (id, kind, number(&|hasher| hosts.hash(hasher)))
 }
 
-/// The objects that a diagnostic is told on, and how many more it concerns.
+/// The objects that a diagnostic concerns, those to be told first first.
 ///
 /// What is wrong with an Ingress concerns it alone. Everything else concerns the Ingresses of the hosts that it touches:
 /// those of its own namespace, which alone can name it; without any (the default certificate, the policy of a class), the
 /// oldest of each host.
-fn concerned(diagnostic: &Diagnostic, snapshot: &Snapshot) -> (Vec<ObjectKey>, usize) {
+fn concerned(diagnostic: &Diagnostic, snapshot: &Snapshot) -> Vec<ObjectKey> {
     let subject = &diagnostic.subject;
     if subject.kind == Kind::Ingress {
-        return (vec![subject.clone()], 0);
+        return vec![subject.clone()];
     }
     let hosts = || diagnostic.hosts.iter().filter_map(|host| snapshot.hosts.get(host.as_str()));
     let key = |(namespace, name): &(Arc<str>, Arc<str>)| ObjectKey {
@@ -268,18 +281,15 @@ fn concerned(diagnostic: &Diagnostic, snapshot: &Snapshot) -> (Vec<ObjectKey>, u
         namespace: namespace.clone(),
         name: name.clone(),
     };
-    let mut found = Vec::new();
     let mut known = HashSet::new();
     let near = hosts().flat_map(|host| host.ingresses.iter()).filter(|(namespace, _)| *namespace == subject.namespace);
-    found.extend(near.filter(|name| known.insert(*name)));
+    let mut found: Vec<ObjectKey> = near.filter(|name| known.insert(*name)).map(key).collect();
     if found.is_empty() {
         let oldest = hosts().filter_map(|host| host.ingresses.first());
-        found.extend(oldest.filter(|name| known.insert(*name)));
+        found = oldest.filter(|name| known.insert(*name)).map(key).collect();
     }
-    let others = found.len().saturating_sub(FAN_OUT);
-    let mut on: Vec<ObjectKey> = found.into_iter().take(FAN_OUT).map(key).collect();
     if subject.kind == Kind::TlsPolicy {
-        on.insert(0, subject.clone());
+        found.insert(0, subject.clone());
     }
-    (on, others)
+    found
 }

@@ -49,7 +49,8 @@ pub(in super::super) struct Teller {
     remarks: mpsc::Receiver<Remark>,
     metrics: Metrics,
     complaints: Complaints,
-    /// When it was said last that some are left out, to be said once in a while.
+    /// That some problems are not told everywhere, and that some objects have too many, is said once in a while.
+    left_out: Complaints,
     crowded: Complaints,
 }
 
@@ -64,6 +65,7 @@ impl Teller {
             remarks,
             metrics: inputs.metrics.clone(),
             complaints: Complaints::default(),
+            left_out: Complaints::default(),
             crowded: Complaints::default(),
         }
     }
@@ -87,7 +89,10 @@ impl Teller {
                     look_at = None;
                     self.look(&mut book, &mut looked);
                 }
-                self.tell_next(&mut book).await;
+                tokio::select! {
+                    () = end.cancelled() => return,
+                    () = self.tell_next(&mut book) => {}
+                }
             }
             let waiting = i64::try_from(book.len()).unwrap_or(i64::MAX);
             self.metrics.status_queue.with_label_values(&[EVENT]).set(waiting);
@@ -119,7 +124,7 @@ impl Teller {
         let left_out = book.look(looked, &compiled.snapshot);
         let all = left_out.shared + left_out.crowded;
         self.count(Told::Dropped, all);
-        if all > 0 {
+        if all > 0 && self.left_out.is_due("left out", Instant::now()) {
             warn!(
                 more = all,
                 "Not every problem becomes an Event on every Ingress that it concerns; the lines about problems name all hosts."

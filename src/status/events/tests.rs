@@ -115,7 +115,14 @@ fn a_problem_that_many_share_is_told_on_a_few() {
     let all: Vec<&str> = names.iter().map(|(host, _)| host.as_str()).collect();
     let left_out = book.look(&[broken(secret("tls"), &all)], &snapshot(&hosts));
     assert_eq!(left_out, LeftOut { shared: 480, crowded: 0 });
-    assert_eq!(told(&mut book, now).len(), 20);
+    let first = told(&mut book, now);
+    assert_eq!(first.len(), 20);
+    // It spreads, and goes back: the same are told, and no others, and the rest is counted once.
+    book.look(&[broken(secret("tls"), &all[..250])], &snapshot(&hosts));
+    assert_eq!(book.look(&[broken(secret("tls"), &all)], &snapshot(&hosts)), LeftOut::default());
+    assert_eq!(told(&mut book, now), [""; 0]);
+    book.look(&[], &snapshot(&hosts));
+    assert_eq!(told(&mut book, now).len(), 20, "the solution, on those that were told");
 }
 
 #[test]

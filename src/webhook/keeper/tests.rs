@@ -15,6 +15,9 @@ use crate::config::{Cli, Command};
 
 const NOW: u64 = 1_767_225_600;
 
+/// What somebody else does to the Secret.
+type Overtaking = Box<dyn FnOnce(&mut Value) + Send>;
+
 /// What there is, and what is refused.
 #[derive(Default)]
 struct Objects {
@@ -22,7 +25,7 @@ struct Objects {
     configuration: Value,
     refused: Vec<(Method, &'static str)>,
     /// Runs before the next write of the Secret: somebody else is quicker.
-    overtaken: Option<Box<dyn FnOnce(&mut Value) + Send>>,
+    overtaken: Option<Overtaking>,
     writes: Vec<String>,
 }
 

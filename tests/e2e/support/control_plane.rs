@@ -17,9 +17,9 @@ use kube::{Api, Client, Config};
 use serde_json::json;
 
 use super::kubelet::{NODE, PLAYED};
-use super::network::{self, node_address};
+use super::network::{self, api_address, node_address};
 use super::pki::Pki;
-use super::process::{Process, outcome};
+use super::process::{Process, outcome, run};
 use super::runtime::{self, block_on};
 use super::{programs, trial, wait_until};
 
@@ -42,7 +42,7 @@ const CONTROLLERS: &str = "endpointslice-controller,garbage-collector-controller
 /// A running control plane; it ends when this is dropped.
 pub struct ControlPlane {
     pub number: u8,
-    /// Where the API server listens: `10.77.N.1`, port 6443. The node has the same address.
+    /// Where the API server listens: `10.77.N.1`, port 6443.
     pub address: Ipv4Addr,
     pub pki: Pki,
     api_flags: Vec<String>,
@@ -60,8 +60,9 @@ impl ControlPlane {
     /// Starts it, and waits until it is ready.
     pub fn start(options: Options) -> Self {
         let number = options.number;
-        let address = node_address(number);
+        let address = api_address(number);
         network::add_address(address.into());
+        network::add_address(node_address(number).into());
         network::route_services(number);
         let folder = trial::scratch().join(format!("control-plane-{number}"));
         fs::create_dir_all(&folder).unwrap();
@@ -180,6 +181,16 @@ impl ControlPlane {
         })
     }
 
+    /// A token that ends with a Secret, which is made for it: delete that, and the API server answers 401 within 10 s (it
+    /// remembers tokens for so long). Tokens that end by themselves take ten minutes at least.
+    pub fn revocable_token(&self, namespace: &str, account: &str, secret: &str) -> String {
+        self.kubectl(&["create", "secret", "generic", secret, "--namespace", namespace]);
+        let args = ["create", "token", account, "--namespace", namespace, "--bound-object-kind=Secret"];
+        let mut command = self.command("kubectl");
+        command.args(args).arg(format!("--bound-object-name={secret}"));
+        run(&mut command).trim().to_owned()
+    }
+
     /// A kubeconfig for a service account, with the file that its token is in: valid for an hour, unless the test
     /// replaces it.
     pub fn account_kubeconfig(&self, namespace: &str, account: &str) -> (PathBuf, PathBuf) {
@@ -285,12 +296,19 @@ impl ControlPlane {
         ));
     }
 
-    /// A node that is ready. Both have the address of the control plane: there is one machine.
+    /// A node that is ready. Both have the same address: there is one machine.
     fn add_node(&self, name: &str) {
         let nodes: Api<Node> = Api::all(self.client());
-        let (name, address) = (name.to_owned(), self.address);
+        let (name, address) = (name.to_owned(), node_address(self.number));
         block_on(async move {
-            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+            let labels = json!({
+                "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": std::env::consts::ARCH,
+            });
+            let mut node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
+            if name == PLAYED {
+                // Nothing but what tests put there: DaemonSets pass it by.
+                node["spec"] = json!({"taints": [{"key": "played", "value": "true", "effect": "NoSchedule"}]});
+            }
             nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
             let size = json!({"cpu": "2", "memory": "4Gi", "pods": "250"});
             let status = json!({"status": {
@@ -308,7 +326,7 @@ impl ControlPlane {
 }
 
 fn start_api(number: u8, pki: &Pki, flags: &[String]) -> Process {
-    let address = node_address(number);
+    let address = api_address(number);
     let mut command = programs::control_plane();
     command.arg("apiserver").arg(format!("--etcd-servers=http://{address}:2379"));
     command.arg(format!("--bind-address={address}")).arg(format!("--advertise-address={address}"));

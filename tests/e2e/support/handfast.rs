@@ -80,7 +80,7 @@ impl Handfast {
         wait_until(&format!("{text:?} in {}", self.process.log.display()), || self.process.said().contains(text));
     }
 
-    /// Drops all packets between it and the API server until the value is dropped.
+    /// Drops all packets between it and the API server until the value is dropped. The test and the node still reach it.
     pub fn cut_off(&self, plane: &ControlPlane) -> Cut {
         self.sandbox.cut_off_from(plane.address)
     }

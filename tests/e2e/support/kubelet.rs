@@ -22,6 +22,7 @@ use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
+use super::network::node_address;
 use super::{ControlPlane, runtime, wait_until};
 use container::Image;
 use pod::Pod;
@@ -46,6 +47,7 @@ pub(super) struct Node {
 pub(super) struct Plane {
     pub(super) number: u8,
     pub(super) client: Client,
+    /// The node's address.
     pub(super) address: std::net::Ipv4Addr,
     /// Where Pods are told to find the API server: address and port.
     pub(super) api: (String, u16),
@@ -66,7 +68,7 @@ impl Kubelet {
         };
         let node = Arc::new(Node {
             name: NODE,
-            plane: Plane { number: plane.number, client: plane.client(), address: plane.address, api },
+            plane: Plane { number: plane.number, client: plane.client(), address: node_address(plane.number), api },
             image: Image::handfast(),
             pods: Mutex::default(),
             threads: Mutex::default(),
@@ -157,6 +159,14 @@ async fn bind(node: &Node, pod: &core::Pod) {
         pods.create_subresource("binding", &pod.name_any(), &PostParams::default(), &binding).await;
     // It may be gone, or the API server away; then the next list has it again.
     let _ = bound;
+}
+
+/// The node that a Pod of a DaemonSet is for.
+fn wanted_node(pod: &core::Pod) -> Option<String> {
+    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+    let terms = &affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms;
+    let fields = terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+    fields.filter(|field| field.key == "metadata.name").flat_map(|field| field.values.iter().flatten()).next().cloned()
 }
 
 fn vanish(node: &Node, is_gone: impl Fn(&str) -> bool) {

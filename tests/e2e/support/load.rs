@@ -168,7 +168,22 @@ async fn ask_on(target: &Target, kind: Kind, pause: Duration, shared: &Shared) {
         let begun = Instant::now();
         let answer = tokio::time::timeout(LIMIT, ask(target, kind, &config, &mut connection, shared)).await;
         let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}")));
-        let mut report = shared.report.lock().unwrap();
+        let failed = answer.is_err();
+        shared.note(kind, begun, answer);
+        if failed {
+            connection = None;
+        }
+        if matches!(kind, Kind::NewHttp1 | Kind::NewHttp2) {
+            connection = None;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+impl Shared {
+    /// Counts a request.
+    fn note(&self, kind: Kind, begun: Instant, answer: Result<String, String>) {
+        let mut report = self.report.lock().unwrap();
         report.requests += 1;
         report.slowest = report.slowest.max(begun.elapsed());
         match answer {
@@ -182,17 +197,11 @@ async fn ask_on(target: &Target, kind: Kind, pause: Duration, shared: &Shared) {
                 };
                 let failure = format!("{name}: {failure}");
                 if report.first.len() < 20 {
-                    report.first.push((shared.started.elapsed(), failure.clone()));
+                    report.first.push((self.started.elapsed(), failure.clone()));
                 }
                 *report.failures.entry(failure).or_default() += 1;
-                connection = None;
             }
         }
-        drop(report);
-        if matches!(kind, Kind::NewHttp1 | Kind::NewHttp2) {
-            connection = None;
-        }
-        tokio::time::sleep(pause).await;
     }
 }
 

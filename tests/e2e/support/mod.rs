@@ -2,11 +2,13 @@
 //!
 //! `programs` finds or builds what is run; `trial` makes the namespaces of one test; everything else runs inside them.
 
+pub mod ask;
 pub mod backends;
 pub mod control_plane;
 pub mod handfast;
 pub mod kubelet;
 pub mod load;
+pub mod manifests;
 pub mod network;
 pub mod pki;
 pub mod process;
@@ -16,6 +18,5 @@ pub mod trial;
 
 pub use crate::binary::{soak, wait_until};
 pub use control_plane::{ControlPlane, Options};
-#[allow(unused_imports, reason = "for tests to come")]
 pub use handfast::Handfast;
 pub use kubelet::Kubelet;

@@ -1,6 +1,6 @@
 //! Addresses of a trial, and network namespaces for pods.
 //!
-//! `10.77.N.1` is the node and API server of control plane N, `10.77.N.M` its pods, `10.78.x.x` backends on loopback,
+//! `10.77.N.1` is the API server of control plane N, `10.77.N.254` the node, `10.77.N.M` its pods, `10.78.x.x` backends on loopback,
 //! `10.96.N.0/24` Services, `10.97.N.0/24` load balancers.
 //!
 //! A pod's network namespace is held by a process that sleeps, and connected with a pair of interfaces; the node's end
@@ -65,8 +65,13 @@ pub fn route_services(number: u8) {
     }
 }
 
-pub fn node_address(number: u8) -> Ipv4Addr {
+pub fn api_address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, number, 1)
+}
+
+/// Where the node's own connections to Pods come from. It is not the API server's, so that one of the two can be cut off.
+pub fn node_address(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, number, 254)
 }
 
 pub fn service_range(number: u8) -> String {
@@ -110,8 +115,8 @@ impl Sandbox {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let index = NEXT.fetch_add(1, Ordering::Relaxed);
         // Addresses come back into use as late as possible.
-        let returned = (index > 253).then(|| RETURNED.lock().unwrap().pop_front()).flatten();
-        let low = returned.unwrap_or_else(|| u8::try_from(1 + index).expect("at most 253 pods at a time"));
+        let returned = (index > 252).then(|| RETURNED.lock().unwrap().pop_front()).flatten();
+        let low = returned.unwrap_or_else(|| u8::try_from(1 + index).expect("at most 252 pods at a time"));
         let address = Ipv4Addr::new(10, 77, number, low);
         let mut command = Command::new("unshare");
         // The empty line says that the namespace is there.

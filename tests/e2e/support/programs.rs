@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::binary::static_release;
+
 /// What the harness runs, and where Debian has it. `make needs` installs the same.
 const TOOLS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
@@ -103,12 +105,16 @@ pub struct Binary {
 pub fn handfast() -> &'static Binary {
     static BINARY: LazyLock<Binary> = LazyLock::new(|| {
         let own = PathBuf::from(env!("CARGO_BIN_EXE_handfast"));
-        let named = std::env::var_os("HANDFAST_BINARY").map(PathBuf::from);
         let modified =
             |path: &Path| fs::metadata(path).and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        let release = static_release();
-        let optimized = std::env::var_os("HANDFAST_OPTIMIZED").is_some();
-        let path = named.unwrap_or(if optimized || modified(&release) > modified(&own) { release } else { own });
+        let path = match std::env::var_os("HANDFAST_BINARY") {
+            Some(named) => named.into(),
+            None => {
+                let release = static_release();
+                let is_wanted = std::env::var_os("HANDFAST_OPTIMIZED").is_some();
+                if is_wanted || modified(&release) > modified(&own) { release } else { own }
+            }
+        };
         assert!(path.exists(), "{} is missing: `make static` makes the one for tests", path.display());
         let is_static = !needs_interpreter(&fs::read(&path).unwrap());
         let note = if is_static { "static" } else { "not static: its pods see the libraries of this machine" };
@@ -116,16 +122,6 @@ pub fn handfast() -> &'static Binary {
         Binary { path, is_static, about }
     });
     &BINARY
-}
-
-/// Where `make static` puts its binary.
-pub fn static_release() -> PathBuf {
-    let version = Command::new("rustc").arg("-vV").output().unwrap();
-    let version = String::from_utf8(version.stdout).unwrap();
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    // target/debug/handfast, or target/release/handfast.
-    let target = Path::new(env!("CARGO_BIN_EXE_handfast")).parent().unwrap().parent().unwrap();
-    target.join(host).join("release/handfast")
 }
 
 /// Whether an ELF file names a dynamic linker (System V ABI, program header PT_INTERP).

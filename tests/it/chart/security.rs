@@ -106,11 +106,20 @@ fn only_certificates_are_shown_to_the_webhook() {
     let configuration = set("webhook").object("ValidatingWebhookConfiguration", "edge-handfast-webhook");
     let secrets =
         configuration["webhooks"].as_array().unwrap().iter().find(|webhook| webhook["name"] == "secrets.handfast.dev");
-    assert_eq!(secrets.unwrap()["matchConditions"][0]["expression"], "object.type == \"kubernetes.io/tls\"");
+    let secrets = secrets.unwrap();
+    assert_eq!(
+        secrets["matchConditions"][0]["expression"],
+        "(object == null ? oldObject : object).type == \"kubernetes.io/tls\""
+    );
+    // The set says Fail, and nothing that is deleted may wait for the controller.
+    assert_eq!(secrets["rules"][0]["operations"], json!(["CREATE", "UPDATE"]));
     let without = render_one("controller: {admissionWebhooks: {enabled: true, secrets: false}}");
     let configuration = without.object("ValidatingWebhookConfiguration", "edge-handfast-webhook");
     assert!(!configuration.to_string().contains("secrets"), "{configuration}");
     assert_eq!(configuration["webhooks"][0]["failurePolicy"], "Ignore");
+    let operations = |index: usize| &configuration["webhooks"][index]["rules"][0]["operations"];
+    assert_eq!(*operations(0), json!(["CREATE", "UPDATE"]));
+    assert_eq!(*operations(1), json!(["CREATE", "UPDATE", "DELETE"]));
     let scoped =
         render_one("controller: {scope: {enabled: true, namespace: shop}, admissionWebhooks: {enabled: true}}");
     let configuration = scoped.object("ValidatingWebhookConfiguration", "edge-handfast-webhook");

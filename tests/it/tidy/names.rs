@@ -42,6 +42,10 @@ const PURE: &[&str] = &[
     "source/manifest.rs",
     "source/manifest",
     "tls",
+    "webhook/certificate.rs",
+    "webhook/judge.rs",
+    "webhook/review.rs",
+    "webhook/words.rs",
 ];
 
 const RULES: &[Rule] = &[

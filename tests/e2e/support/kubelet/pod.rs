@@ -147,6 +147,12 @@ fn live(node: &Arc<Node>, pod: &Arc<Pod>) {
     for (field, is_set) in refused {
         assert!(!is_set, "this node does not know {field} of Pods");
     }
+    for container in &spec.containers {
+        let after_start = container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some());
+        assert!(!after_start, "this node does not know hooks after the start");
+        let on_node = |port: &core::ContainerPort| port.host_port.is_some() && spec.host_network != Some(true);
+        assert!(!container.ports.iter().flatten().any(on_node), "this node does not know ports of the node");
+    }
     let mut told = Told::default();
     let sandbox = (spec.host_network != Some(true)).then(|| Sandbox::new(node.plane.number));
     let address = sandbox.as_ref().map_or(node.plane.address, |sandbox| sandbox.address);

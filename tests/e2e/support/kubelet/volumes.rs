@@ -102,8 +102,9 @@ impl Volume {
         if source.empty_dir.is_some() {
             if !self.folder.exists() {
                 fs::create_dir_all(&self.folder).unwrap();
-                fs::set_permissions(&self.folder, Permissions::from_mode(0o777)).unwrap();
                 give(&self.folder, (None, owner.1));
+                let mode = if owner.1.is_some() { 0o2777 } else { 0o777 };
+                fs::set_permissions(&self.folder, Permissions::from_mode(mode)).unwrap();
             }
             return Ok(());
         }
