@@ -59,7 +59,8 @@ pub struct ClusterArgs {
     pub sync_timeout: Duration,
 
     /// Secret in the pod's own namespace that keeps what is served in place of Secrets that are unusable now, so that a
-    /// new replica serves it too. It has to exist.
+    /// new replica serves it too. It has to exist, and takes permission to get and patch it. Written by the replica that
+    /// has the Lease, also with --no-status.
     #[arg(long, env = "HANDFAST_LAST_GOOD_SECRET", value_name = "NAME", value_parser = object_name)]
     pub last_good_secret: Option<String>,
 }

@@ -27,6 +27,7 @@ mod certmanager;
 mod chart;
 mod conformance;
 mod control_plane;
+mod last_good;
 mod node;
 mod outages;
 mod scale;
@@ -49,6 +50,7 @@ fn trials() -> Vec<trial::Trial> {
         chart::trials(),
         conformance::trials(),
         control_plane::trials(),
+        last_good::trials(),
         node::trials(),
         outages::trials(),
         scale::trials(),

@@ -40,11 +40,8 @@ type Metadata = PartialObjectMeta<Secret>;
 type Looks = Pin<Box<dyn futures_util::Stream<Item = Look> + Send>>;
 type Fetched = (ObjectKey, Result<Option<Secret>, kube::Error>);
 
-/// What one of the watches found.
-enum Look {
-    Event(watcher::Event<Metadata>),
-    Failed { is_refusal: bool },
-}
+/// What one of the watches found, or what came of an attempt.
+type Look = Result<watcher::Event<Metadata>, Answer>;
 
 pub(super) struct Referenced {
     scope: Scope,
@@ -112,15 +109,15 @@ impl Referenced {
                     None => return,
                 },
                 Some((at, look)) = looks.next() => match look {
-                    Look::Failed { is_refusal } => report(if is_refusal { Answer::Refused } else { Answer::Failed }),
-                    Look::Event(watcher::Event::Init) => drop(listed.insert(at, HashSet::new())),
-                    Look::Event(watcher::Event::InitApply(secret)) => {
+                    Err(answer) => report(answer),
+                    Ok(watcher::Event::Init) => drop(listed.insert(at, HashSet::new())),
+                    Ok(watcher::Event::InitApply(secret)) => {
                         let key = kinds::key(Kind::Secret, &secret.metadata);
                         listed.entry(at).or_default().insert(key.clone());
                         of_watch.entry(at).or_default().insert(key.clone());
                         self.exists(key, secret).await;
                     }
-                    Look::Event(watcher::Event::InitDone) => {
+                    Ok(watcher::Event::InitDone) => {
                         let listed = listed.remove(&at).unwrap_or_default();
                         let before = of_watch.insert(at, listed.clone()).unwrap_or_default();
                         for key in before.difference(&listed) {
@@ -132,12 +129,12 @@ impl Referenced {
                             self.forget_unexpected().await;
                         }
                     }
-                    Look::Event(watcher::Event::Apply(secret)) => {
+                    Ok(watcher::Event::Apply(secret)) => {
                         let key = kinds::key(Kind::Secret, &secret.metadata);
                         of_watch.entry(at).or_default().insert(key.clone());
                         self.exists(key, secret).await;
                     }
-                    Look::Event(watcher::Event::Delete(secret)) => {
+                    Ok(watcher::Event::Delete(secret)) => {
                         let key = kinds::key(Kind::Secret, &secret.metadata);
                         of_watch.entry(at).or_default().remove(&key);
                         self.is_gone(&key).await;
@@ -272,14 +269,14 @@ fn looks(api: Api<Metadata>, fields: &str, health: Health) -> Looks {
                     if matches!(event, watcher::Event::InitDone) {
                         health.relisted();
                     }
-                    Look::Event(event)
+                    Ok(event)
                 }
                 Err(error) => {
                     health.failed(&error);
-                    Look::Failed { is_refusal: is_refusal(&error).is_some() }
+                    Err(if is_refusal(&error).is_some() { Answer::Refused } else { Answer::Failed })
                 }
             };
-            let failed = matches!(look, Look::Failed { .. });
+            let failed = look.is_err();
             Some((look, (events, health, backoff, failed)))
         },
     )
