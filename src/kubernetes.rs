@@ -131,7 +131,10 @@ impl Cluster {
 async fn configuration(args: &ClusterArgs, environment: &Environment) -> Result<Config, ConnectError> {
     let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
     if let Some(file) = &args.kubeconfig {
-        let failed = |source| ConnectError::Kubeconfig { file: file.display().to_string(), source };
+        let failed = |source: BoxError| ConnectError::Kubeconfig {
+            file: file.display().to_string(),
+            source: first_line(&*source),
+        };
         let kubeconfig = Kubeconfig::read_from(file).map_err(|error| failed(error.into()))?;
         return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| failed(error.into()));
     }
@@ -140,6 +143,12 @@ async fn configuration(args: &ClusterArgs, environment: &Environment) -> Result<
         return Config::incluster().map_err(|error| ConnectError::Infer(error.into()));
     }
     Config::from_kubeconfig(&options).await.map_err(|error| ConnectError::Infer(error.into()))
+}
+
+/// What an error says, without what it shows of the file: keys and tokens are in it.
+fn first_line(error: &dyn std::error::Error) -> BoxError {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned().into()
 }
 
 fn client(config: &Config, guard: Guard) -> Result<Client, ConnectError> {

@@ -125,7 +125,16 @@ pub fn open(
     let Start { mut tasks, pending, board, .. } = start;
     tasks.push(tokio::spawn(board.pulse(cluster.client.clone())).abort_handle());
     tasks.push(tokio::spawn(board.tick(metrics.clone())).abort_handle());
-    let gate = Gate { pending, saved, events, inbox, timeout: settings.sync_timeout, address: cluster.address.clone() };
+    let gate = Gate {
+        pending,
+        saved,
+        events,
+        inbox,
+        timeout: settings.sync_timeout,
+        // Roles, which cannot allow it, are all that it takes to serve some namespaces.
+        may_lack_classes: !settings.namespaces.is_empty(),
+        address: cluster.address.clone(),
+    };
     tasks.push(tokio::spawn(gate.run(metrics.clone())).abort_handle());
     Ok(Events::new(receiver, Tasks(tasks)))
 }
@@ -321,6 +330,8 @@ struct Gate {
     events: mpsc::Sender<Event>,
     inbox: mpsc::UnboundedReceiver<Report>,
     timeout: Duration,
+    /// That IngressClasses are refused is as it should be.
+    may_lack_classes: bool,
     address: Arc<str>,
 }
 
@@ -389,7 +400,7 @@ impl Gate {
         let is_late = started.elapsed() >= self.timeout;
         self.pending.iter().all(|one| match one.answer {
             Some(Answer::Listed) => true,
-            Some(Answer::Refused) => is_late,
+            Some(Answer::Refused) => is_late || (self.may_lack_classes && &*one.scope.0 == IngressClass::KIND),
             Some(Answer::Failed) | None => false,
         })
     }
