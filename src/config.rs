@@ -194,7 +194,8 @@ pub struct RunArgs {
     pub addresses_file: Option<PathBuf>,
 
     /// Keep what is held here, so that a restart serves it again: the last usable version of Secrets that are unusable
-    /// now, and the last working policy of hosts whose policy does not work now.
+    /// now, and the last working policy of hosts whose policy does not work now. Of a cluster also all objects, for a
+    /// start while the API server does not answer.
     ///
     /// Made with mode 0700 if it does not exist; it holds private keys. One process per directory.
     #[arg(long, env = "HANDFAST_STATE_DIR", value_name = "DIR")]

@@ -114,6 +114,12 @@ pub async fn connect(args: &ClusterArgs, environment: &Environment) -> Result<Cl
 }
 
 impl Cluster {
+    /// The field manager of our writes (at most 128 characters): one for each installation, which takes nothing for its
+    /// own that another one has written.
+    pub fn field_manager(&self, election_id: &str) -> String {
+        format!("handfast/{}/{election_id}", self.namespace).chars().take(128).collect()
+    }
+
     /// One that this client reaches, for tests.
     #[cfg(test)]
     pub(crate) fn with_client(client: Client, namespace: &str, identity: &str) -> Self {
@@ -131,7 +137,10 @@ impl Cluster {
 async fn configuration(args: &ClusterArgs, environment: &Environment) -> Result<Config, ConnectError> {
     let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
     if let Some(file) = &args.kubeconfig {
-        let failed = |source| ConnectError::Kubeconfig { file: file.display().to_string(), source };
+        let failed = |source: BoxError| ConnectError::Kubeconfig {
+            file: file.display().to_string(),
+            source: first_line(&*source),
+        };
         let kubeconfig = Kubeconfig::read_from(file).map_err(|error| failed(error.into()))?;
         return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| failed(error.into()));
     }
@@ -140,6 +149,12 @@ async fn configuration(args: &ClusterArgs, environment: &Environment) -> Result<
         return Config::incluster().map_err(|error| ConnectError::Infer(error.into()));
     }
     Config::from_kubeconfig(&options).await.map_err(|error| ConnectError::Infer(error.into()))
+}
+
+/// What an error says, without what it shows of the file: keys and tokens are in it.
+fn first_line(error: &dyn std::error::Error) -> BoxError {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned().into()
 }
 
 fn client(config: &Config, guard: Guard) -> Result<Client, ConnectError> {

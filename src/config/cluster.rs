@@ -53,13 +53,15 @@ pub struct ClusterArgs {
     #[arg(long, env = "HANDFAST_ADOPT_CLASS", value_name = "NAME,…", value_delimiter = ',')]
     pub adopt_class: Vec<String>,
 
-    /// How long the start waits for kinds of objects that the cluster does not list. Then what is there is served, or,
-    /// if the cluster does not answer at all, what --state-dir has from before.
+    /// How long the start waits for kinds of objects that the API server refuses to list (403, 404), other than
+    /// Ingresses; then the rest is served without them. While it does not answer at all, what --state-dir has from before
+    /// is served; without it the start goes on waiting.
     #[arg(long, env = "HANDFAST_SYNC_TIMEOUT", default_value = "20s", value_name = "TIME", value_parser = some_time)]
     pub sync_timeout: Duration,
 
     /// Secret in the pod's own namespace that keeps what is served in place of Secrets that are unusable now, so that a
-    /// new replica serves it too. It has to exist.
+    /// new replica serves it too. It has to exist, and takes permission to get and patch it. Written by the replica that
+    /// has the Lease, also with --no-status.
     #[arg(long, env = "HANDFAST_LAST_GOOD_SECRET", value_name = "NAME", value_parser = object_name)]
     pub last_good_secret: Option<String>,
 }
@@ -68,7 +70,7 @@ pub struct ClusterArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Status")]
 pub struct StatusArgs {
-    /// Write nothing to the cluster: no addresses, conditions or Events. To run beside another controller.
+    /// Write nothing to objects of others: no addresses, conditions or Events. To run beside another controller.
     #[arg(long, env = "HANDFAST_NO_STATUS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub no_status: bool,
 

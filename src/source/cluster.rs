@@ -125,7 +125,16 @@ pub fn open(
     let Start { mut tasks, pending, board, .. } = start;
     tasks.push(tokio::spawn(board.pulse(cluster.client.clone())).abort_handle());
     tasks.push(tokio::spawn(board.tick(metrics.clone())).abort_handle());
-    let gate = Gate { pending, saved, events, inbox, timeout: settings.sync_timeout, address: cluster.address.clone() };
+    let gate = Gate {
+        pending,
+        saved,
+        events,
+        inbox,
+        timeout: settings.sync_timeout,
+        // Roles, which cannot allow it, are all that it takes to serve some namespaces.
+        may_lack_classes: !settings.namespaces.is_empty(),
+        address: cluster.address.clone(),
+    };
     tasks.push(tokio::spawn(gate.run(metrics.clone())).abort_handle());
     Ok(Events::new(receiver, Tasks(tasks)))
 }
@@ -294,6 +303,10 @@ struct Pending {
 }
 
 impl Pending {
+    fn is_necessary(&self) -> bool {
+        matches!(self.scope.0.split('/').next(), Some(Ingress::KIND | "namespaces"))
+    }
+
     fn has_listed_or_is_class(&self) -> bool {
         self.answer == Some(Answer::Listed) || (self.answer.is_some() && &*self.scope.0 == IngressClass::KIND)
     }
@@ -321,6 +334,8 @@ struct Gate {
     events: mpsc::Sender<Event>,
     inbox: mpsc::UnboundedReceiver<Report>,
     timeout: Duration,
+    /// That IngressClasses are refused is as it should be.
+    may_lack_classes: bool,
     address: Arc<str>,
 }
 
@@ -343,8 +358,7 @@ impl Gate {
                 }
                 break;
             }
-            if self.may_use_saved(started) {
-                self.use_saved(&metrics).await;
+            if self.may_use_saved(started) && self.use_saved(&metrics).await {
                 break;
             }
             let deadline = self.deadline(started);
@@ -389,7 +403,9 @@ impl Gate {
         let is_late = started.elapsed() >= self.timeout;
         self.pending.iter().all(|one| match one.answer {
             Some(Answer::Listed) => true,
-            Some(Answer::Refused) => is_late,
+            // Without Ingresses there is nothing to serve, and a replica that serves nothing must not take over.
+            Some(Answer::Refused) if one.is_necessary() => false,
+            Some(Answer::Refused) => is_late || (self.may_lack_classes && &*one.scope.0 == IngressClass::KIND),
             Some(Answer::Failed) | None => false,
         })
     }
@@ -407,11 +423,19 @@ impl Gate {
         [soon, late].into_iter().find(|at| *at > now).unwrap_or(now + self.timeout)
     }
 
-    /// Serves what was saved of the scopes that have not been listed.
-    async fn use_saved(&mut self, metrics: &Metrics) {
-        let Some(load) = self.saved.load.take() else { return };
+    /// Serves what was saved of the scopes that have not been listed. False if that is no configuration: it has no
+    /// Ingress, and none was listed.
+    async fn use_saved(&mut self, metrics: &Metrics) -> bool {
+        let Some(load) = self.saved.load.take() else { return false };
         // The file system may hang, and this runtime answers probes.
-        let Ok(saved) = tokio::task::spawn_blocking(load).await else { return };
+        let Ok(saved) = tokio::task::spawn_blocking(load).await else { return false };
+        let is_ingress = |scope: &Scope| scope.0.split('/').next() == Some(Ingress::KIND);
+        let is_saved = |one: &Pending| saved.iter().any(|(scope, objects)| *scope == one.scope && !objects.is_empty());
+        let ingresses = self.pending.iter().filter(|one| is_ingress(&one.scope));
+        if !ingresses.clone().any(|one| one.answer == Some(Answer::Listed) || is_saved(one)) {
+            warn!("--state-dir has no Ingress from before that is watched now: waiting for the cluster.");
+            return false;
+        }
         let mut count = 0;
         for (scope, objects) in saved {
             // The others are not watched any more.
@@ -427,7 +451,7 @@ impl Gate {
             let _ = self.events.send(Event::Change(Change::Replace(scope, objects))).await;
         }
         if count == 0 {
-            return;
+            return true;
         }
         let now = (clock::system())();
         let age = self.saved.at.map(|at| Duration::from_secs(now.as_secs().saturating_sub(at.as_secs())));
@@ -441,6 +465,7 @@ impl Gate {
             waiting = waiting.join(","),
             "The API server does not list everything: serving what --state-dir has from before, until it does."
         );
+        true
     }
 }
 

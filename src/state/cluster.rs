@@ -407,8 +407,7 @@ impl LastGood {
             return;
         }
         let (secret, namespace) = (&self.name, &self.namespace);
-        const MEANWHILE: &str =
-            "Until then what is served in place of unusable Secrets is only in the memory of each replica";
+        const MEANWHILE: &str = "Until then a new replica would not know what is served in place of unusable Secrets";
         match failure {
             Failure::Conflict => {}
             Failure::Forbidden(message) => warn!(

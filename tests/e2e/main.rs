@@ -27,6 +27,7 @@ mod certmanager;
 mod chart;
 mod conformance;
 mod control_plane;
+mod last_good;
 mod node;
 mod outages;
 mod scale;
@@ -49,6 +50,7 @@ fn trials() -> Vec<trial::Trial> {
         chart::trials(),
         conformance::trials(),
         control_plane::trials(),
+        last_good::trials(),
         node::trials(),
         outages::trials(),
         scale::trials(),
@@ -66,8 +68,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut arguments = Arguments::from_args();
-    // Two cores are soon busy with two control planes, and what is measured should be measured alone.
-    arguments.test_threads.get_or_insert(1);
+    arguments.test_threads.get_or_insert(trial::AT_ONCE);
     let show = arguments.nocapture;
     let tests: Vec<_> = trials().into_iter().map(|trial| trial.outside(show)).collect();
     let wanted = tests.iter().any(|test| !arguments.is_filtered_out(test)) && !arguments.list;

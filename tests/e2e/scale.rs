@@ -28,8 +28,11 @@ fn name(index: usize) -> String {
 /// Everything that one host has; the endpoint is the one backend that all share.
 fn objects(index: usize, issued: &Issued, address: std::net::SocketAddr) -> [Value; 4] {
     let (host, name) = (host(index), name(index));
+    let mut service = service("default", &name, &[(80, "", address.port())]);
+    // The range of a test's ClusterIPs is small.
+    service["spec"]["clusterIP"] = "None".into();
     [
-        service("default", &name, &[(80, "", address.port())]),
+        service,
         slice("default", &name, &[("", address.port())], &[address]),
         tls_secret("default", &name, issued),
         Ingress::new(&name).all(&host, &name).tls(&[&host], &name).object(),

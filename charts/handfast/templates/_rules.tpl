@@ -62,7 +62,7 @@
 
 {{/* In the controller's own namespace. */}}
 {{- define "handfast.rules.own" -}}
-{{- if not (include "handfast.noStatus" .) }}
+{{- if or .Values.controller.lastGood.enabled (not (include "handfast.noStatus" .)) }}
 # Which replica writes. RBAC cannot say of what name something may be created.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -71,7 +71,8 @@
   resources: [leases]
   resourceNames: [{{ include "handfast.electionID" . }}]
   verbs: [get, update]
-{{- if or (include "handfast.publishNodes" .) .Values.controller.updateStatusOnShutdown }}
+{{- end }}
+{{- if and (not (include "handfast.noStatus" .)) (or (include "handfast.publishNodes" .) .Values.controller.updateStatusOnShutdown) }}
 # Which other replicas run, and where.
 - apiGroups: [""]
   resources: [pods]

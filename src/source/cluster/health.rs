@@ -7,7 +7,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::runtime::watcher;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::kubernetes::{Guard, cause};
@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Shortest time between two starts of one watch.
 const PACE: Duration = Duration::from_secs(1);
 
-/// How often the server is asked whether it is there, and how long it may take to answer.
+/// How often the server is asked whether it is there, and how long it may take to answer. While it does not answer it is
+/// asked more often ([`PACE`]).
 const PULSE: Duration = Duration::from_secs(5);
 
 /// The health of all watches.
@@ -44,13 +45,13 @@ pub(super) struct Health {
 struct State {
     /// Since when nothing is heard, if so.
     stale: Option<Instant>,
-    /// An error was said, and that it is over not yet.
-    is_said: bool,
+    /// The status codes of errors that were said, 0 for those without; that it is over not yet.
+    said: Vec<u16>,
 }
 
 impl Board {
     pub(super) fn health(&mut self, kind: &'static str, namespace: &str, metrics: &Metrics) -> Health {
-        let state = State { stale: Some(Instant::now()), is_said: false };
+        let state = State { stale: Some(Instant::now()), said: Vec::new() };
         let state = Arc::new(Mutex::new(state));
         let accepted = watch::Sender::new(0);
         let health = Health { kind, namespace: namespace.into(), metrics: metrics.clone(), state, accepted };
@@ -63,10 +64,7 @@ impl Board {
     pub(super) fn pulse(&self, client: Client) -> impl Future<Output = ()> + Send + use<> {
         let silent = self.silent.clone();
         async move {
-            let mut ticks = tokio::time::interval(PULSE);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
-                ticks.tick().await;
                 let asked = Instant::now();
                 let problem = match timeout(PULSE, client.apiserver_version()).await {
                     Ok(Err(kube::Error::Api(status))) if status.code >= 500 => Some(status.message.clone()),
@@ -74,21 +72,9 @@ impl Board {
                     Ok(Err(error)) => Some(cause(&error)),
                     Err(_) => Some(format!("no answer within {PULSE:?}")),
                 };
-                let mut silent = silent.lock().unwrap_or_else(PoisonError::into_inner);
-                match (problem, *silent) {
-                    (None, None) | (Some(_), Some(_)) => {}
-                    (None, Some(since)) => {
-                        *silent = None;
-                        info!(outage = ?since.elapsed(), "The API server answers again.");
-                    }
-                    (Some(error), None) => {
-                        *silent = Some(asked);
-                        warn!(
-                            error,
-                            "The API server does not answer: changes may be missed, and what is served stays served."
-                        );
-                    }
-                }
+                let pause = if problem.is_some() { PACE } else { PULSE };
+                note_pulse(&silent, asked, problem);
+                sleep(pause).await;
             }
         }
     }
@@ -109,6 +95,21 @@ impl Board {
             for (kind, age) in ages {
                 metrics.watch_stale.with_label_values(&[kind]).set(age);
             }
+        }
+    }
+}
+
+fn note_pulse(silent: &Mutex<Option<Instant>>, asked: Instant, problem: Option<String>) {
+    let mut silent = silent.lock().unwrap_or_else(PoisonError::into_inner);
+    match (problem, *silent) {
+        (None, None) | (Some(_), Some(_)) => {}
+        (None, Some(since)) => {
+            *silent = None;
+            info!(outage = ?since.elapsed(), "The API server answers again.");
+        }
+        (Some(error), None) => {
+            *silent = Some(asked);
+            warn!(error, "The API server does not answer: changes may be missed, and what is served stays served.");
         }
     }
 }
@@ -136,7 +137,7 @@ impl Health {
     pub(super) fn works(&self) {
         let mut state = self.state();
         let since = state.stale.take();
-        if std::mem::take(&mut state.is_said) {
+        if !std::mem::take(&mut state.said).is_empty() {
             let outage = since.map(|since| since.elapsed()).unwrap_or_default();
             info!(kind = self.kind, namespace = %self.namespace, ?outage, "The watch works again.");
         }
@@ -157,9 +158,12 @@ impl Health {
         let mut state = self.state();
         state.stale.get_or_insert_with(Instant::now);
         let causes = causes(error);
-        if cause == "expired" || std::mem::replace(&mut state.is_said, true) {
+        let code = code(error);
+        // That nobody answers and that somebody says no are two things to know; there are few of them.
+        if cause == "expired" || state.said.contains(&code) {
             debug!(kind = self.kind, namespace = %self.namespace, error = %causes, "The watch failed; it is tried again.");
         } else {
+            state.said.push(code);
             warn!(
                 kind = self.kind,
                 namespace = %self.namespace,
@@ -176,6 +180,20 @@ impl Health {
     pub(super) fn relisted(&self) {
         self.metrics.watch_relists.with_label_values(&[self.kind]).inc();
         self.works();
+    }
+}
+
+/// The status code of the server's answer, 0 if it is none.
+fn code(error: &watcher::Error) -> u16 {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
+        watcher::Error::WatchError(status) => status.code,
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => 0,
     }
 }
 

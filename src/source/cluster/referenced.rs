@@ -15,6 +15,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::health::{Health, causes};
@@ -40,11 +41,8 @@ type Metadata = PartialObjectMeta<Secret>;
 type Looks = Pin<Box<dyn futures_util::Stream<Item = Look> + Send>>;
 type Fetched = (ObjectKey, Result<Option<Secret>, kube::Error>);
 
-/// What one of the watches found.
-enum Look {
-    Event(watcher::Event<Metadata>),
-    Failed { is_refusal: bool },
-}
+/// What one of the watches found, or what came of an attempt.
+type Look = Result<watcher::Event<Metadata>, Answer>;
 
 pub(super) struct Referenced {
     scope: Scope,
@@ -61,6 +59,8 @@ pub(super) struct Referenced {
     wanted: BTreeSet<ObjectKey>,
     /// Being fetched; changes meanwhile are wanted again.
     fetching: HashSet<ObjectKey>,
+    /// Could not be fetched, which was said. They keep nobody waiting.
+    failed: HashSet<ObjectKey>,
     /// `None` once this task has told something.
     phase: Option<Phase>,
 }
@@ -77,6 +77,7 @@ impl Referenced {
             sent: HashMap::new(),
             wanted: BTreeSet::new(),
             fetching: HashSet::new(),
+            failed: HashSet::new(),
             phase: Some(phase),
         }
     }
@@ -103,7 +104,8 @@ impl Referenced {
         let mut looks = stream::select_all(looks);
         let mut fetches = FuturesUnordered::new();
         let mut backoff = Backoff::default();
-        let mut retry = false;
+        // When to try again what could not be fetched.
+        let mut retry: Option<Instant> = None;
         loop {
             tokio::select! {
                 need = needs.recv() => match need {
@@ -112,15 +114,15 @@ impl Referenced {
                     None => return,
                 },
                 Some((at, look)) = looks.next() => match look {
-                    Look::Failed { is_refusal } => report(if is_refusal { Answer::Refused } else { Answer::Failed }),
-                    Look::Event(watcher::Event::Init) => drop(listed.insert(at, HashSet::new())),
-                    Look::Event(watcher::Event::InitApply(secret)) => {
+                    Err(answer) => report(answer),
+                    Ok(watcher::Event::Init) => drop(listed.insert(at, HashSet::new())),
+                    Ok(watcher::Event::InitApply(secret)) => {
                         let key = kinds::key(Kind::Secret, &secret.metadata);
                         listed.entry(at).or_default().insert(key.clone());
                         of_watch.entry(at).or_default().insert(key.clone());
                         self.exists(key, secret).await;
                     }
-                    Look::Event(watcher::Event::InitDone) => {
+                    Ok(watcher::Event::InitDone) => {
                         let listed = listed.remove(&at).unwrap_or_default();
                         let before = of_watch.insert(at, listed.clone()).unwrap_or_default();
                         for key in before.difference(&listed) {
@@ -132,33 +134,42 @@ impl Referenced {
                             self.forget_unexpected().await;
                         }
                     }
-                    Look::Event(watcher::Event::Apply(secret)) => {
+                    Ok(watcher::Event::Apply(secret)) => {
                         let key = kinds::key(Kind::Secret, &secret.metadata);
                         of_watch.entry(at).or_default().insert(key.clone());
                         self.exists(key, secret).await;
                     }
-                    Look::Event(watcher::Event::Delete(secret)) => {
+                    Ok(watcher::Event::Delete(secret)) => {
                         let key = kinds::key(Kind::Secret, &secret.metadata);
                         of_watch.entry(at).or_default().remove(&key);
                         self.is_gone(&key).await;
                     }
                 },
                 Some((key, fetched)) = fetches.next(), if !fetches.is_empty() => {
-                    retry = !self.take(key, fetched).await;
-                    if !retry {
+                    if self.take(key, fetched).await {
                         backoff = Backoff::default();
+                    } else if retry.is_none() {
+                        retry = Some(Instant::now() + backoff.next());
                     }
                 }
-                () = tokio::time::sleep(if retry { backoff.next() } else { FAR }), if retry => retry = false,
+                () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => retry = None,
             }
-            while !retry && fetches.len() < FETCHES {
-                let free = self.wanted.iter().find(|key| !self.fetching.contains(*key));
-                let Some(key) = free.cloned() else { break };
+            while fetches.len() < FETCHES {
+                // Those that failed before wait for their time, and stand in nobody's way.
+                let is_due = |key: &&ObjectKey| {
+                    !self.fetching.contains(*key) && (retry.is_none() || !self.failed.contains(*key))
+                };
+                let first =
+                    |failed: bool| self.wanted.iter().filter(is_due).find(|key| self.failed.contains(*key) == failed);
+                let Some(key) = first(false).or_else(|| first(true)).cloned() else { break };
                 self.wanted.remove(&key);
                 self.fetching.insert(key.clone());
                 fetches.push(fetch(self.client.clone(), key).boxed());
             }
-            let is_listed = waiting.is_empty() && incomplete == 0 && self.wanted.is_empty() && fetches.is_empty();
+            let is_listed = waiting.is_empty()
+                && incomplete == 0
+                && self.wanted.iter().all(|key| self.failed.contains(key))
+                && self.fetching.iter().all(|key| self.failed.contains(key));
             if is_listed && !std::mem::replace(&mut was_listed, true) {
                 report(Answer::Listed);
             }
@@ -200,6 +211,7 @@ impl Referenced {
 
     async fn forget(&mut self, key: &ObjectKey) {
         self.wanted.remove(key);
+        self.failed.remove(key);
         if self.sent.remove(key).is_some() {
             self.outlet.delete(&self.scope, key.clone()).await;
         }
@@ -227,9 +239,11 @@ impl Referenced {
     async fn take(&mut self, key: ObjectKey, fetched: Result<Option<Secret>, kube::Error>) -> bool {
         self.fetching.remove(&key);
         match fetched {
-            Ok(Some(secret)) if self.needed.contains_key(&key) => {
+            // One that was deleted while the answer was on its way does not come back.
+            Ok(Some(secret)) if self.needed.contains_key(&key) && self.existing.contains_key(&key) => {
                 let object = trim(secret.into_object());
                 let digest = Some(digest_of(&object));
+                self.failed.remove(&key);
                 self.take_over().await;
                 if self.sent.insert(key, digest) != Some(digest) {
                     self.outlet.upsert(&self.scope, object).await;
@@ -239,15 +253,15 @@ impl Referenced {
             // Nobody needs it any more, or it is gone: the watch says so, too.
             Ok(_) => true,
             Err(error) => {
-                warn!(secret = %key.path(), error = %causes(&error), "A Secret cannot be fetched; it is tried again.");
+                if self.failed.insert(key.clone()) {
+                    warn!(secret = %key.path(), error = %causes(&error), "A Secret cannot be fetched; it is tried again.");
+                }
                 self.wanted.insert(key);
                 false
             }
         }
     }
 }
-
-const FAR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 async fn fetch(client: Client, key: ObjectKey) -> Fetched {
     let secrets: Api<Secret> = Api::namespaced(client, &key.namespace);
@@ -272,14 +286,14 @@ fn looks(api: Api<Metadata>, fields: &str, health: Health) -> Looks {
                     if matches!(event, watcher::Event::InitDone) {
                         health.relisted();
                     }
-                    Look::Event(event)
+                    Ok(event)
                 }
                 Err(error) => {
                     health.failed(&error);
-                    Look::Failed { is_refusal: is_refusal(&error).is_some() }
+                    Err(if is_refusal(&error).is_some() { Answer::Refused } else { Answer::Failed })
                 }
             };
-            let failed = matches!(look, Look::Failed { .. });
+            let failed = look.is_err();
             Some((look, (events, health, backoff, failed)))
         },
     )

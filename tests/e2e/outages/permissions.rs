@@ -148,6 +148,9 @@ fn roles_in_two_namespaces_are_all_that_it_takes() {
         Handfast::start(&plane, &[&args[..], &["--watch-namespace", "one", "--watch-namespace", "two"]].concat());
     handfast.wait_until_ready();
     println!("ready {:.1} s after the start", begun.elapsed().as_secs_f64());
+    // A no that is as it should be is not waited for.
+    let lines = handfast.process.said();
+    assert!(!lines.contains("Still waiting"), "{lines}");
     let shakes = |name: &str| served(handfast.https, name, &authority.root()).is_ok();
     assert!(shakes("one.test") && shakes("two.test"), "the class is known by its name");
     assert!(!shakes("three.test"), "nobody asked for this namespace");

@@ -9,6 +9,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
@@ -20,6 +21,15 @@ use super::{network, programs, soak};
 const TRIAL: &str = "HANDFAST_E2E_TRIAL";
 /// Where the inner process and all that it starts write.
 const FOLDER: &str = "HANDFAST_E2E_FOLDER";
+
+/// Topics whose trials wait most of the time: some run at once. All others run alone, because two cores are soon busy with
+/// two control planes, and what is measured should be measured alone.
+const PATIENT: &[&str] = &["outages::"];
+
+/// How many trials run at once, at most.
+pub const AT_ONCE: usize = 3;
+
+static TURN: RwLock<()> = RwLock::new(());
 
 /// One test.
 #[derive(Clone)]
@@ -52,7 +62,14 @@ impl Trial {
     /// The trial as seen from outside: start it inside, wait, show what it said if it failed.
     pub fn outside(self, show: bool) -> libtest_mimic::Trial {
         let name = self.name();
-        libtest_mimic::Trial::test(name, move || run_outside(name, show))
+        libtest_mimic::Trial::test(name, move || {
+            if PATIENT.iter().any(|topic| name.starts_with(topic)) {
+                let _turn = TURN.read().unwrap_or_else(PoisonError::into_inner);
+                return run_outside(name, show);
+            }
+            let _turn = TURN.write().unwrap_or_else(PoisonError::into_inner);
+            run_outside(name, show)
+        })
     }
 }
 
