@@ -2,8 +2,9 @@
 #
 #   docker build -t handfast .
 #
-# builds it from source. With the static binary at hand (make static), nothing is pulled:
+# builds it from source. With the static binary at hand, nothing is pulled:
 #
+#   make static && install -D target/*/release/handfast dist/handfast
 #   docker build -t handfast --build-arg BINARY=context --build-arg PREBUILT=dist/handfast .
 
 # Where the binary comes from: `build` or `context`.

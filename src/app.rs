@@ -212,7 +212,10 @@ impl Running {
             tokio::spawn(admin::serve(listener, admin_state.clone(), end.clone()));
         }
 
-        let seen = Seen::default();
+        let seen = match &cluster {
+            Some(cluster) => Seen::new(&cluster.field_manager(&args.status.election_id)),
+            None => Seen::default(),
+        };
         let mut events = match (&source, &cluster) {
             (SourceConfig::Directory(path), _) => source::directory::open(path)?,
             (SourceConfig::Cluster, Some(reached)) => {

@@ -114,6 +114,12 @@ pub async fn connect(args: &ClusterArgs, environment: &Environment) -> Result<Cl
 }
 
 impl Cluster {
+    /// The field manager of our writes (at most 128 characters): one for each installation, which takes nothing for its
+    /// own that another one has written.
+    pub fn field_manager(&self, election_id: &str) -> String {
+        format!("handfast/{}/{election_id}", self.namespace).chars().take(128).collect()
+    }
+
     /// One that this client reaches, for tests.
     #[cfg(test)]
     pub(crate) fn with_client(client: Client, namespace: &str, identity: &str) -> Self {

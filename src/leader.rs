@@ -157,7 +157,10 @@ impl Elector {
                     }
                 }
                 Err(problem) => {
-                    failures = failures.saturating_add(1);
+                    // Only permission takes its time; a server that is away may be back at any moment.
+                    let is_refused =
+                        matches!(&problem, Problem::Failed(error) if is_gone(error) || is_forbidden(error));
+                    failures = if is_refused { failures.saturating_add(1) } else { 1 };
                     self.complain(&problem);
                 }
             }

@@ -303,6 +303,10 @@ struct Pending {
 }
 
 impl Pending {
+    fn is_necessary(&self) -> bool {
+        matches!(self.scope.0.split('/').next(), Some(Ingress::KIND | "namespaces"))
+    }
+
     fn has_listed_or_is_class(&self) -> bool {
         self.answer == Some(Answer::Listed) || (self.answer.is_some() && &*self.scope.0 == IngressClass::KIND)
     }
@@ -354,8 +358,7 @@ impl Gate {
                 }
                 break;
             }
-            if self.may_use_saved(started) {
-                self.use_saved(&metrics).await;
+            if self.may_use_saved(started) && self.use_saved(&metrics).await {
                 break;
             }
             let deadline = self.deadline(started);
@@ -400,6 +403,8 @@ impl Gate {
         let is_late = started.elapsed() >= self.timeout;
         self.pending.iter().all(|one| match one.answer {
             Some(Answer::Listed) => true,
+            // Without Ingresses there is nothing to serve, and a replica that serves nothing must not take over.
+            Some(Answer::Refused) if one.is_necessary() => false,
             Some(Answer::Refused) => is_late || (self.may_lack_classes && &*one.scope.0 == IngressClass::KIND),
             Some(Answer::Failed) | None => false,
         })
@@ -418,11 +423,19 @@ impl Gate {
         [soon, late].into_iter().find(|at| *at > now).unwrap_or(now + self.timeout)
     }
 
-    /// Serves what was saved of the scopes that have not been listed.
-    async fn use_saved(&mut self, metrics: &Metrics) {
-        let Some(load) = self.saved.load.take() else { return };
+    /// Serves what was saved of the scopes that have not been listed. False if that is no configuration: it has no
+    /// Ingress, and none was listed.
+    async fn use_saved(&mut self, metrics: &Metrics) -> bool {
+        let Some(load) = self.saved.load.take() else { return false };
         // The file system may hang, and this runtime answers probes.
-        let Ok(saved) = tokio::task::spawn_blocking(load).await else { return };
+        let Ok(saved) = tokio::task::spawn_blocking(load).await else { return false };
+        let is_ingress = |scope: &Scope| scope.0.split('/').next() == Some(Ingress::KIND);
+        let is_saved = |one: &Pending| saved.iter().any(|(scope, objects)| *scope == one.scope && !objects.is_empty());
+        let ingresses = self.pending.iter().filter(|one| is_ingress(&one.scope));
+        if !ingresses.clone().any(|one| one.answer == Some(Answer::Listed) || is_saved(one)) {
+            warn!("--state-dir has no Ingress from before that is watched now: waiting for the cluster.");
+            return false;
+        }
         let mut count = 0;
         for (scope, objects) in saved {
             // The others are not watched any more.
@@ -438,7 +451,7 @@ impl Gate {
             let _ = self.events.send(Event::Change(Change::Replace(scope, objects))).await;
         }
         if count == 0 {
-            return;
+            return true;
         }
         let now = (clock::system())();
         let age = self.saved.at.map(|at| Duration::from_secs(now.as_secs().saturating_sub(at.as_secs())));
@@ -452,6 +465,7 @@ impl Gate {
             waiting = waiting.join(","),
             "The API server does not list everything: serving what --state-dir has from before, until it does."
         );
+        true
     }
 }
 

@@ -576,7 +576,6 @@ mod tests {
 
     /// Optimized builds have ten thousand hosts, and show what it costs: `cargo test --release many_secrets -- --nocapture`.
     #[test]
-    #[expect(clippy::print_stderr, reason = "figures are for people")]
     fn with_many_secrets_a_change_is_little_work() {
         let count = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
         let text = |bytes: usize| std::iter::repeat_with(fastrand::alphanumeric).take(bytes).collect::<String>();

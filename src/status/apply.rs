@@ -15,9 +15,6 @@ use serde_json::{Value, json};
 use crate::api::tls_policy::TlsPolicy;
 use crate::compile::{Kind, ObjectKey};
 
-/// Who we are among those that write to objects (`metadata.managedFields`).
-const FIELD_MANAGER: &str = "handfast";
-
 /// Whose status it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -79,6 +76,7 @@ impl Outcome {
 /// were.
 pub(super) async fn apply(
     client: &Client,
+    manager: &str,
     key: &ObjectKey,
     uid: &str,
     status: &Value,
@@ -91,16 +89,16 @@ pub(super) async fn apply(
         "metadata": {"name": &*key.name, "namespace": &*key.namespace, "uid": uid},
         "status": status,
     });
-    match send(client, key, &body, false).await {
+    match send(client, manager, key, &body, false).await {
         Err(kube::Error::Api(status)) if force && is_of_another(&status) => {
-            send(client, key, &body, true).await.map(|()| true)
+            send(client, manager, key, &body, true).await.map(|()| true)
         }
         done => done.map(|()| false),
     }
 }
 
-async fn send(client: &Client, key: &ObjectKey, body: &Value, force: bool) -> Result<(), kube::Error> {
-    let parameters = PatchParams { force, ..PatchParams::apply(FIELD_MANAGER) };
+async fn send(client: &Client, manager: &str, key: &ObjectKey, body: &Value, force: bool) -> Result<(), kube::Error> {
+    let parameters = PatchParams { force, ..PatchParams::apply(manager) };
     let path = path(key.kind, &key.namespace);
     let request = Request::new(path).patch_subresource("status", &key.name, &parameters, &Patch::Apply(body));
     let request = request.map_err(kube::Error::BuildRequest)?;

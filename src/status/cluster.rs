@@ -285,11 +285,12 @@ impl Writer {
                 Next::Write(write) => {
                     self.bucket.take(now);
                     let client = self.inputs.cluster.client.clone();
+                    let manager = self.inputs.seen.manager();
                     // A leader whose term ends writes nothing more, also not what it had begun.
                     let deadline = until.min(now + PATIENCE);
                     self.in_flight.spawn(async move {
                         let force = !matches!(write.what, What::Clear);
-                        let sent = apply(&client, &key, &write.uid, &write.status, force);
+                        let sent = apply(&client, &manager, &key, &write.uid, &write.status, force);
                         let result = timeout_at(deadline, sent).await.ok();
                         Ended { key, write, result }
                     });

@@ -278,7 +278,10 @@ fn addresses_follow_a_service_and_go_with_the_class() {
     cluster.wait_for_addresses("c", "192.0.2.21");
     assert_eq!(cluster.addresses("a"), "192.0.2.21");
     let fields = cluster.ingress("a").metadata.managed_fields.unwrap();
-    let ours: Vec<_> = fields.iter().filter(|entry| entry.manager.as_deref() == Some("handfast")).collect();
+    let ours: Vec<_> = fields
+        .iter()
+        .filter(|entry| entry.manager.as_deref().is_some_and(|manager| manager.starts_with("handfast/")))
+        .collect();
     assert_eq!(ours.len(), 1);
     assert_eq!((ours[0].operation.as_deref(), ours[0].subresource.as_deref()), (Some("Apply"), Some("status")));
 

@@ -51,11 +51,13 @@ args:
 {{- $_ := set $args "https-public-port" (int $controller.service.ports.https) -}}
 {{- end -}}
 {{- with $controller.workers -}}{{- $_ := set $args "workers" (int .) -}}{{- end -}}
+{{- if or $controller.lastGood.enabled (not (include "handfast.noStatus" .)) -}}
+{{- $_ := set $args "election-id" (include "handfast.electionID" .) -}}
+{{- with $controller.electionTTL -}}{{- $_ := set $args "election-ttl" . -}}{{- end -}}
+{{- end -}}
 {{- if include "handfast.noStatus" . -}}
 {{- $_ := set $args "no-status" "true" -}}
 {{- else -}}
-{{- $_ := set $args "election-id" (include "handfast.electionID" .) -}}
-{{- with $controller.electionTTL -}}{{- $_ := set $args "election-ttl" . -}}{{- end -}}
 {{- with $controller.publishStatusAddress -}}{{- $_ := set $args "publish-status-address" (join "," .) -}}{{- end -}}
 {{- if include "handfast.publishNodes" . -}}
 {{- $_ := set $args "publish-node-addresses" "true" -}}

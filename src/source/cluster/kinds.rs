@@ -14,9 +14,6 @@ use super::seen::{Objects, SeenIngress, SeenPolicy};
 use crate::api::tls_policy::TlsPolicy;
 use crate::compile::{Kind, Object, ObjectKey, SecretObject};
 
-/// The name that all our writes carry (`managedFields[].manager`).
-pub(super) const FIELD_MANAGER: &str = "handfast";
-
 /// A kind that is watched whole.
 pub(super) trait Watched:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
@@ -69,7 +66,7 @@ impl Watched for Ingress {
         let look = SeenIngress {
             uid: uid(&self.metadata),
             addresses: load_balancer.and_then(|balancer| balancer.ingress.clone()).unwrap_or_default(),
-            is_ours: has_our_status(&self.metadata),
+            is_ours: has_our_status(&self.metadata, &seen.manager),
         };
         seen.ingresses.insert(key.clone(), look.clone()) != Some(look)
     }
@@ -137,12 +134,12 @@ fn uid(metadata: &ObjectMeta) -> Arc<str> {
     metadata.uid.as_deref().unwrap_or_default().into()
 }
 
-fn has_our_status(metadata: &ObjectMeta) -> bool {
+fn has_our_status(metadata: &ObjectMeta, manager: &str) -> bool {
     metadata
         .managed_fields
         .iter()
         .flatten()
-        .any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.as_deref() == Some("status"))
+        .any(|entry| entry.manager.as_deref() == Some(manager) && entry.subresource.as_deref() == Some("status"))
 }
 
 /// The name of an object, whatever else is wrong with it.

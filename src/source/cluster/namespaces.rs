@@ -33,6 +33,8 @@ pub(super) struct Outlet {
 
 #[derive(Default)]
 struct Selected {
+    /// All namespaces have been told, so the others are not selected. Before, nobody knows.
+    is_known: bool,
     namespaces: HashSet<Arc<str>>,
     ingresses: HashMap<Arc<str>, HashMap<ObjectKey, (Scope, Object)>>,
 }
@@ -52,6 +54,9 @@ impl Outlet {
             kept.insert(key, (scope.clone(), object.clone()));
             if is_selected {
                 self.send(Change::Upsert(scope.clone(), object)).await;
+            } else if selected.is_known {
+                // It may have been served from what was saved.
+                self.send(Change::Delete(scope.clone(), object.key())).await;
             }
             return;
         }
@@ -99,6 +104,19 @@ impl Outlet {
                 Change::Delete(scope.clone(), key.clone())
             };
             self.send(change).await;
+        }
+    }
+
+    /// All namespaces have been told: what was served from elsewhere and is not selected goes.
+    async fn know(&self) {
+        let Some(selected) = &self.selected else { return };
+        let mut selected = selected.lock().await;
+        if std::mem::replace(&mut selected.is_known, true) {
+            return;
+        }
+        let others = selected.ingresses.iter().filter(|(namespace, _)| !selected.namespaces.contains(*namespace));
+        for (key, (scope, _)) in others.flat_map(|(_, ingresses)| ingresses) {
+            self.send(Change::Delete(scope.clone(), key.clone())).await;
         }
     }
 
@@ -150,6 +168,7 @@ pub(super) async fn run(
                         outlet.select(&namespace, false).await;
                     }
                 }
+                outlet.know().await;
                 health.relisted();
                 let _ = reports.send(Report { index, answer: Answer::Listed });
             }

@@ -15,6 +15,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::health::{Health, causes};
@@ -58,6 +59,8 @@ pub(super) struct Referenced {
     wanted: BTreeSet<ObjectKey>,
     /// Being fetched; changes meanwhile are wanted again.
     fetching: HashSet<ObjectKey>,
+    /// Could not be fetched, which was said. They keep nobody waiting.
+    failed: HashSet<ObjectKey>,
     /// `None` once this task has told something.
     phase: Option<Phase>,
 }
@@ -74,6 +77,7 @@ impl Referenced {
             sent: HashMap::new(),
             wanted: BTreeSet::new(),
             fetching: HashSet::new(),
+            failed: HashSet::new(),
             phase: Some(phase),
         }
     }
@@ -100,7 +104,8 @@ impl Referenced {
         let mut looks = stream::select_all(looks);
         let mut fetches = FuturesUnordered::new();
         let mut backoff = Backoff::default();
-        let mut retry = false;
+        // When to try again what could not be fetched.
+        let mut retry: Option<Instant> = None;
         loop {
             tokio::select! {
                 need = needs.recv() => match need {
@@ -141,21 +146,30 @@ impl Referenced {
                     }
                 },
                 Some((key, fetched)) = fetches.next(), if !fetches.is_empty() => {
-                    retry = !self.take(key, fetched).await;
-                    if !retry {
+                    if self.take(key, fetched).await {
                         backoff = Backoff::default();
+                    } else if retry.is_none() {
+                        retry = Some(Instant::now() + backoff.next());
                     }
                 }
-                () = tokio::time::sleep(if retry { backoff.next() } else { FAR }), if retry => retry = false,
+                () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => retry = None,
             }
-            while !retry && fetches.len() < FETCHES {
-                let free = self.wanted.iter().find(|key| !self.fetching.contains(*key));
-                let Some(key) = free.cloned() else { break };
+            while fetches.len() < FETCHES {
+                // Those that failed before wait for their time, and stand in nobody's way.
+                let is_due = |key: &&ObjectKey| {
+                    !self.fetching.contains(*key) && (retry.is_none() || !self.failed.contains(*key))
+                };
+                let first =
+                    |failed: bool| self.wanted.iter().filter(is_due).find(|key| self.failed.contains(*key) == failed);
+                let Some(key) = first(false).or_else(|| first(true)).cloned() else { break };
                 self.wanted.remove(&key);
                 self.fetching.insert(key.clone());
                 fetches.push(fetch(self.client.clone(), key).boxed());
             }
-            let is_listed = waiting.is_empty() && incomplete == 0 && self.wanted.is_empty() && fetches.is_empty();
+            let is_listed = waiting.is_empty()
+                && incomplete == 0
+                && self.wanted.iter().all(|key| self.failed.contains(key))
+                && self.fetching.iter().all(|key| self.failed.contains(key));
             if is_listed && !std::mem::replace(&mut was_listed, true) {
                 report(Answer::Listed);
             }
@@ -197,6 +211,7 @@ impl Referenced {
 
     async fn forget(&mut self, key: &ObjectKey) {
         self.wanted.remove(key);
+        self.failed.remove(key);
         if self.sent.remove(key).is_some() {
             self.outlet.delete(&self.scope, key.clone()).await;
         }
@@ -224,9 +239,11 @@ impl Referenced {
     async fn take(&mut self, key: ObjectKey, fetched: Result<Option<Secret>, kube::Error>) -> bool {
         self.fetching.remove(&key);
         match fetched {
-            Ok(Some(secret)) if self.needed.contains_key(&key) => {
+            // One that was deleted while the answer was on its way does not come back.
+            Ok(Some(secret)) if self.needed.contains_key(&key) && self.existing.contains_key(&key) => {
                 let object = trim(secret.into_object());
                 let digest = Some(digest_of(&object));
+                self.failed.remove(&key);
                 self.take_over().await;
                 if self.sent.insert(key, digest) != Some(digest) {
                     self.outlet.upsert(&self.scope, object).await;
@@ -236,15 +253,15 @@ impl Referenced {
             // Nobody needs it any more, or it is gone: the watch says so, too.
             Ok(_) => true,
             Err(error) => {
-                warn!(secret = %key.path(), error = %causes(&error), "A Secret cannot be fetched; it is tried again.");
+                if self.failed.insert(key.clone()) {
+                    warn!(secret = %key.path(), error = %causes(&error), "A Secret cannot be fetched; it is tried again.");
+                }
                 self.wanted.insert(key);
                 false
             }
         }
     }
 }
-
-const FAR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 async fn fetch(client: Client, key: ObjectKey) -> Fetched {
     let secrets: Api<Secret> = Api::namespaced(client, &key.namespace);

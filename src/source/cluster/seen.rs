@@ -41,6 +41,8 @@ pub struct SeenPolicy {
 pub struct Objects {
     /// Ingresses of every class.
     pub ingresses: HashMap<ObjectKey, SeenIngress>,
+    /// The field manager of our writes: statuses of this one are ours.
+    pub manager: Arc<str>,
     /// Policies.
     pub policies: HashMap<ObjectKey, SeenPolicy>,
     /// The namespaces whose Ingresses are served, as `--watch-namespace-selector` selects them; `None` without it.
@@ -56,11 +58,22 @@ pub struct Seen {
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { objects: Arc::default(), changes: watch::Sender::new(0) }
+        Self::new("handfast")
     }
 }
 
 impl Seen {
+    /// Of nothing yet. `manager` is the field manager of our writes.
+    pub fn new(manager: &str) -> Self {
+        let objects = Objects { manager: manager.into(), ..Objects::default() };
+        Self { objects: Arc::new(Mutex::new(objects)), changes: watch::Sender::new(0) }
+    }
+
+    /// The field manager of our writes.
+    pub fn manager(&self) -> Arc<str> {
+        self.objects().manager.clone()
+    }
+
     /// A look at it. To be short: watches wait meanwhile.
     pub fn objects(&self) -> MutexGuard<'_, Objects> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)

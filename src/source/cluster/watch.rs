@@ -304,7 +304,7 @@ impl<K: Watched> Watch<K> {
         self.refused = Some(error);
         self.report(target).await;
         // A Role cannot allow IngressClasses, which belong to no namespace: then the name alone decides.
-        if K::OBJECT == Kind::IngressClass && !self.was_listed {
+        if K::OBJECT == Kind::IngressClass && !self.was_listed && !self.was_saved().await {
             let (name, controller) = class;
             warn!(
                 class = name,
@@ -316,6 +316,14 @@ impl<K: Watched> Watch<K> {
             }));
             self.known.insert(object.key(), None);
             target.outlet.upsert(&self.scope, object).await;
+        }
+    }
+
+    /// What was saved is served.
+    async fn was_saved(&self) -> bool {
+        match &self.phase {
+            Some(phase) => matches!(*phase.lock().await, Told::Saved(_)),
+            None => false,
         }
     }
 

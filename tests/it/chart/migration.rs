@@ -23,7 +23,7 @@ fn a_values_file_of_ingress_nginx_is_taken_as_it_is() {
     ] {
         assert!(rendered.has_arg(arg), "{arg}: {:?}", rendered.args());
     }
-    assert!(!rendered.args().iter().any(|arg| arg.contains("election") || arg.contains("publish")));
+    assert!(!rendered.args().iter().any(|arg| arg.contains("publish")));
     assert_eq!(rendered.container()["image"], concat!("handfast:", env!("CARGO_PKG_VERSION")));
     assert!(rendered.container().get("lifecycle").is_none());
     assert_eq!(rendered.pods()["spec"]["securityContext"]["runAsUser"], 65532);
