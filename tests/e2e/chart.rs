@@ -327,6 +327,7 @@ fn no_right_is_missing_and_none_is_unused() {
         "--set=controller.admissionWebhooks.enabled=true",
         "--set=controller.electionTTL=5s",
         "--set=controller.unreadyDelaySeconds=5",
+        "--set=controller.updateStatusOnShutdown=true",
     ]);
     let plane = &installed.plane;
     installed.wait_until_served(2);

@@ -1,4 +1,4 @@
-//! `check`, `chain` and `explain` as people and pipelines run them.
+//! `check`, `chain`, `explain` and `ready` as people and pipelines run them.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use handfast::explain;
 use rustls::pki_types::UnixTime;
 use serde_json::Value;
 
-use crate::binary::{handfast, host, issue, secret, service};
+use crate::binary::{Server, handfast, host, issue, secret, service, wait_until};
 use crate::pki::{Leaf, ca, leaf, leaf_with, must_staple, root};
 
 /// A time at which certificates of the tests' own CA are valid.
@@ -420,4 +420,20 @@ fn explain_knows_every_code_and_helps_with_the_others() {
     let (status, stdout, stderr) = run(&["explain", "mismatch"]);
     assert_eq!((status, stdout.as_str()), (2, ""));
     assert!(stderr.contains("key-mismatch"), "{stderr}");
+}
+
+#[test]
+fn ready_says_whether_a_controller_is_by_its_exit_status() {
+    let mut server = Server::start(&|_| vec![service("echo", &[])], &["--unready-delay", "60s"]);
+    let admin = server.admin.to_string();
+    let (status, text, _) = run(&["ready", "--admin", &admin, "--wait", "60s"]);
+    assert_eq!((status, &*text), (0, &*format!("{admin} is ready\n")));
+    server.signal("TERM");
+    wait_until("it is ready no longer", || run(&["ready", "--admin", &admin]).0 == 1);
+    let (_, text, error) = run(&["ready", "--admin", &admin]);
+    assert!(text.is_empty() && error.contains("is not ready"), "{error}");
+    server.signal("TERM");
+    assert!(server.wait().success());
+    let (status, _, error) = run(&["ready", "--admin", &admin]);
+    assert!(status == 2 && error.contains("is a controller running there?"), "{error}");
 }

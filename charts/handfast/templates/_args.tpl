@@ -58,6 +58,7 @@ args:
 {{- if include "handfast.noStatus" . -}}
 {{- $_ := set $args "no-status" "true" -}}
 {{- else -}}
+{{- if $controller.updateStatusOnShutdown -}}{{- $_ := set $args "update-status-on-shutdown" "true" -}}{{- end -}}
 {{- with $controller.publishStatusAddress -}}{{- $_ := set $args "publish-status-address" (join "," .) -}}{{- end -}}
 {{- if include "handfast.publishNodes" . -}}
 {{- $_ := set $args "publish-node-addresses" "true" -}}

@@ -82,6 +82,7 @@ Values of ingress-nginx whose absence would open or break something are errors; 
   "no-status" "set controller.noStatus"
   "publish-service" "set controller.publishService.pathOverride"
   "publish-node-addresses" "set controller.publishNodeAddresses"
+  "update-status-on-shutdown" "set controller.updateStatusOnShutdown"
   "election-id" "set controller.electionID"
   "last-good-secret" "set controller.lastGood.enabled"
   "state-dir" "set controller.state.enabled"

@@ -72,8 +72,8 @@
   resourceNames: [{{ include "handfast.electionID" . }}]
   verbs: [get, update]
 {{- end }}
-{{- if not (include "handfast.noStatus" .) }}
-# Which other replicas run, and where: the last one takes its addresses away.
+{{- if and (not (include "handfast.noStatus" .)) (or (include "handfast.publishNodes" .) .Values.controller.updateStatusOnShutdown) }}
+# Which other replicas run, and where.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list]
