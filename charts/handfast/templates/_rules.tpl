@@ -78,7 +78,6 @@
   resources: [pods]
   verbs: [get, list]
 {{- end }}
-{{- end }}
 {{- if .Values.controller.lastGood.enabled }}
 # It may fill this Secret, and make none.
 - apiGroups: [""]
