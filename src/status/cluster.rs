@@ -13,6 +13,7 @@
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -205,7 +206,8 @@ impl Writer {
             tokio::select! {
                 () = end.cancelled() => break,
                 changed = publications.changed() => match changed {
-                    Ok(()) => self.hurry(&mut look_at),
+                    Ok(()) if self.is_news() => self.hurry(&mut look_at),
+                    Ok(()) => {}
                     Err(_) => end.cancelled().await,
                 },
                 Ok(()) = changes.changed() => self.hurry(&mut look_at),
@@ -225,6 +227,15 @@ impl Writer {
     fn follow_addresses(&self) -> JoinHandle<()> {
         let (source, cluster, found) = (self.source.clone(), self.inputs.cluster.clone(), self.addresses.clone());
         tokio::spawn(async move { addresses::follow(&source, &cluster, &found).await })
+    }
+
+    /// Whether what is published asks for other statuses than the last look did. Most of what is published is about
+    /// certificates and endpoints, and a look goes over every Ingress. What did not change keeps its address.
+    fn is_news(&self) -> bool {
+        self.inputs.publications.borrow().as_ref().is_some_and(|publication| {
+            !Arc::ptr_eq(&publication.compiled.ingresses, &self.wanted.ingresses)
+                || !Arc::ptr_eq(&publication.compiled.policies, &self.wanted.policies)
+        })
     }
 
     /// A look is due soon, not at once: changes come in crowds.
