@@ -8,7 +8,9 @@
 //! One object changes far more often than all do, and one file for all Secrets of a large cluster is 100 MB. One file for
 //! each would be as many renames as there are objects after each start. So each kind has shards by the digest of the
 //! object's name: at ten thousand Secrets a change writes forty of them, and at a hundred one. A shard whose objects are
-//! the same is not even serialised, because objects are shared with the compiler and compared by address.
+//! the same is not even serialised, because objects are shared with the compiler and compared by address. Measured with
+//! ten thousand Secrets of 7 kB: 0.36 s and 97 MB for the first save, 9 ms and 0.45 MB for a change, 5 ms of which the
+//! reconciler gathers; 0.27 s to load.
 //!
 //! Nothing is synchronised: who reads it has no better, and a digest tells what was cut off. Each file counts by itself.
 //! The index is written last; without one the first save was never complete, and nothing is used.
