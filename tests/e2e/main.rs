@@ -2,6 +2,8 @@
 //!
 //! `cargo test ──▶ one trial after another ──unshare──▶ the same program again, inside ──▶ one test`
 //!
+//! Those that mostly wait (outages) run three at a time.
+//!
 //! Each trial runs in namespaces that end with it (network, processes, mounts), so whatever a test starts, mounts or
 //! leaves behind is gone when it ends: also when it fails, hangs, or when somebody presses Ctrl-C. Tests may use fixed
 //! addresses and ports, because nobody else is there. What the processes of a trial wrote is kept below
