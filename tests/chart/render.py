@@ -1,8 +1,8 @@
 """Renders a chart: standard input has {name: values}, standard output gets {"defaults": …, "sets": {name: result}}.
 
-A result has what an installation of release `edge` in namespace `ingress` comes to: `objects` and `notes`, or `error`;
-what strict lint says; and for each version of Kubernetes which objects its schemas refuse. Kinds that are not
-Kubernetes' own are left to the caller.
+Arguments: the chart, the name of the release and its namespace. A result has what an installation comes to: `objects`
+and `notes`, or `error`; what strict lint says; and for each version of Kubernetes which objects its schemas refuse.
+Kinds that are not Kubernetes' own are left to the caller.
 """
 
 import json
@@ -26,11 +26,11 @@ def invalid(objects, version):
             yield f"{one['kind']} {one['metadata']['name']}: {error}"
 
 
-def result(path, chart, values):
-    lint = helm_python.lint(path, values, strict=True, namespace="ingress")
+def result(path, name, namespace, chart, values):
+    lint = helm_python.lint(path, values, strict=True, namespace=namespace)
     found = {"lint": [m for m in lint["messages"] if m["severity"] > 1] + lint["errors"]}
     try:
-        files = chart.render(values, name="edge", namespace="ingress")
+        files = chart.render(values, name=name, namespace=namespace)
     except helm_python.HelmError as error:
         return found | {"error": str(error)}
     notes = "".join(text for name, text in files.items() if name.endswith("/NOTES.txt"))
@@ -44,12 +44,12 @@ def result(path, chart, values):
 
 
 def main():
-    path = sys.argv[1]
+    path, release, namespace = sys.argv[1:]
     sets = {name: yaml.safe_load(text) or {} for name, text in json.load(sys.stdin).items()}
     with helm_python.Chart.load(path) as chart:
         answer = {
             "defaults": chart.values,
-            "sets": {name: result(path, chart, values) for name, values in sets.items()},
+            "sets": {name: result(path, release, namespace, chart, values) for name, values in sets.items()},
         }
     json.dump(answer, sys.stdout)
 

@@ -7,6 +7,7 @@
 mod migration;
 mod rbac;
 mod readme;
+mod schema;
 mod security;
 
 use std::collections::BTreeMap;
@@ -57,10 +58,16 @@ fn read(path: &str) -> String {
 
 /// Renders sets of values, given as YAML.
 fn render(sets: &BTreeMap<String, String>) -> Answer {
+    render_as("edge", "ingress", sets)
+}
+
+/// Renders sets for a release and its namespace.
+fn render_as(release: &str, namespace: &str, sets: &BTreeMap<String, String>) -> Answer {
     let lists = [Requirements { file: "chart/requirements.txt", built: None }];
     let mut child = Command::new(environment("chart", &lists))
         .arg(root().join("tests/chart/render.py"))
         .arg(chart())
+        .args([release, namespace])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -81,6 +88,16 @@ fn render_one(values: &str) -> Rendered {
 /// What the values are refused with.
 fn refused(values: &str) -> String {
     render_one(values).error.unwrap_or_else(|| panic!("these were taken: {values}"))
+}
+
+/// Values that are refused, each with a part of what is said.
+fn all_refused(rows: &[(&str, &str)]) {
+    let sets = rows.iter().map(|(values, _)| ((*values).to_owned(), (*values).to_owned())).collect();
+    let answer = render(&sets);
+    for (values, expected) in rows {
+        let error = answer.sets[*values].error.as_ref().unwrap_or_else(|| panic!("these were taken: {values}"));
+        assert!(error.contains(expected), "{values}: {error}");
+    }
 }
 
 /// The files of `ci`, rendered.
@@ -311,6 +328,37 @@ fn names_fit_and_are_those_of_the_release() {
 }
 
 #[test]
+fn names_that_yaml_takes_for_something_else_stay_names() {
+    let values = "fullnameOverride: \"on\"\n\
+        controller: {admissionWebhooks: {enabled: true}, metrics: {serviceMonitor: {enabled: true}}}";
+    let (_, rendered) =
+        render_as("123", "y", &[("one".to_owned(), values.to_owned())].into()).sets.pop_first().unwrap();
+    assert_eq!((&rendered.error, rendered.lint.len()), (&None, 0), "{:?}", rendered.lint);
+    assert!(rendered.invalid.values().all(Vec::is_empty), "{:?}", rendered.invalid);
+    for object in &rendered.objects {
+        let own = &object["metadata"];
+        assert!(own["name"].is_string() && own.get("namespace").is_none_or(|namespace| namespace == "y"), "{object}");
+        assert_eq!(own["labels"]["app.kubernetes.io/instance"], "123", "{object}");
+        for subject in object["subjects"].as_array().into_iter().flatten() {
+            assert!(subject["name"] == "on" && subject["namespace"] == "y", "{object}");
+        }
+    }
+    let monitor = rendered.object("ServiceMonitor", "on");
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/instance"], "123");
+    // Services begin with a letter.
+    let (_, digits) = render_as("123", "y", &[("one".to_owned(), String::new())].into()).sets.pop_first().unwrap();
+    let error = digits.error.unwrap();
+    assert!(error.contains("no Service can be called 123-handfast: set fullnameOverride"), "{error}");
+}
+
+#[test]
+fn the_notes_lead_to_the_port_that_there_is() {
+    assert!(set("default").notes.contains(" 10254 &\n  handfast failures\n"), "{}", set("default").notes);
+    let notes = render_one("controller: {metrics: {port: 10255}}").notes;
+    assert!(notes.contains(" 10255 &\n  handfast failures --admin 127.0.0.1:10255\n"), "{notes}");
+}
+
+#[test]
 fn what_is_written_twice_says_the_same() {
     let version = env!("CARGO_PKG_VERSION");
     let about = read("charts/handfast/Chart.yaml");
@@ -368,9 +416,30 @@ fn values_that_cannot_be_are_refused_with_what_to_write() {
         ("controller: {extraArgs: {no-such-option: 1}}", "`handfast run` has no such option"),
         ("controller: {extraArgs: {watch-namespace: shop}}", "set controller.scope"),
         ("controller: {hostNetwork: true, hostPort: {enabled: true, ports: {http: 8080}}}", "leave hostPort out"),
+        (
+            "controller: {scope: {enabled: true, namespace: shop}, extraArgs: {default-ssl-certificate: other/x}}",
+            "controller.defaultTlsSecret: other/x lies outside controller.scope",
+        ),
+        (
+            "controller: {scope: {enabled: true, namespace: shop}, extraArgs: {default-tls-policy: other/x}}",
+            "controller.defaultTlsPolicy: other/x lies outside controller.scope",
+        ),
+        ("controller: {hostNetwork: true, image: {runAsUser: 101}}", "only user 0 may bind ports below 1024"),
+        ("controller: {hostNetwork: true, podSecurityContext: {runAsUser: 101}}", "and this is 101"),
+        ("controller: {hostNetwork: true, containerSecurityContext: {runAsUser: 102}}", "and this is 102"),
+        ("controller: {service: {annotations: {n: 3600}}}", "got number, want string"),
+        ("controller: {podLabels: {sidecar: false}}", "got boolean, want string"),
+        ("controller: {electionTTL: 1s}", "does not match pattern"),
+        ("fullnameOverride: my.app", "does not match pattern"),
+        ("nameOverride: my.app", "does not match pattern"),
+        ("controller: {service: {enableHttp: false, enableHttps: false}}", "a Service needs a port"),
+        (
+            "controller: {autoscaling: {enabled: true, minReplicas: 20}}",
+            "minReplicas (20) is more than maxReplicas (11)",
+        ),
+        ("controller: {minReadySeconds: 700}", "raise controller.progressDeadlineSeconds"),
+        ("controller: {minAvailable: null}", "minAvailable and controller.maxUnavailable are both empty"),
+        ("controller: {metrics: {port: null}}", "missing property 'port'"),
     ];
-    for (values, expected) in rows {
-        let error = refused(values);
-        assert!(error.contains(expected), "{values}: {error}");
-    }
+    all_refused(&rows);
 }

@@ -23,6 +23,26 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- if ne (len $ports) (len (uniq $ports)) -}}
 {{- $errors = append $errors (printf "two listeners have the same port (%s): change controller.containerPort, controller.metrics.port or controller.admissionWebhooks.port" (join ", " $ports)) -}}
 {{- end -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "handfast.fullname" .)) -}}
+{{- $errors = append $errors (printf "no Service can be called %s: set fullnameOverride to a letter, letters, digits and hyphens" (include "handfast.fullname" .)) -}}
+{{- end -}}
+{{- $security := mergeOverwrite (include "handfast.podSecurityContext" . | fromYaml) (include "handfast.containerSecurityContext" . | fromYaml) -}}
+{{- if and (include "handfast.needsRoot" .) (ne (int $security.runAsUser) 0) -}}
+{{- $errors = append $errors (printf "controller.image.runAsUser: with hostNetwork only user 0 may bind ports below 1024, and this is %d: leave it out, raise controller.containerPort, or set controller.hostPort.enabled instead of hostNetwork" (int $security.runAsUser)) -}}
+{{- end -}}
+{{- if and $controller.service.enabled (not $controller.service.enableHttp) (not $controller.service.enableHttps) -}}
+{{- $errors = append $errors "controller.service: enableHttp and enableHttps are both false, and a Service needs a port: set one, or controller.service.enabled to false" -}}
+{{- end -}}
+{{- if and $controller.autoscaling.enabled (gt (int $controller.autoscaling.minReplicas) (int $controller.autoscaling.maxReplicas)) -}}
+{{- $errors = append $errors (printf "controller.autoscaling: minReplicas (%d) is more than maxReplicas (%d): raise the second" (int $controller.autoscaling.minReplicas) (int $controller.autoscaling.maxReplicas)) -}}
+{{- end -}}
+{{- $deadline := $controller.progressDeadlineSeconds | default 600 | int -}}
+{{- if and (eq $controller.kind "Deployment") (le $deadline (int $controller.minReadySeconds)) -}}
+{{- $errors = append $errors (printf "controller.minReadySeconds (%d) reaches the deadline of a rollout (%d): raise controller.progressDeadlineSeconds" (int $controller.minReadySeconds) $deadline) -}}
+{{- end -}}
+{{- if and (include "handfast.wantsBudget" .) (kindIs "invalid" $controller.minAvailable) (kindIs "invalid" $controller.maxUnavailable) -}}
+{{- $errors = append $errors "controller.minAvailable and controller.maxUnavailable are both empty: set one, or controller.podDisruptionBudget.enabled to false" -}}
+{{- end -}}
 {{- if and (eq $controller.kind "DaemonSet") $controller.autoscaling.enabled -}}
 {{- $errors = append $errors "controller.autoscaling: a DaemonSet has as many replicas as nodes: switch it off" -}}
 {{- end -}}
@@ -43,10 +63,11 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- end -}}
 {{- with include "handfast.namespaces" . | fromJsonArray -}}
 {{- $namespaces := . -}}
-{{- range $key := list "defaultTlsSecret" "defaultTlsPolicy" -}}
-{{- with get $controller $key -}}
+{{- $args := include "handfast.args" $ | fromYaml -}}
+{{- range $name := list "default-tls-secret" "default-tls-policy" -}}
+{{- with get $args $name -}}
 {{- if not (has (splitList "/" . | first) $namespaces) -}}
-{{- $errors = append $errors (printf "controller.%s: %s lies outside controller.scope, so it is not watched: add its namespace to controller.scope.namespaces" $key .) -}}
+{{- $errors = append $errors (printf "controller.%s: %s lies outside controller.scope, so it is not watched: add its namespace to controller.scope.namespaces" (camelcase (replace "-" "_" $name) | untitle) .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -63,7 +84,7 @@ Values of ingress-nginx whose absence would open or break something are errors; 
   "https-port" "set controller.containerPort.https"
   "healthz-port" "set controller.metrics.port"
   "enable-ssl-passthrough" "not built: routes with the annotation ssl-passthrough are not passed through"
-  "enable-ssl-chain-completion" "a TlsPolicy says it: certificates.completeChain"
+  "enable-ssl-chain-completion" "a TlsPolicy says it: chain.complete"
   "default-backend-service" "make an Ingress with a defaultBackend"
   "configmap" "there is none: options are values of this chart"
   "tcp-services-configmap" "TCP services are not built"
@@ -106,6 +127,10 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- end -}}
 
 {{- $translations := include "handfast.translations" . | fromYaml -}}
+{{- $networks := get (default dict $controller.config) "proxy-real-ip-cidr" | toString | nospace -}}
+{{- if and (eq (get (default dict $controller.config) "use-proxy-protocol" | toString) "true") (not (has $networks (list "" "0.0.0.0/0" "0.0.0.0/0,::/0"))) -}}
+{{- $errors = append $errors (printf "controller.config.proxy-real-ip-cidr: the PROXY protocol is believed whoever speaks it, not only %s: let only those reach the ports (controller.service.loadBalancerSourceRanges, a NetworkPolicy), then set controller.proxyProtocol in place of config.use-proxy-protocol" $networks) -}}
+{{- end -}}
 {{- range $key, $value := default dict $controller.config -}}
 {{- if not (or (hasKey $translations.config $key) (hasKey $translations.seconds $key) (regexMatch (include "handfast.config.harmless" $) $key)) -}}
 {{- if regexMatch "^(ssl-(protocols|ciphers|ecdh-curve|prefer-server-ciphers)|hsts.*)$" $key -}}
@@ -138,11 +163,67 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- end -}}
 {{- end -}}
 
+{{/* Values of ingress-nginx that have no effect, each with its default there: who has that expects nothing of it. */}}
+{{- define "handfast.ignored" -}}
+controller.admissionWebhooks.certManager.admissionCert.revisionHistoryLimit:
+controller.admissionWebhooks.certManager.rootCert.revisionHistoryLimit:
+controller.admissionWebhooks.certificate: /usr/local/certificates/cert
+controller.admissionWebhooks.createSecretJob:
+controller.admissionWebhooks.existingPsp:
+controller.admissionWebhooks.extraEnvs:
+controller.admissionWebhooks.key: /usr/local/certificates/key
+controller.admissionWebhooks.name: admission
+controller.admissionWebhooks.networkPolicyEnabled: false
+controller.admissionWebhooks.patch:
+controller.admissionWebhooks.patchWebhookJob:
+controller.admissionWebhooks.service.clusterIP:
+controller.admissionWebhooks.service.externalIPs:
+controller.admissionWebhooks.service.labels:
+controller.admissionWebhooks.service.loadBalancerIP:
+controller.admissionWebhooks.service.loadBalancerSourceRanges:
+controller.admissionWebhooks.service.type: ClusterIP
+controller.configAnnotations:
+controller.configMapNamespace:
+controller.disableLeaderElection: false
+controller.enableAnnotationValidations: true
+controller.enableMimalloc: true
+controller.enableTopologyAwareRouting: false
+controller.healthCheckHost:
+controller.healthCheckPath: /healthz
+controller.hostname:
+controller.image.allowPrivilegeEscalation: false
+controller.image.chroot: false
+controller.image.digestChroot:
+controller.image.readOnlyRootFilesystem: false
+controller.image.runAsNonRoot: true
+controller.maxmindLicenseKey:
+controller.metrics.service.clusterIP:
+controller.metrics.service.externalIPs:
+controller.metrics.service.externalTrafficPolicy:
+controller.metrics.service.loadBalancerIP:
+controller.metrics.service.loadBalancerSourceRanges:
+controller.metrics.service.nodePort:
+controller.name: controller
+controller.opentelemetry:
+controller.resizePolicy:
+controller.service.externalLabels:
+controller.service.internal.nodePorts.tcp:
+controller.service.internal.nodePorts.udp:
+controller.service.nodePorts.tcp:
+controller.service.nodePorts.udp:
+controller.shareProcessNamespace: false
+controller.tcp:
+controller.udp:
+podSecurityPolicy:
+portNamePrefix:
+{{- end -}}
+
 {{/* What of the values has no effect, or another one than with ingress-nginx; a JSON list. */}}
 {{- define "handfast.notices" -}}
 {{- $controller := .Values.controller -}}
 {{- $webhook := $controller.admissionWebhooks -}}
 {{- $notices := list -}}
+{{- $args := include "handfast.args" . | fromYaml -}}
 {{- if include "handfast.foreignImage" . -}}
 {{- $notices = append $notices (printf "controller.image names the image of ingress-nginx; used is %s." (include "handfast.image" .)) -}}
 {{- end -}}
@@ -162,7 +243,7 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- if and (eq (toString $value) "true") (not $controller.trustedProxies) (not (get $controller.config "proxy-real-ip-cidr")) -}}
 {{- $notices = append $notices "controller.config.use-forwarded-headers without proxy-real-ip-cidr: headers of everybody are believed. Set controller.trustedProxies." -}}
 {{- end -}}
-{{- else if not (or (eq $key "proxy-real-ip-cidr") (and (eq $key "worker-processes") (regexMatch "^[0-9]+$" (toString $value)))) -}}
+{{- else if not (or (and (eq $key "proxy-real-ip-cidr") (has (toString $value) (list (get $args "trusted-proxies") "0.0.0.0/0"))) (and (eq $key "worker-processes") (regexMatch "^[0-9]+$" (toString $value)))) -}}
 {{- $notices = append $notices (printf "controller.config.%s has no effect." $key) -}}
 {{- end -}}
 {{- end -}}
@@ -170,23 +251,27 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- range $name, $value := $controller.extraArgs -}}
 {{- if and (has $name $meaningless) (ne $name "update-status") -}}{{- $notices = append $notices (printf "controller.extraArgs.%s has no effect." $name) -}}{{- end -}}
 {{- end -}}
-{{- range $key := list "configAnnotations" "dhParam" "enableTopologyAwareRouting" "disableLeaderElection" "hostname" "maxmindLicenseKey" "resizePolicy" "shareProcessNamespace" "healthCheckHost" "opentelemetry" -}}
-{{- if get $controller $key -}}{{- $notices = append $notices (printf "controller.%s has no effect." $key) -}}{{- end -}}
+{{- range $path, $default := include "handfast.ignored" . | fromYaml -}}
+{{- $value := $.Values -}}
+{{- range splitList "." $path -}}{{- $value = get (ternary $value dict (kindIs "map" $value)) . -}}{{- end -}}
+{{- if and (or $value (kindIs "bool" $value)) (ne (toJson $value) (toJson $default)) -}}
+{{- $notices = append $notices (printf "%s has no effect." $path) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $webhook.enabled $controller.scope.enabled $controller.scope.namespaceSelector (not $webhook.namespaceSelector) -}}
+{{- $notices = append $notices "controller.admissionWebhooks.namespaceSelector is not set: with controller.scope.namespaceSelector objects of all namespaces are judged." -}}
 {{- end -}}
 {{- if $controller.allowSnippetAnnotations -}}
 {{- $notices = append $notices "controller.allowSnippetAnnotations: snippets are never executed; a route that has one answers 503." -}}
 {{- end -}}
 {{- if .Values.dhParam -}}{{- $notices = append $notices "dhParam has no effect: no suite uses it." -}}{{- end -}}
-{{- if and $webhook.enabled (get $webhook "certificate") (ne $webhook.certificate "/usr/local/certificates/cert") -}}
-{{- $notices = append $notices "controller.admissionWebhooks.certificate has no effect: name the Secret in existingSecret." -}}
-{{- end -}}
 {{- $notices | toJson -}}
 {{- end -}}
 
 {{- define "handfast.readinessByHealth" -}}
-{{- if eq (dig "httpGet" "path" "" .Values.controller.readinessProbe) "/healthz" -}}true{{- end -}}
+{{- if eq (dig "httpGet" "path" "" (default dict .Values.controller.readinessProbe)) "/healthz" -}}true{{- end -}}
 {{- end -}}
 
 {{- define "handfast.foreignLifecycle" -}}
-{{- if has "/wait-shutdown" (dig "preStop" "exec" "command" list .Values.controller.lifecycle) -}}true{{- end -}}
+{{- if has "/wait-shutdown" (dig "preStop" "exec" "command" list (default dict .Values.controller.lifecycle)) -}}true{{- end -}}
 {{- end -}}

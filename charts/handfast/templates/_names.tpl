@@ -43,13 +43,22 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The Secrets that others make for the webhook, as a JSON list. */}}
+{{- define "handfast.webhookSecrets" -}}
+{{- $webhook := .Values.controller.admissionWebhooks -}}
+{{- $name := include "handfast.webhook" . -}}
+{{- if $webhook.existingSecret -}}{{- list $webhook.existingSecret | toJson -}}
+{{- else if $webhook.certManager.enabled -}}{{- list $name (printf "%s-ca" $name) | toJson -}}
+{{- else -}}[]{{- end -}}
+{{- end -}}
+
 {{- define "handfast.electionID" -}}
 {{- default (printf "%s-leader" (include "handfast.fullname" .)) .Values.controller.electionID -}}
 {{- end -}}
 
 {{- define "handfast.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "handfast.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "handfast.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: controller
 {{- end -}}
 
@@ -59,7 +68,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ include "handfast.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/part-of: {{ include "handfast.name" . }}
+app.kubernetes.io/part-of: {{ include "handfast.name" . | quote }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
@@ -71,9 +80,9 @@ app.kubernetes.io/part-of: {{ include "handfast.name" . }}
 {{/* The head of an object: `dict "root" $ "name" … "namespaced" bool "labels" … "annotations" …`. */}}
 {{- define "handfast.metadata" -}}
 metadata:
-  name: {{ .name }}
+  name: {{ .name | quote }}
   {{- if .namespace }}
-  namespace: {{ .namespace }}
+  namespace: {{ .namespace | quote }}
   {{- end }}
   labels:
     {{- $labels := include "handfast.labels" .root | fromYaml }}
@@ -87,7 +96,7 @@ metadata:
 {{/* Whether the values name the image of ingress-nginx: then ours is meant. */}}
 {{- define "handfast.foreignImage" -}}
 {{- with .Values.controller.image -}}
-{{- if or (contains "ingress-nginx" (default "" .image)) (contains "ingress-nginx" .repository) (regexMatch "^v[0-9]+[.][0-9]+[.][0-9]+$" (toString .tag)) -}}true{{- end -}}
+{{- if or (contains "ingress-nginx" (default "" .image)) (contains "ingress-nginx" (default "" .repository)) -}}true{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -96,7 +105,7 @@ metadata:
 {{- $registry := default $image.registry .Values.global.image.registry -}}
 {{- if eq $registry "registry.k8s.io" -}}{{- $registry = "" -}}{{- end -}}
 {{- $repository := default $image.repository $image.image -}}
-{{- $tag := default .Chart.AppVersion (toString $image.tag) -}}
+{{- $tag := default .Chart.AppVersion $image.tag -}}
 {{- $digest := $image.digest -}}
 {{- if include "handfast.foreignImage" . -}}
 {{- $repository = "handfast" -}}{{- $tag = .Chart.AppVersion -}}{{- $digest = "" -}}
@@ -163,6 +172,14 @@ true
 {{- define "handfast.noStatus" -}}
 {{- $args := default dict .Values.controller.extraArgs -}}
 {{- if or .Values.controller.noStatus (eq (get $args "update-status" | toString) "false") -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether there is a PodDisruptionBudget. */}}
+{{- define "handfast.wantsBudget" -}}
+{{- $wanted := .Values.controller.podDisruptionBudget.enabled -}}
+{{- if kindIs "invalid" $wanted -}}{{- include "handfast.hasSpare" . -}}
+{{- else if $wanted -}}true
+{{- end -}}
 {{- end -}}
 
 {{/* Whether there are two or more replicas, so that one may go. */}}

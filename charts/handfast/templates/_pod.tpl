@@ -33,11 +33,11 @@
 {{- range $name, $value := .Values.controller.sysctls -}}
 {{- $sysctls = append $sysctls (dict "name" $name "value" (toString $value)) -}}
 {{- end -}}
-{{- if and (lt $lowest 1024) (not .Values.controller.hostNetwork) (not (hasKey .Values.controller.sysctls "net.ipv4.ip_unprivileged_port_start")) -}}
+{{- if and (lt $lowest 1024) (not .Values.controller.hostNetwork) (not (hasKey (default dict .Values.controller.sysctls) "net.ipv4.ip_unprivileged_port_start")) -}}
 {{- $sysctls = append $sysctls (dict "name" "net.ipv4.ip_unprivileged_port_start" "value" (toString $lowest)) -}}
 {{- end -}}
 {{- with $sysctls -}}{{- $_ := set $context "sysctls" . -}}{{- end -}}
-{{- toYaml (mergeOverwrite $context .Values.controller.podSecurityContext) -}}
+{{- toYaml (mergeOverwrite $context (default dict .Values.controller.podSecurityContext)) -}}
 {{- end -}}
 
 {{- define "handfast.containerSecurityContext" -}}
@@ -48,7 +48,7 @@
   "readOnlyRootFilesystem" true
   "capabilities" $capabilities
 -}}
-{{- toYaml (mergeOverwrite $context .Values.controller.containerSecurityContext) -}}
+{{- toYaml (mergeOverwrite $context (default dict .Values.controller.containerSecurityContext)) -}}
 {{- end -}}
 
 {{/* A probe; the name `metrics` stands for the port, whatever it is called. */}}
@@ -77,13 +77,13 @@
 {{- if and $webhook.enabled (not (include "handfast.webhookSelfMade" .)) }}
 - name: webhook
   secret:
-    secretName: {{ default (include "handfast.webhook" .) $webhook.existingSecret }}
+    secretName: {{ default (include "handfast.webhook" .) $webhook.existingSecret | quote }}
     defaultMode: 0440
 {{- end }}
 {{- if and $webhook.enabled $webhook.clientCA.configMap }}
 - name: webhook-client-ca
   configMap:
-    name: {{ $webhook.clientCA.configMap }}
+    name: {{ $webhook.clientCA.configMap | quote }}
 {{- end }}
 {{- with $controller.extraVolumes }}
 {{ toYaml . }}
@@ -116,14 +116,14 @@
 {{- $controller := .Values.controller -}}
 metadata:
   labels:
-    {{- $labels := mergeOverwrite (deepCopy .Values.commonLabels) $controller.podLabels (include "handfast.selectorLabels" . | fromYaml) }}
+    {{- $labels := mergeOverwrite (deepCopy (default dict .Values.commonLabels)) (default dict $controller.podLabels) (include "handfast.selectorLabels" . | fromYaml) }}
     {{- toYaml $labels | nindent 4 }}
   {{- with $controller.podAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  serviceAccountName: {{ include "handfast.serviceAccountName" . }}
+  serviceAccountName: {{ include "handfast.serviceAccountName" . | quote }}
   automountServiceAccountToken: {{ .Values.serviceAccount.automountServiceAccountToken }}
   terminationGracePeriodSeconds: {{ int $controller.terminationGracePeriodSeconds }}
   dnsPolicy: {{ default (ternary "ClusterFirstWithHostNet" "ClusterFirst" $controller.hostNetwork) $controller.dnsPolicy }}
@@ -143,10 +143,10 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with $controller.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   {{- with $controller.runtimeClassName }}
-  runtimeClassName: {{ . }}
+  runtimeClassName: {{ . | quote }}
   {{- end }}
   securityContext:
     {{- include "handfast.podSecurityContext" . | nindent 4 }}
@@ -155,7 +155,7 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   containers:
-  - name: {{ $controller.containerName }}
+  - name: {{ $controller.containerName | quote }}
     image: {{ include "handfast.image" . | quote }}
     imagePullPolicy: {{ $controller.image.pullPolicy }}
     args:
@@ -172,11 +172,11 @@ spec:
       valueFrom:
         fieldRef:
           fieldPath: metadata.namespace
-    {{- if dig "limits" "cpu" "" $controller.resources }}
+    {{- if dig "limits" "cpu" "" (default dict $controller.resources) }}
     - name: HANDFAST_WORKERS
       valueFrom:
         resourceFieldRef:
-          containerName: {{ $controller.containerName }}
+          containerName: {{ $controller.containerName | quote }}
           resource: limits.cpu
           divisor: "1"
     {{- end }}
@@ -200,7 +200,7 @@ spec:
       {{- else if $controller.hostNetwork }}
       hostPort: {{ include "handfast.port.https" . }}
       {{- end }}
-    - name: {{ $controller.metrics.portName }}
+    - name: {{ $controller.metrics.portName | quote }}
       containerPort: {{ int $controller.metrics.port }}
       protocol: TCP
       {{- if $controller.hostNetwork }}
@@ -233,7 +233,7 @@ spec:
       {{- toYaml $controller.lifecycle | nindent 6 }}
     {{- end }}
     resources:
-      {{- toYaml $controller.resources | nindent 6 }}
+      {{- toYaml (default dict $controller.resources) | nindent 6 }}
     securityContext:
       {{- include "handfast.containerSecurityContext" . | nindent 6 }}
     {{- with include "handfast.volumeMounts" . | trim }}

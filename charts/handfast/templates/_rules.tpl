@@ -55,7 +55,7 @@
 # The CA of the webhook's certificate goes into its configuration.
 - apiGroups: [admissionregistration.k8s.io]
   resources: [validatingwebhookconfigurations]
-  resourceNames: [{{ include "handfast.webhook" . }}]
+  resourceNames: [{{ include "handfast.webhook" . | quote }}]
   verbs: [get, patch]
 {{- end }}
 {{- end -}}
@@ -69,7 +69,7 @@
   verbs: [create]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  resourceNames: [{{ include "handfast.electionID" . }}]
+  resourceNames: [{{ include "handfast.electionID" . | quote }}]
   verbs: [get, update]
 {{- end }}
 {{- if and (not (include "handfast.noStatus" .)) (or (include "handfast.publishNodes" .) .Values.controller.updateStatusOnShutdown) }}
@@ -82,14 +82,14 @@
 # It may fill this Secret, and make none.
 - apiGroups: [""]
   resources: [secrets]
-  resourceNames: [{{ include "handfast.lastGoodSecret" . }}]
+  resourceNames: [{{ include "handfast.lastGoodSecret" . | quote }}]
   verbs: [get, patch]
 {{- end }}
 {{- if include "handfast.webhookSelfMade" . }}
 # And this one, with the webhook's certificate.
 - apiGroups: [""]
   resources: [secrets]
-  resourceNames: [{{ include "handfast.webhook" . }}]
+  resourceNames: [{{ include "handfast.webhook" . | quote }}]
   verbs: [get, update]
 {{- end }}
 {{- end -}}
@@ -108,9 +108,9 @@ kind: {{ .kind }}Binding
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ .kind }}
-  name: {{ .name }}
+  name: {{ .name | quote }}
 subjects:
 - kind: ServiceAccount
-  name: {{ include "handfast.serviceAccountName" .root }}
-  namespace: {{ include "handfast.namespace" .root }}
+  name: {{ include "handfast.serviceAccountName" .root | quote }}
+  namespace: {{ include "handfast.namespace" .root | quote }}
 {{- end -}}

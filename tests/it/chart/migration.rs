@@ -1,7 +1,7 @@
 //! Values of ingress-nginx: what means the same is taken, what has no effect is said, and what would open or break
 //! something is refused.
 
-use super::{refused, render_one, set};
+use super::{all_refused, render_one, set};
 
 #[test]
 fn a_values_file_of_ingress_nginx_is_taken_as_it_is() {
@@ -15,7 +15,6 @@ fn a_values_file_of_ingress_nginx_is_taken_as_it_is() {
         "--ingress-class=nginx",
         "--keep-alive=30s",
         "--no-status=true",
-        "--proxy-protocol=true",
         "--read-timeout=120s",
         "--trusted-proxies=10.0.0.0/8,fd00::/8",
         "--webhook-addr=[::]:8443",
@@ -47,7 +46,7 @@ fn what_has_no_effect_is_said_in_the_notes() {
     ] {
         assert!(notes.contains(said), "{said}: {notes}");
     }
-    assert!(!notes.contains("use-proxy-protocol") && !set("default").notes.contains("Of your values"));
+    assert!(!notes.contains("proxy-real-ip-cidr") && !set("default").notes.contains("Of your values"));
     let believed = render_one("controller: {config: {use-forwarded-headers: \"true\"}}");
     assert!(believed.has_arg("--trusted-proxies=0.0.0.0/0,::/0") && believed.notes.contains("headers of everybody"));
     let snippets = render_one("controller: {allowSnippetAnnotations: true}");
@@ -65,15 +64,44 @@ fn what_would_be_missed_is_refused_with_what_to_do() {
         ("controller: {config: {ssl-protocols: TLSv1.3}}", "write it into a TlsPolicy"),
         ("controller: {config: {hsts-max-age: 300}}", "write it into a TlsPolicy"),
         ("controller: {extraArgs: {enable-ssl-passthrough: \"\"}}", "not built"),
+        ("controller: {extraArgs: {enable-ssl-chain-completion: \"true\"}}", "a TlsPolicy says it: chain.complete"),
         ("controller: {keda: {enabled: true}}", "write the ScaledObject into extraObjects"),
         ("controller: {addHeaders: {X-Frame-Options: DENY}}", "controller.addHeaders: not built"),
         ("controller: {ingressClassResource: {aliases: [public]}}", "controller.adoptClass: [public]"),
         ("controller: {customTemplate: {configMapName: template}}", "there is no template"),
     ];
-    for (values, expected) in rows {
-        let error = refused(values);
-        assert!(error.contains(expected), "{values}: {error}");
+    all_refused(&rows);
+}
+
+#[test]
+fn only_the_name_of_an_image_tells_that_it_is_of_ingress_nginx() {
+    let own =
+        "controller: {image: {registry: reg.example.com, repository: edge/handfast, tag: v0.1.0, runAsUser: 1000}}";
+    let rendered = render_one(own);
+    assert_eq!(rendered.container()["image"], "reg.example.com/edge/handfast:v0.1.0");
+    assert_eq!(rendered.pods()["spec"]["securityContext"]["runAsUser"], 1000);
+    assert!(!rendered.notes.contains("Of your values"), "{}", rendered.notes);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let pinned =
+        render_one(&format!("controller: {{image: {{repository: edge/handfast, tag: v0.1.0, digest: \"{digest}\"}}}}"));
+    assert_eq!(pinned.container()["image"], *format!("edge/handfast@{digest}"));
+    let foreign = render_one("controller: {image: {repository: mirror/ingress-nginx/controller, tag: v1.15.1}}");
+    assert_eq!(foreign.container()["image"], concat!("handfast:", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_proxy_protocol_is_not_believed_of_more_than_before_without_a_word() {
+    all_refused(&[(
+        "controller: {config: {use-proxy-protocol: \"true\", proxy-real-ip-cidr: 10.0.0.0/8}}",
+        "the PROXY protocol is believed whoever speaks it, not only 10.0.0.0/8",
+    )]);
+    // What believes everybody there may do so here.
+    for networks in ["", ", proxy-real-ip-cidr: 0.0.0.0/0"] {
+        let rendered = render_one(&format!("controller: {{config: {{use-proxy-protocol: \"true\"{networks}}}}}"));
+        assert!(rendered.has_arg("--proxy-protocol=true") && !rendered.notes.contains("Of your values"), "{networks}");
     }
+    let unused = render_one("controller: {trustedProxies: [10.0.0.0/8], config: {proxy-real-ip-cidr: 192.0.2.0/24}}");
+    assert!(unused.notes.contains("controller.config.proxy-real-ip-cidr has no effect"), "{}", unused.notes);
 }
 
 #[test]

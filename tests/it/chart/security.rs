@@ -126,3 +126,23 @@ fn only_certificates_are_shown_to_the_webhook() {
     let selector = &configuration["webhooks"][0]["namespaceSelector"]["matchExpressions"][0];
     assert_eq!(*selector, json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["shop"]}));
 }
+
+#[test]
+fn the_webhook_does_not_judge_the_certificate_without_which_it_cannot_answer() {
+    let conditions = |name: &str| {
+        let configuration = set(name).object("ValidatingWebhookConfiguration", "edge-handfast-webhook");
+        let webhooks = configuration["webhooks"].as_array().unwrap();
+        let secrets = webhooks.iter().find(|webhook| webhook["name"] == "secrets.handfast.dev").unwrap();
+        let expressions = secrets["matchConditions"].as_array().unwrap()[1..].iter();
+        expressions.map(|condition| condition["expression"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let but = |names: &str| vec![format!(r#"!(request.namespace == "ingress" && request.name in [{names}])"#)];
+    assert_eq!(conditions("webhook-given"), but(r#""webhook-certificate""#));
+    assert_eq!(conditions("webhook-cert-manager"), but(r#""edge-handfast-webhook","edge-handfast-webhook-ca""#));
+    // What the controller makes itself is no certificate by its type.
+    assert_eq!(conditions("webhook"), Vec::<String>::new());
+    let selected = render_one(
+        "controller: {scope: {enabled: true, namespaceSelector: team=shop}, admissionWebhooks: {enabled: true}}",
+    );
+    assert!(selected.notes.contains("objects of all namespaces are judged"), "{}", selected.notes);
+}
