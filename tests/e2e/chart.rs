@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use handfast::demo::pki::{Authority, KeyType};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use handfast::demo::pki::{Authority, Issued, KeyType};
 use rustls::pki_types::UnixTime;
 use serde_json::Value;
 
 use crate::binary::{host, issue, secret};
+use crate::support::kubelet::NODE;
 use crate::support::load::{Target, get};
 use crate::support::programs::checkout;
 use crate::support::trial::{scratch, trials};
@@ -20,7 +23,7 @@ trials!(
     upgrades_and_rollbacks_leave_alone_what_the_controller_wrote,
     the_definition_of_tls_policy_can_move_into_the_release_and_outlives_it,
     no_right_is_missing_and_none_is_unused,
-    in_single_namespaces_roles_are_enough,
+    a_certificate_for_the_webhook_may_come_after_its_configuration,
 );
 
 fn chart() -> String {
@@ -273,8 +276,8 @@ fn rights(plane: &ControlPlane) -> BTreeSet<Right> {
     found
 }
 
-/// A cluster with a controller that the chart has installed, and one host that it serves.
-struct Installed {
+/// A cluster with one host, in which the chart is installed with one set of values after another.
+struct Cluster {
     authority: Authority,
     kubelet: Kubelet,
     plane: ControlPlane,
@@ -282,128 +285,270 @@ struct Installed {
     _echo: backends::Service,
 }
 
-impl Installed {
-    fn new(values: &[&str]) -> Self {
+/// A set of values, and what comes of it.
+struct Set {
+    name: &'static str,
+    values: &'static [&'static str],
+    pods: usize,
+    /// What is published; without, the address of the node.
+    address: Option<&'static str>,
+    /// What the controller asks for and does without.
+    refused: &'static [&'static str],
+}
+
+const SETS: [Set; 4] = [
+    Set {
+        name: "webhook",
+        values: &[
+            "--set=controller.admissionWebhooks.enabled=true",
+            "--set=controller.updateStatusOnShutdown=true",
+            "--set=controller.electionTTL=5s",
+        ],
+        pods: 2,
+        address: Some("192.0.2.1"),
+        refused: &[],
+    },
+    Set {
+        name: "nodes",
+        values: &[
+            "--set=controller.kind=DaemonSet",
+            "--set=controller.publishNodeAddresses=true",
+            "--set=controller.service.type=ClusterIP",
+        ],
+        pods: 1,
+        address: None,
+        refused: &[],
+    },
+    Set {
+        name: "selector",
+        values: &[
+            "--set=controller.scope.enabled=true",
+            "--set=controller.scope.namespaceSelector=team=shop",
+            "--set=controller.replicaCount=1",
+        ],
+        pods: 1,
+        address: Some("192.0.2.2"),
+        refused: &[],
+    },
+    Set {
+        name: "roles",
+        values: &[
+            "--set=controller.scope.enabled=true",
+            "--set=controller.scope.namespace=default",
+            "--set=rbac.scope=true",
+            "--set=controller.replicaCount=1",
+        ],
+        pods: 1,
+        address: Some("192.0.2.3"),
+        refused: &["ingressclasses"],
+    },
+];
+
+const PUBLISHED: [&str; 4] = ["get", "ingress", "shop", "--output=jsonpath={.status.loadBalancer.ingress[0].ip}"];
+
+impl Cluster {
+    fn new() -> Self {
         let (audit, api_flags) = Audit::new("edge:edge-handfast");
         let plane = ControlPlane::start(Options { api_flags, ..Options::default() });
         let kubelet = Kubelet::start(&plane);
-        let namespace = namespace("edge").replace("/warn", "/enforce");
-        plane.apply(&namespace);
+        plane.apply(&namespace("edge").replace("/warn", "/enforce"));
+        plane.kubectl(&["label", "namespace", "default", "team=shop"]);
         let authority = Authority::new("Test", UnixTime::now()).unwrap();
         let echo = backends::Service::start(&plane, "default", "echo", 1);
         let (_, manifests) =
             host("shop", "shop.test", Some(&issue(&authority, &["shop.test"], KeyType::EcdsaP256)), "echo", "");
         plane.apply(&manifests.replacen("spec:\n", "spec:\n  ingressClassName: handfast\n", 1));
-        release(&plane, &[&["install"][..], values].concat());
         Self { authority, kubelet, plane, audit, _echo: echo }
     }
 
-    fn wait_until_served(&self, pods: usize) {
-        for pod in self.kubelet.wait_for_ready("edge", pods) {
-            let address = (pod.address().unwrap(), 8443).into();
-            let target = Target { address, host: "shop.test".into(), path: "/".into(), roots: self.authority.root() };
-            wait_until("the host is served", || get(&target).is_ok_and(|answer| answer.0 == 200));
+    /// Has the controller do everything that it can with these values, from its installation to its end.
+    fn play(&self, set: &Set) {
+        let before = self.audit.requests().len();
+        let run = Run { cluster: self, before };
+        let plane = &self.plane;
+        release(plane, &[&["install", "--set=controller.unreadyDelaySeconds=5"][..], set.values].concat());
+        run.wait_until_served(set.pods);
+        run.publish(set.address);
+        run.refer_to_a_secret_that_is_no_certificate();
+        run.break_the_certificate();
+        if set.name == "webhook" {
+            run.wait_until_done("patch", "validatingwebhookconfigurations");
         }
+        run.wait_until_served(set.pods);
+        let rights = rights(plane);
+        if set.name == "webhook" {
+            run.end_one_after_the_other();
+        }
+        release_is_gone(self);
+        let requests = run.requests();
+        let refused: Vec<_> = requests
+            .iter()
+            .filter(|request| request.status == 403 && !set.refused.contains(&request.resource.as_str()))
+            .collect();
+        assert!(refused.is_empty(), "{}: a right is missing: {refused:#?}", set.name);
+        assert!(rights.len() > 20 && requests.len() > 40, "{}: {rights:?}", set.name);
+        let is_used = |right: &Right| requests.iter().any(|request| request.status < 400 && right.allows(request));
+        let unused: Vec<_> = rights.iter().filter(|right| !is_used(right)).collect();
+        assert!(unused.is_empty(), "{}: these are unused: {unused:#?}", set.name);
+        println!("{}: {} rights, {} requests", set.name, rights.len(), requests.len());
+    }
+}
+
+/// Uninstalls, and takes away what else the controller wrote, so that the next one has all of it to do.
+fn release_is_gone(cluster: &Cluster) {
+    let plane = &cluster.plane;
+    plane.helm(&["uninstall", "edge", "--namespace=edge"]);
+    wait_until("all replicas have ended", || cluster.kubelet.pods("edge").is_empty());
+    plane.kubectl(&["delete", "lease", "edge-handfast-leader", "--namespace=edge"]);
+    plane.kubectl(&["delete", "events.events.k8s.io", "--all"]);
+    plane.kubectl(&["annotate", "ingress", "shop", "handfast.dev/tls-policy-"]);
+    plane.kubectl(&["delete", "tlspolicy/clients", "secret/clients"]);
+    plane.apply(&secret("shop", &issue(&cluster.authority, &["shop.test"], KeyType::EcdsaP256)));
+}
+
+/// One installation.
+struct Run<'a> {
+    cluster: &'a Cluster,
+    /// How many requests were there before.
+    before: usize,
+}
+
+impl Run<'_> {
+    fn requests(&self) -> Vec<Request> {
+        self.cluster.audit.requests().split_off(self.before)
     }
 
-    fn refused(&self) -> Vec<String> {
-        let requests = self.audit.requests();
-        requests.iter().filter(|request| request.status == 403).map(|request| format!("{request:?}")).collect()
-    }
-
-    /// A request that was answered well.
     fn has_done(&self, verb: &str, resource: &str) -> bool {
-        let requests = self.audit.requests();
-        requests.iter().any(|request| request.verb == verb && request.resource == resource && request.status < 300)
+        let done = |request: &Request| request.verb == verb && request.resource == resource && request.status < 300;
+        self.requests().iter().any(done)
     }
 
     fn wait_until_done(&self, verb: &str, resource: &str) {
         wait_until(&format!("{verb} {resource}"), || self.has_done(verb, resource));
     }
+
+    fn wait_until_served(&self, pods: usize) {
+        for pod in self.cluster.kubelet.wait_for_ready("edge", pods) {
+            let (address, roots) = ((pod.address().unwrap(), 8443).into(), self.cluster.authority.root());
+            let target = Target { address, host: "shop.test".into(), path: "/".into(), roots };
+            wait_until("the host is served", || get(&target).is_ok_and(|answer| answer.0 == 200));
+        }
+    }
+
+    /// Gives the Service its address, where that is what is published.
+    fn publish(&self, address: Option<&str>) {
+        let plane = &self.cluster.plane;
+        let node = "--output=jsonpath={.status.addresses[?(@.type==\"InternalIP\")].address}";
+        let expected = match address {
+            Some(address) => {
+                let status = format!(r#"--patch={{"status":{{"loadBalancer":{{"ingress":[{{"ip":"{address}"}}]}}}}}}"#);
+                let service = ["service", "edge-handfast", "--namespace=edge", "--subresource=status", "--type=merge"];
+                plane.kubectl(&[&["patch"][..], &service, &[&status]].concat());
+                address.to_owned()
+            }
+            None => plane.kubectl(&["get", "node", NODE, node]),
+        };
+        wait_until("the address is published", || plane.kubectl(&PUBLISHED) == expected);
+    }
+
+    /// It is read by name, and the policy that names it gets conditions.
+    fn refer_to_a_secret_that_is_no_certificate(&self) {
+        let plane = &self.cluster.plane;
+        let authority = Authority::new("Clients", UnixTime::now()).unwrap();
+        let roots = serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "clients"}, "stringData": {"ca.crt": authority.root()},
+        });
+        plane.apply(&format!(
+            "{roots}\n---\napiVersion: handfast.dev/v1alpha1\nkind: TlsPolicy\nmetadata: {{name: clients}}\n\
+             spec: {{clientAuth: {{mode: optional, caSecret: clients}}}}\n"
+        ));
+        plane.kubectl(&["annotate", "ingress", "shop", "handfast.dev/tls-policy=clients"]);
+        self.wait_until_done("get", "secrets");
+        self.wait_until_done("patch", "tlspolicies/status");
+    }
+
+    /// What was served stays served and is kept; what is wrong is told, and told again.
+    fn break_the_certificate(&self) {
+        let plane = &self.cluster.plane;
+        let good = secret("shop", &issue(&self.cluster.authority, &["shop.test"], KeyType::EcdsaP256));
+        let broken = r#"--patch={"stringData":{"tls.crt":"garbage"}}"#;
+        let mut rounds = 0;
+        wait_until("an Event is told again", || {
+            rounds += 1;
+            assert!(rounds < 100, "{:?}", self.requests().iter().filter(|one| one.status >= 400).collect::<Vec<_>>());
+            plane.kubectl(&["patch", "secret", "shop", "--type=merge", broken]);
+            self.wait_until_done("create", "events");
+            plane.apply(&good);
+            self.has_done("patch", "events")
+        });
+        plane.kubectl(&["patch", "secret", "shop", "--type=merge", broken]);
+        let held =
+            || json(plane, &["get", "secret", "edge-handfast-last-good", "--namespace=edge"]).get("data").is_some();
+        wait_until("the last good version is kept", held);
+    }
+
+    /// The last replica takes its addresses away.
+    fn end_one_after_the_other(&self) {
+        let (plane, kubelet) = (&self.cluster.plane, &self.cluster.kubelet);
+        let scale = |count: &str| plane.kubectl(&["scale", "deployment", "edge-handfast", "--namespace=edge", count]);
+        scale("--replicas=1");
+        let last = kubelet.wait_for_ready("edge", 1).remove(0);
+        let leader =
+            ["get", "lease", "edge-handfast-leader", "--namespace=edge", "--output=jsonpath={.spec.holderIdentity}"];
+        wait_until("the last replica writes", || plane.kubectl(&leader).starts_with(&last.name));
+        scale("--replicas=0");
+        wait_until("all replicas have ended", || kubelet.pods("edge").is_empty());
+        assert_eq!(plane.kubectl(&PUBLISHED), "");
+    }
 }
 
 fn no_right_is_missing_and_none_is_unused() {
-    let installed = Installed::new(&[
-        "--set=controller.admissionWebhooks.enabled=true",
-        "--set=controller.electionTTL=5s",
-        "--set=controller.unreadyDelaySeconds=5",
-        "--set=controller.updateStatusOnShutdown=true",
-    ]);
-    let plane = &installed.plane;
-    installed.wait_until_served(2);
-
-    let balanced = r#"{"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}"#;
-    let service = ["service", "edge-handfast", "--namespace=edge", "--subresource=status", "--type=merge"];
-    plane.kubectl(&[&["patch"][..], &service, &["--patch", balanced]].concat());
-    let jsonpath = "--output=jsonpath={.status.loadBalancer.ingress[0].ip}";
-    wait_until("the address is published", || plane.kubectl(&["get", "ingress", "shop", jsonpath]) == "192.0.2.1");
-    // A Secret that is no certificate is read by name, and the policy that names it gets conditions.
-    let authority = Authority::new("Clients", UnixTime::now()).unwrap();
-    let roots = serde_json::json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "clients"}, "stringData": {"ca.crt": authority.root()},
-    });
-    plane.apply(&format!(
-        "{roots}\n---\napiVersion: handfast.dev/v1alpha1\nkind: TlsPolicy\nmetadata: {{name: clients}}\n\
-         spec: {{clientAuth: {{mode: optional, caSecret: clients}}}}\n"
-    ));
-    plane.kubectl(&["annotate", "ingress", "shop", "handfast.dev/tls-policy=clients"]);
-    installed.wait_until_done("get", "secrets");
-    installed.wait_until_done("patch", "tlspolicies/status");
-    // What was served stays served and is kept; what is wrong is told, and told again.
-    let good = secret("shop", &issue(&installed.authority, &["shop.test"], KeyType::EcdsaP256));
-    let broken = r#"{"stringData":{"tls.crt":"garbage"}}"#;
-    let mut rounds = 0;
-    wait_until("an Event is told again", || {
-        rounds += 1;
-        assert!(rounds < 100, "{:?}", installed.refused());
-        plane.kubectl(&["patch", "secret", "shop", "--type=merge", "--patch", broken]);
-        installed.wait_until_done("create", "events");
-        plane.apply(&good);
-        installed.has_done("patch", "events")
-    });
-    plane.kubectl(&["patch", "secret", "shop", "--type=merge", "--patch", broken]);
-    let held = || json(plane, &["get", "secret", "edge-handfast-last-good", "--namespace=edge"]).get("data").is_some();
-    wait_until("the last good version is kept", held);
-    installed.wait_until_done("patch", "validatingwebhookconfigurations");
-    installed.wait_until_served(2);
-    // The last replica takes its addresses away.
-    let rights = rights(plane);
-    let scale = |count: &str| plane.kubectl(&["scale", "deployment", "edge-handfast", "--namespace=edge", count]);
-    scale("--replicas=1");
-    let last = installed.kubelet.wait_for_ready("edge", 1).remove(0);
-    let leader =
-        ["get", "lease", "edge-handfast-leader", "--namespace=edge", "--output=jsonpath={.spec.holderIdentity}"];
-    wait_until("the last replica writes", || plane.kubectl(&leader).starts_with(&last.name));
-    scale("--replicas=0");
-    wait_until("all replicas have ended", || installed.kubelet.pods("edge").is_empty());
-    assert_eq!(plane.kubectl(&["get", "ingress", "shop", jsonpath]), "");
-
-    assert_eq!(installed.refused(), Vec::<String>::new(), "a right is missing");
-    let requests = installed.audit.requests();
-    assert!(rights.len() > 25 && requests.len() > 50, "{rights:?}");
-    let unused: Vec<_> = rights.iter().filter(|right| !requests.iter().any(|request| right.allows(request))).collect();
-    assert!(unused.is_empty(), "these are unused: {unused:#?}");
+    let cluster = Cluster::new();
+    for set in &SETS {
+        cluster.play(set);
+    }
 }
 
-fn in_single_namespaces_roles_are_enough() {
-    let installed = Installed::new(&[
-        "--set=controller.scope.enabled=true",
-        "--set=controller.scope.namespace=default",
-        "--set=rbac.scope=true",
-        "--set=controller.replicaCount=1",
-    ]);
-    let plane = &installed.plane;
-    installed.wait_until_served(1);
-    let service = ["service", "edge-handfast", "--namespace=edge", "--subresource=status", "--type=merge"];
-    let balanced = r#"{"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}"#;
-    plane.kubectl(&[&["patch"][..], &service, &["--patch", balanced]].concat());
-    let jsonpath = "--output=jsonpath={.status.loadBalancer.ingress[0].ip}";
-    wait_until("the address is published", || plane.kubectl(&["get", "ingress", "shop", jsonpath]) == "192.0.2.1");
-    // Nothing of the cluster is there, so what is asked of it is refused; everything else is allowed.
-    let cluster =
-        json(plane, &["get", "clusterroles,clusterrolebindings", "--selector=app.kubernetes.io/instance=edge"]);
-    assert_eq!(cluster["items"].as_array().unwrap().len(), 0);
-    for refused in installed.audit.requests().iter().filter(|request| request.status == 403) {
-        assert_eq!(refused.resource, "ingressclasses", "{refused:?}");
-    }
+fn a_certificate_for_the_webhook_may_come_after_its_configuration() {
+    let plane = ControlPlane::start(Options { proxy: true, ..Options::default() });
+    let kubelet = Kubelet::start(&plane);
+    plane.apply(&["edge", "shop"].map(namespace).concat());
+    let name = "edge-handfast-webhook.edge.svc";
+    let authority = Authority::new("Test", UnixTime::now()).unwrap();
+    let webhook = "controller.admissionWebhooks";
+    let (existing, bundle) = ("existingSecret=certificate", STANDARD.encode(authority.root()));
+    let values = ["enabled=true", "deny=true", "failurePolicy=Fail", existing, &format!("caBundle={bundle}")];
+    let values = values.map(|value| format!("--set={webhook}.{value}"));
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    release(&plane, &[&["install", "--set=controller.unreadyDelaySeconds=5"], &values[..]].concat());
+    // Nobody answers, so no certificate gets in but the one that is waited for.
+    let certificate = |name: &str, issued: &Issued| {
+        let manifest = secret(name, issued);
+        move |plane: &ControlPlane| plane.kubectl_with_input(&["apply", "--namespace=edge", "--filename=-"], &manifest)
+    };
+    let issued = || issue(&authority, &[name], KeyType::EcdsaP256);
+    let other = certificate("other", &issued());
+    wait_until("the API server knows the webhook", || {
+        let (text, succeeded) = other(&plane);
+        if succeeded {
+            plane.kubectl(&["delete", "secret", "other", "--namespace=edge"]);
+        }
+        !succeeded && text.contains("failed calling webhook")
+    });
+    let (text, succeeded) = certificate("certificate", &issued())(&plane);
+    assert!(succeeded, "{text}");
+    kubelet.wait_for_ready("edge", 2);
+    let policy = "apiVersion: handfast.dev/v1alpha1\nkind: TlsPolicy\nmetadata: {name: probe, namespace: shop}\n\
+                  spec: {groups: [nonsense]}\n";
+    wait_until("the webhook answers", || {
+        let (text, succeeded) = plane.try_apply(policy);
+        assert!(!succeeded, "{text}");
+        text.contains("bad-tls-policy")
+    });
+    // It is renewed while nobody answers, too.
+    plane.kubectl(&["scale", "deployment", "edge-handfast", "--namespace=edge", "--replicas=0"]);
+    wait_until("all replicas have ended", || kubelet.pods("edge").is_empty());
+    let (text, succeeded) = certificate("certificate", &issued())(&plane);
+    assert!(succeeded, "{text}");
+    assert!(!other(&plane).1);
 }
