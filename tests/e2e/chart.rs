@@ -361,7 +361,7 @@ impl Cluster {
         Self { authority, kubelet, plane, audit, _echo: echo }
     }
 
-    /// Has the controller do everything that it can with these values, from its installation to its end.
+    /// Has the controller do everything that it can with these values, and looks at what it asked for.
     fn play(&self, set: &Set) {
         let before = self.audit.requests().len();
         let run = Run { cluster: self, before };
@@ -379,22 +379,23 @@ impl Cluster {
         if set.name == "webhook" {
             run.end_one_after_the_other();
         }
-        release_is_gone(self);
+        // What is uninstalled loses its rights while it ends.
         let requests = run.requests();
+        release_is_gone(self);
         let refused: Vec<_> = requests
             .iter()
             .filter(|request| request.status == 403 && !set.refused.contains(&request.resource.as_str()))
             .collect();
         assert!(refused.is_empty(), "{}: a right is missing: {refused:#?}", set.name);
-        assert!(rights.len() > 20 && requests.len() > 40, "{}: {rights:?}", set.name);
-        let is_used = |right: &Right| requests.iter().any(|request| request.status < 400 && right.allows(request));
+        assert!(rights.len() > 20 && requests.len() > rights.len(), "{}: {rights:?}", set.name);
+        let is_used = |right: &Right| requests.iter().any(|request| request.status != 403 && right.allows(request));
         let unused: Vec<_> = rights.iter().filter(|right| !is_used(right)).collect();
         assert!(unused.is_empty(), "{}: these are unused: {unused:#?}", set.name);
         println!("{}: {} rights, {} requests", set.name, rights.len(), requests.len());
     }
 }
 
-/// Uninstalls, and takes away what else the controller wrote, so that the next one has all of it to do.
+/// Uninstalls the release, and takes away what else the controller wrote, so that the next one has all of it to do.
 fn release_is_gone(cluster: &Cluster) {
     let plane = &cluster.plane;
     plane.helm(&["uninstall", "edge", "--namespace=edge"]);
