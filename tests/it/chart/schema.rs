@@ -23,7 +23,7 @@ fn schema() -> Value {
 /// Every key that the schema knows, with what it says of it.
 fn keys(schema: &Value, path: &[String], found: &mut Vec<(Vec<String>, Value)>) {
     for (key, value) in schema["properties"].as_object().into_iter().flatten() {
-        let path = [path, &[key.clone()]].concat();
+        let path = [path, std::slice::from_ref(key)].concat();
         keys(value, &path, found);
         found.push((path, value.clone()));
     }
