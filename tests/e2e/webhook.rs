@@ -275,7 +275,7 @@ fn replicas_share_a_certificate_that_they_have_made_themselves() {
     for replica in [&one, &two] {
         cluster.serve(&[replica]);
     }
-    let made = |replica: &Handfast| replica.process.said().matches("The webhook has made a certificate").count();
+    let made = |replica: &Handfast| replica.process.said().matches("The webhook has written its certificate").count();
     assert_eq!(made(&one) + made(&two), 1);
     // A third one takes it over as it is.
     let version = cluster.secret().metadata.resource_version;
