@@ -416,7 +416,8 @@ impl Writer {
         self.plans.leave();
         let clear = async {
             self.look(Instant::now());
-            loop {
+            // Nothing is sent when the term is over, so there is nothing to wait for.
+            while leads(&self.inputs.leadership) {
                 self.dispatch(Instant::now());
                 if self.in_flight.is_empty() && self.ingresses.len() == 0 {
                     return;
