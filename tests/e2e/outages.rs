@@ -76,14 +76,8 @@ impl World {
     /// With the definition of TlsPolicy.
     fn complete(options: Options) -> Self {
         let world = Self::start(options);
-        world.define_policies();
+        world.plane.define_policies();
         world
-    }
-
-    fn define_policies(&self) {
-        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/tlspolicies.handfast.dev.yaml");
-        self.plane.apply(&std::fs::read_to_string(crds).unwrap());
-        self.plane.kubectl(&["wait", "--for=condition=Established", "crd/tlspolicies.handfast.dev", "--timeout=60s"]);
     }
 
     fn handfast(&self, args: &[&str]) -> Handfast {
