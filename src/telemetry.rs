@@ -70,19 +70,19 @@ mod tests {
         }
     }
 
+    /// What a filter lets through.
+    fn said(filter: &str, say: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_env_filter(parse(filter).unwrap());
+        tracing::subscriber::with_default(subscriber.with_writer(move || writer.clone()).finish(), say);
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
     #[test]
     fn the_library_of_the_cluster_is_silent_unless_it_is_named() {
         for (filter, is_said) in [("info", false), ("debug", false), ("info,kube_client=warn", true)] {
-            let lines = Lines::default();
-            let writer = lines.clone();
-            let subscriber = tracing_subscriber::fmt()
-                .with_env_filter(parse(filter).unwrap())
-                .with_writer(move || writer.clone())
-                .finish();
-            tracing::subscriber::with_default(subscriber, || {
-                tracing::warn!(target: "kube_client::client", "eof in poll");
-            });
-            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            let text = said(filter, || tracing::warn!(target: "kube_client::client", "eof in poll"));
             assert_eq!(text.contains("eof in poll"), is_said, "{filter}");
         }
     }
@@ -90,17 +90,10 @@ mod tests {
     #[test]
     fn no_filter_leaves_out_the_audit() {
         for filter in ["off", "error", "handfast::proxy=debug", "handfast::audit=off"] {
-            let lines = Lines::default();
-            let writer = lines.clone();
-            let subscriber = tracing_subscriber::fmt()
-                .with_env_filter(parse(filter).unwrap())
-                .with_writer(move || writer.clone())
-                .finish();
-            tracing::subscriber::with_default(subscriber, || {
+            let text = said(filter, || {
                 tracing::info!("said by the rest");
                 tracing::warn!(target: AUDIT, "said by the audit");
             });
-            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
             assert!(text.contains("said by the audit") && !text.contains("said by the rest"), "{filter}: {text}");
         }
     }
