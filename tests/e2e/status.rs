@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use handfast::demo::pki::{Authority, Issued, KeyType};
 use rustls::pki_types::UnixTime;
 
+use crate::support::rights::installation;
 use crate::support::runtime::block_on;
 use crate::support::trial::trials;
 use crate::support::{ControlPlane, Handfast, Options, soak, wait_until};
@@ -29,20 +30,8 @@ trials!(
     with_no_status_nothing_is_written,
 );
 
-/// What it takes to read, in `edge` for the Lease and in all namespaces for the rest, and to write what is written here.
-const PERMISSIONS: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: {name: edge}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: handfast, namespace: edge}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: handfast}
-rules:
+/// What it takes to read and to write what is written here, in all namespaces.
+const EVERYWHERE: &str = r#"
 - {apiGroups: [""], resources: [services, secrets], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 - {apiGroups: [networking.k8s.io], resources: [ingresses, ingressclasses], verbs: [get, list, watch]}
@@ -50,30 +39,12 @@ rules:
 - {apiGroups: [networking.k8s.io], resources: [ingresses/status], verbs: [patch]}
 - {apiGroups: [handfast.dev], resources: [tlspolicies/status], verbs: [patch]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: handfast}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: handfast}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: handfast, namespace: edge}
-rules:
+"#;
+
+/// And for the Leases.
+const AT_HOME: &str = r#"
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
 - {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [handfast-leader, inner], verbs: [get, update]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: handfast, namespace: edge}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: handfast}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: handfast}
-spec: {controller: handfast.dev/ingress-controller}
 "#;
 
 /// A cluster where Handfast may do what it needs to.
@@ -85,10 +56,8 @@ struct Cluster {
 impl Cluster {
     fn start() -> Self {
         let plane = ControlPlane::start(Options::default());
-        plane.define_policies();
-        plane.apply(PERMISSIONS);
-        let (kubeconfig, _) = plane.account_kubeconfig("edge", "handfast");
-        Self { plane, kubeconfig: kubeconfig.to_str().unwrap().to_owned() }
+        let kubeconfig = installation(&plane, &[(None, EVERYWHERE), (Some("edge"), AT_HOME)]);
+        Self { plane, kubeconfig }
     }
 
     fn handfast(&self, args: &[&str]) -> Handfast {

@@ -11,6 +11,7 @@ use kube::Api;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::pki_types::UnixTime;
 
+use crate::support::rights::installation;
 use crate::support::runtime::block_on;
 use crate::support::trial::{scratch, trials};
 use crate::support::{ControlPlane, Handfast, Options, wait_until};
@@ -22,53 +23,21 @@ trials!(
     only_the_api_server_is_let_in_where_its_authority_is_known,
 );
 
-/// As the chart writes it down.
-const INSTALLATION: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: {name: edge}
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: handfast, namespace: edge}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: handfast}
-rules:
+/// Rights as the chart writes them down, in all namespaces.
+const EVERYWHERE: &str = r#"
 - {apiGroups: [""], resources: [services, secrets], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 - {apiGroups: [networking.k8s.io], resources: [ingresses, ingressclasses], verbs: [get, list, watch]}
 - {apiGroups: [handfast.dev], resources: [tlspolicies], verbs: [get, list, watch]}
 - {apiGroups: [admissionregistration.k8s.io], resources: [validatingwebhookconfigurations], resourceNames: [handfast], verbs: [get, patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: handfast}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: handfast}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: handfast, namespace: edge}
-rules:
-- {apiGroups: [""], resources: [secrets], resourceNames: [handfast-webhook], verbs: [get, update]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: handfast, namespace: edge}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: handfast}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: handfast}
-spec: {controller: handfast.dev/ingress-controller}
----
+"#;
+
+/// And for the Secret.
+const AT_HOME: &str =
+    r#"- {apiGroups: [""], resources: [secrets], resourceNames: [handfast-webhook], verbs: [get, update]}"#;
+
+/// As the chart writes it down.
+const INSTALLATION: &str = r#"
 apiVersion: v1
 kind: Secret
 metadata: {name: handfast-webhook, namespace: edge}
@@ -121,10 +90,9 @@ struct Cluster {
 impl Cluster {
     fn start(options: Options) -> Self {
         let plane = ControlPlane::start(Options { proxy: true, ..options });
-        plane.define_policies();
+        let kubeconfig = installation(&plane, &[(None, EVERYWHERE), (Some("edge"), AT_HOME)]);
         plane.apply(INSTALLATION);
-        let (kubeconfig, _) = plane.account_kubeconfig("edge", "handfast");
-        Self { plane, kubeconfig: kubeconfig.to_str().unwrap().to_owned() }
+        Self { plane, kubeconfig }
     }
 
     /// A replica that is ready.
