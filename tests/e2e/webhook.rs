@@ -57,29 +57,21 @@ webhooks:
   failurePolicy: Ignore
   rules: [{apiGroups: [example.com], apiVersions: [v1], operations: [CREATE], resources: [things]}]
   clientConfig: {service: {name: others, namespace: edge}}
-- name: ingresses.handfast.dev
-  admissionReviewVersions: [v1]
-  sideEffects: None
-  failurePolicy: Ignore
-  timeoutSeconds: 5
-  rules: [{apiGroups: [networking.k8s.io], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [ingresses], scope: Namespaced}]
-  clientConfig: {service: {name: handfast-webhook, namespace: edge, path: /validate}}
-- name: tlspolicies.handfast.dev
-  admissionReviewVersions: [v1]
-  sideEffects: None
-  failurePolicy: Ignore
-  timeoutSeconds: 5
-  rules: [{apiGroups: [handfast.dev], apiVersions: [v1alpha1], operations: [CREATE, UPDATE, DELETE], resources: [tlspolicies], scope: Namespaced}]
-  clientConfig: {service: {name: handfast-webhook, namespace: edge, path: /validate}}
-- name: secrets.handfast.dev
-  admissionReviewVersions: [v1]
-  sideEffects: None
-  failurePolicy: Ignore
-  timeoutSeconds: 5
-  rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE, UPDATE, DELETE], resources: [secrets], scope: Namespaced}]
-  matchConditions: [{name: certificates, expression: '(object == null ? oldObject : object).type == "kubernetes.io/tls"'}]
-  clientConfig: {service: {name: handfast-webhook, namespace: edge, path: /validate}}
 "#;
+
+/// One of our webhooks.
+fn webhook((group, version): (&str, &str), resources: &str, operations: &str, more: &str) -> String {
+    format!(
+        "- name: {resources}.handfast.dev\n  admissionReviewVersions: [v1]\n  sideEffects: None\n  failurePolicy: Ignore\n\
+         \x20 timeoutSeconds: 5\n  rules: [{{apiGroups: ['{group}'], apiVersions: [{version}], operations: [{operations}], \
+         resources: [{resources}], scope: Namespaced}}]\n\
+         \x20 clientConfig: {{service: {{name: handfast-webhook, namespace: edge, path: /validate}}}}\n{more}"
+    )
+}
+
+/// Other kinds of Secrets are not shown to it.
+const CERTIFICATES: &str = "  matchConditions: [{name: certificates, expression: '(object == null ? oldObject : \
+    object).type == \"kubernetes.io/tls\"'}]\n";
 
 /// A cluster with the webhook's objects, and its Service behind kube-proxy.
 struct Cluster {
@@ -91,7 +83,13 @@ impl Cluster {
     fn start(options: Options) -> Self {
         let plane = ControlPlane::start(Options { proxy: true, ..options });
         let kubeconfig = installation(&plane, &[(None, EVERYWHERE), (Some("edge"), AT_HOME)]);
-        plane.apply(INSTALLATION);
+        let all = "CREATE, UPDATE, DELETE";
+        let webhooks = [
+            webhook(("networking.k8s.io", "v1"), "ingresses", "CREATE, UPDATE", ""),
+            webhook(("handfast.dev", "v1alpha1"), "tlspolicies", all, ""),
+            webhook(("", "v1"), "secrets", all, CERTIFICATES),
+        ];
+        plane.apply(&format!("{INSTALLATION}{}", webhooks.concat()));
         Self { plane, kubeconfig }
     }
 
