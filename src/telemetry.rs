@@ -1,7 +1,8 @@
 //! The process's own log: structured lines on standard error. The access log is a target of its own.
 
+use anyhow::ensure;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::LevelFilter;
 
 /// The target of lines that no filter leaves out.
 pub const AUDIT: &str = "handfast::audit";
@@ -17,7 +18,7 @@ pub enum LogFormat {
 }
 
 /// Starts logging. `filter` is a level (`info`) or a list of `target=level` directives. A second call changes nothing.
-pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
+pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let filter = parse(filter)?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -35,9 +36,13 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
     Ok(())
 }
 
-fn parse(filter: &str) -> Result<EnvFilter, ParseError> {
+fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
     // An empty variable is a chart's way to say nothing, not a wish for silence.
     let filter = if filter.trim().is_empty() { "info" } else { filter };
+    // The library takes any word for a target: a level with a typing error would silence everything else.
+    for word in filter.split(',').filter(|word| !word.is_empty() && !word.contains(['=', '[', ']'])) {
+        ensure!(word.parse::<LevelFilter>().is_ok(), "{word:?} is no level: off, error, warn, info, debug or trace");
+    }
     let mut parsed = EnvFilter::builder().parse(filter)?;
     // What its watches meet is said by us, once; its own lines would repeat it for each attempt.
     for target in ["kube_client", "kube_runtime", "tower"] {
@@ -70,12 +75,15 @@ mod tests {
         }
     }
 
-    /// What a filter lets through.
+    /// What of `say` gets through a filter.
     fn said(filter: &str, say: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().with_env_filter(parse(filter).unwrap());
-        tracing::subscriber::with_default(subscriber.with_writer(move || writer.clone()).finish(), say);
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(parse(filter).unwrap())
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, say);
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }
 
@@ -84,6 +92,16 @@ mod tests {
         for (filter, is_said) in [("info", false), ("debug", false), ("info,kube_client=warn", true)] {
             let text = said(filter, || tracing::warn!(target: "kube_client::client", "eof in poll"));
             assert_eq!(text.contains("eof in poll"), is_said, "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_and_not_taken_for_a_target() {
+        for filter in ["inof", "info,handfast", "warn,,nonsense=x"] {
+            assert!(parse(filter).is_err(), "{filter}");
+        }
+        for filter in ["", "INFO", "off", "debug,handfast::proxy=trace", "info,handfast[request{host=a}]=debug"] {
+            assert!(parse(filter).is_ok(), "{filter}");
         }
     }
 
