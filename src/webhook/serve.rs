@@ -20,8 +20,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::error::Elapsed;
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
@@ -70,10 +71,10 @@ const MAX_BODIES: usize = 8;
 /// Largest body: a review holds two versions of an object, and the API server takes requests of 3 MiB.
 const MAX_BODY: usize = 3 << 20;
 
-/// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a handshake and the first head after it may take together: whoever asks nothing holds no place for longer.
+const OPENING: Duration = Duration::from_secs(5);
 
-/// How long a connection may be silent between requests, and how long a head may take.
+/// How long a connection may be silent between requests, and how long a later head may take.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// How long a body may take.
@@ -140,7 +141,8 @@ async fn connection(
     server: &Arc<Server>,
     end: &CancellationToken,
 ) {
-    let handshake = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream));
+    let opened = tokio::time::Instant::now() + OPENING;
+    let handshake = timeout_at(opened, TlsAcceptor::from(config).accept(stream));
     let handshake = tokio::select! {
         () = end.cancelled() => return,
         handshake = handshake => handshake,
@@ -150,7 +152,9 @@ async fn connection(
         Ok(Err(error)) => return debug!(%peer, %error, "A handshake with the webhook has failed."),
         Err(_) => return debug!(%peer, "A handshake with the webhook took too long."),
     };
+    let asked = Notify::new();
     let service = service_fn(|request| {
+        asked.notify_one();
         let server = server.clone();
         async move { Ok::<_, Infallible>(answer(&server, request).await) }
     });
@@ -160,6 +164,13 @@ async fn connection(
         .max_buf_size(64 << 10)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
+    let asks = tokio::select! {
+        ended = connection.as_mut() => return tell(peer, Ok(ended)),
+        asks = timeout_at(opened, asked.notified()) => asks,
+    };
+    if asks.is_err() {
+        return debug!(%peer, "A connection to the webhook asked nothing.");
+    }
     let ended = tokio::select! {
         ended = connection.as_mut() => Ok(ended),
         _ = timeout(LIFETIME, end.cancelled()) => {
@@ -168,6 +179,11 @@ async fn connection(
             timeout(LAST, connection).await
         }
     };
+    tell(peer, ended);
+}
+
+/// How a connection has ended.
+fn tell(peer: SocketAddr, ended: Result<hyper::Result<()>, Elapsed>) {
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%peer, %error, "A connection to the webhook ended early."),

@@ -360,6 +360,27 @@ async fn what_has_begun_at_the_end_is_answered_and_what_is_idle_is_closed() {
 }
 
 #[tokio::test]
+async fn those_who_ask_nothing_lose_their_places_to_those_who_do() {
+    const PLACES: usize = 64;
+    let server = Server::start(None, &[]).await.synced();
+    let mut silent = Vec::new();
+    for index in 0..PLACES {
+        let mut stream = server.connect(server.client(None)).await.unwrap();
+        if index % 2 == 0 {
+            stream.write_all(b"POST /validate HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+        }
+        silent.push(stream);
+    }
+    assert!(server.post("/", "").await.contains(" 404 "));
+    for mut stream in silent {
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        assert_eq!(said, b"");
+    }
+    server.finish();
+}
+
+#[tokio::test]
 async fn no_more_bodies_are_held_than_have_a_place() {
     // Nobody answers the judge, so each verdict takes as long as it may.
     let (server, _messages) = Server::alone(None, &[]).await;
