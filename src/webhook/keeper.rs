@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! --webhook-cert, --webhook-key ──every 10 s──▶ changed? ──▶ ServerConfig
+//! --webhook-client-ca ──every minute──▶ changed? ──▶ ServerConfig
 //! Secret ──every minute──▶ due? ──make, first writer wins──▶ Secret
 //!    └──▶ CA into the ValidatingWebhookConfiguration ──▶ ServerConfig
 //! ```
@@ -210,19 +211,20 @@ const SETTLE: Duration = Duration::from_secs(5);
 
 impl Keeper {
     /// Keeps the certificate until `end`.
-    pub(super) async fn run(self, end: CancellationToken) {
+    pub(super) async fn run(mut self, end: CancellationToken) {
         tokio::select! {
             () = end.cancelled() => {}
             () = self.keep() => {}
         }
     }
 
-    async fn keep(&self) {
+    async fn keep(&mut self) {
         let mut complained = String::new();
         let mut shown: Option<Kept> = None;
         loop {
             let mut wait = EVERY;
-            if let Err(trouble) = self.turn(&mut shown).await {
+            let followed = self.follow_client_ca(shown.as_ref()).await.map_err(Trouble::from);
+            if let Err(trouble) = self.turn(&mut shown).await.and(followed) {
                 wait = AGAIN;
                 let cause = std::error::Error::source(&trouble).map(|cause| format!(": {cause}")).unwrap_or_default();
                 complain(&mut complained, &format!("{trouble}{cause}"));
@@ -234,6 +236,24 @@ impl Keeper {
             }
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Puts the CA of clients into force that its file holds now. One that cannot be used changes nothing.
+    async fn follow_client_ca(&mut self, shown: Option<&Kept>) -> Result<(), FileError> {
+        let args = self.args.clone();
+        // A disk can hang, and others live on this thread.
+        let Ok(found) = tokio::task::spawn_blocking(move || Files::read(&args)).await else { return Ok(()) };
+        let found = found?;
+        let (Some(shown), true) = (shown, found != self.files) else { return Ok(()) };
+        let before = std::mem::replace(&mut self.files, found);
+        match self.show(shown) {
+            Ok(()) => info!("The webhook knows clients by what --webhook-client-ca holds now."),
+            Err(error) => {
+                self.files = before;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// One look at everything.

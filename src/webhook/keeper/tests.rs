@@ -328,6 +328,30 @@ async fn what_cannot_be_kept_is_shown_as_long_as_it_is_usable() {
     assert!(error.to_string().contains("update has to be allowed"), "{error}");
 }
 
+#[tokio::test]
+async fn the_authority_of_clients_is_followed_beside_a_certificate_of_our_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    let made = || certificate::make(None, Need::Everything, &[], UnixTime::since_unix_epoch(Duration::from_secs(NOW)));
+    write(&made().unwrap().ca);
+    let server = ApiServer::new();
+    let (mut keeper, mut offers) = keeper(&server, 0);
+    keeper.args = arguments(&["--webhook-client-ca", file.to_str().unwrap()]);
+    keeper.files = Files::read(&keeper.args).unwrap();
+    let mut shown = None;
+    keeper.turn(&mut shown).await.unwrap();
+    let before = offers.borrow_and_update().clone().unwrap();
+    keeper.follow_client_ca(shown.as_ref()).await.unwrap();
+    assert!(!offers.has_changed().unwrap(), "nothing is new");
+    write("garbage");
+    let error = keeper.follow_client_ca(shown.as_ref()).await.unwrap_err().to_string();
+    assert!(error.contains("--webhook-client-ca") && !offers.has_changed().unwrap(), "{error}");
+    write(&made().unwrap().ca);
+    keeper.follow_client_ca(shown.as_ref()).await.unwrap();
+    assert!(!Arc::ptr_eq(&offers.borrow_and_update().clone().unwrap(), &before));
+}
+
 #[tokio::test(start_paused = true)]
 async fn files_that_change_are_put_into_force_and_broken_ones_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
