@@ -34,7 +34,7 @@ use tower::{BoxError, ServiceBuilder};
 use crate::config::{ClusterArgs, Environment};
 use token::TokenFile;
 
-pub use complaints::{Complaints, cause};
+pub use complaints::{Complaints, cause, causes};
 pub use guard::Guard;
 
 /// Why the cluster cannot be reached at all. That it does not answer is no reason: it may later.

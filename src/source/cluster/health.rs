@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::kubernetes::{Guard, cause};
+use crate::kubernetes::{Guard, cause, causes};
 use crate::metrics::Metrics;
 
 /// Longest wait for the head of the answer to a list or a watch.
@@ -195,18 +195,4 @@ fn code(error: &watcher::Error) -> u16 {
         | watcher::Error::WatchFailed(_)
         | watcher::Error::NoResourceVersion => 0,
     }
-}
-
-/// An error with what it comes from, each part once: many repeat their source in their own text.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -18,12 +18,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::health::{Health, causes};
+use super::health::Health;
 use super::kinds::{self, Watched as _};
 use super::namespaces::Outlet;
 use super::watch::{Answer, Backoff, Report, WATCH_TIMEOUT, digest_of, is_refusal};
 use super::{Phase, Told};
 use crate::compile::{Kind, ObjectKey, Scope, trim};
+use crate::kubernetes::cause;
 
 /// What other watches say about Secrets that are needed.
 #[derive(Debug)]
@@ -254,7 +255,7 @@ impl Referenced {
             Ok(_) => true,
             Err(error) => {
                 if self.failed.insert(key.clone()) {
-                    warn!(secret = %key.path(), error = %causes(&error), "A Secret cannot be fetched; it is tried again.");
+                    warn!(secret = %key.path(), error = %cause(&error), "A Secret cannot be fetched; it is tried again.");
                 }
                 self.wanted.insert(key);
                 false
