@@ -22,6 +22,7 @@
 //!
 //! **Afterwards** nothing that happens to the API server takes anything away.
 
+mod attempts;
 mod health;
 mod kinds;
 mod namespaces;
@@ -51,12 +52,13 @@ use crate::kubernetes::{Cluster, ConnectError};
 use crate::metrics::Metrics;
 
 use super::{Event, Events};
+use attempts::{Answer, Report};
 use health::Board;
 use kinds::Watched;
 use namespaces::Outlet;
 use referenced::{Need, Referenced};
 use seen::Seen;
-use watch::{Answer, Report, Selection, Watch};
+use watch::{Selection, Watch};
 
 /// What of a cluster is watched.
 #[derive(Clone, Debug)]
@@ -314,17 +316,33 @@ impl Pending {
 
 /// Who has told the objects of a scope so far. Whoever sends the first ones holds the lock meanwhile, so that what was
 /// saved never comes after what is.
-pub(super) type Phase = Arc<Mutex<Told>>;
+#[derive(Clone, Default)]
+struct Phase(Arc<Mutex<Told>>);
 
-/// See [`Phase`].
 #[derive(Debug, Default)]
-pub(super) enum Told {
+enum Told {
     #[default]
     Nobody,
     /// The state directory, these.
     Saved(Vec<ObjectKey>),
     /// The watch.
     Watch,
+}
+
+impl Phase {
+    /// From now on the objects of the scope are told by the watch. What had been told from what was saved, the first
+    /// time.
+    async fn take_over(&self) -> Vec<ObjectKey> {
+        match std::mem::replace(&mut *self.0.lock().await, Told::Watch) {
+            Told::Saved(keys) => keys,
+            Told::Nobody | Told::Watch => Vec::new(),
+        }
+    }
+
+    /// What was saved is served.
+    async fn is_saved(&self) -> bool {
+        matches!(*self.0.lock().await, Told::Saved(_))
+    }
 }
 
 /// Decides when there is enough to begin with.
@@ -440,7 +458,7 @@ impl Gate {
         for (scope, objects) in saved {
             // The others are not watched any more.
             let Some(pending) = self.pending.iter().find(|one| one.scope == scope) else { continue };
-            let mut told = pending.phase.lock().await;
+            let mut told = pending.phase.0.lock().await;
             // The name of the class has been decided on already, where classes may not be read.
             let is_refused_class = pending.answer == Some(Answer::Refused) && is_class(objects.first());
             if !matches!(*told, Told::Nobody) || is_refused_class {

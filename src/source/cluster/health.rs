@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
+use super::attempts::status;
 use crate::kubernetes::{Guard, cause, causes};
 use crate::metrics::Metrics;
 
@@ -158,7 +159,7 @@ impl Health {
         let mut state = self.state();
         state.stale.get_or_insert_with(Instant::now);
         let causes = causes(error);
-        let code = code(error);
+        let code = status(error).map_or(0, |status| status.code);
         // That nobody answers and that somebody says no are two things to know; there are few of them.
         if cause == "expired" || state.said.contains(&code) {
             debug!(kind = self.kind, namespace = %self.namespace, error = %causes, "The watch failed; it is tried again.");
@@ -180,19 +181,5 @@ impl Health {
     pub(super) fn relisted(&self) {
         self.metrics.watch_relists.with_label_values(&[self.kind]).inc();
         self.works();
-    }
-}
-
-/// The status code of the server's answer, 0 if it is none.
-fn code(error: &watcher::Error) -> u16 {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
-        watcher::Error::WatchError(status) => status.code,
-        watcher::Error::InitialListFailed(_)
-        | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => 0,
     }
 }

@@ -16,9 +16,10 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::{Mutex, mpsc};
 
+use super::attempts::{Answer, Backoff, Report};
 use super::health::Health;
 use super::seen::Seen;
-use super::watch::{Answer, Backoff, Report, WATCH_TIMEOUT, is_refusal};
+use super::watch::WATCH_TIMEOUT;
 use crate::compile::{Change, Diagnostic, Object, ObjectKey, Scope};
 use crate::source::Event;
 
@@ -147,8 +148,7 @@ pub(super) async fn run(
             Ok(event) => event,
             Err(error) => {
                 health.failed(&error);
-                let answer = if is_refusal(&error).is_some() { Answer::Refused } else { Answer::Failed };
-                let _ = reports.send(Report { index, answer });
+                let _ = reports.send(Report { index, answer: Answer::of(&error) });
                 tokio::time::sleep(backoff.next()).await;
                 continue;
             }

@@ -18,11 +18,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
+use super::Phase;
+use super::attempts::{Answer, Backoff, Report};
 use super::health::Health;
 use super::kinds::{self, Watched as _};
 use super::namespaces::Outlet;
-use super::watch::{Answer, Backoff, Report, WATCH_TIMEOUT, digest_of, is_refusal};
-use super::{Phase, Told};
+use super::watch::{WATCH_TIMEOUT, digest_of};
 use crate::compile::{Kind, ObjectKey, Scope, trim};
 use crate::kubernetes::cause;
 
@@ -62,8 +63,7 @@ pub(super) struct Referenced {
     fetching: HashSet<ObjectKey>,
     /// Could not be fetched, which was said. They keep nobody waiting.
     failed: HashSet<ObjectKey>,
-    /// `None` once this task has told something.
-    phase: Option<Phase>,
+    phase: Phase,
 }
 
 impl Referenced {
@@ -79,7 +79,7 @@ impl Referenced {
             wanted: BTreeSet::new(),
             fetching: HashSet::new(),
             failed: HashSet::new(),
-            phase: Some(phase),
+            phase,
         }
     }
 
@@ -218,13 +218,9 @@ impl Referenced {
         }
     }
 
-    /// From now on the objects of the scope are told by this task. What was saved goes if it does not exist.
+    /// What was saved goes if it does not exist.
     async fn take_over(&mut self) {
-        if let Some(phase) = self.phase.take()
-            && let Told::Saved(keys) = std::mem::replace(&mut *phase.lock().await, Told::Watch)
-        {
-            self.sent.extend(keys.into_iter().map(|key| (key, None)));
-        }
+        self.sent.extend(self.phase.take_over().await.into_iter().map(|key| (key, None)));
     }
 
     /// What came from elsewhere and does not exist here, or is not needed.
@@ -291,7 +287,7 @@ fn looks(api: Api<Metadata>, fields: &str, health: Health) -> Looks {
                 }
                 Err(error) => {
                     health.failed(&error);
-                    Err(if is_refusal(&error).is_some() { Answer::Refused } else { Answer::Failed })
+                    Err(Answer::of(&error))
                 }
             };
             let failed = look.is_err();

@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
-use std::time::Duration;
 
 use aws_lc_rs::digest;
 use futures_util::StreamExt as _;
@@ -15,12 +14,13 @@ use kube::{Api, Resource as _};
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::Phase;
+use super::attempts::{Answer, Backoff, Report, status};
 use super::health::Health;
 use super::kinds::{self, Watched};
 use super::namespaces::Outlet;
 use super::referenced::Need;
 use super::seen::Seen;
-use super::{Phase, Told};
 use crate::compile::{Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope, referenced_secrets, trim};
 
 /// How long the server may keep a watch open, in seconds: less than what load balancers before it allow.
@@ -57,67 +57,6 @@ impl Selection {
     }
 }
 
-/// What a watch tells the start.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) index: usize,
-    pub(super) answer: Answer,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// No answer, or one that may be another the next time.
-    Failed,
-    /// Everything that was there has been sent.
-    Listed,
-    /// The server says no.
-    Refused,
-}
-
-/// Waits between attempts: doubling, and never long, because everything that happens meanwhile is missed.
-#[derive(Default)]
-pub(super) struct Backoff {
-    attempts: u32,
-}
-
-impl Backoff {
-    const SHORTEST: Duration = Duration::from_millis(200);
-    const LONGEST: Duration = Duration::from_secs(2);
-
-    /// The next wait, with up to a half taken off so that replicas do not ask together.
-    pub(super) fn next(&mut self) -> Duration {
-        let wait = Self::SHORTEST.saturating_mul(1 << self.attempts.min(8)).min(Self::LONGEST);
-        self.attempts = self.attempts.saturating_add(1);
-        wait.mul_f64(1.0 - fastrand::f64() / 2.0)
-    }
-
-    /// The next wait is short again if this event shows that the server answers. One does not: that a list begins is
-    /// said before it is asked for.
-    pub(super) fn settle<K>(&mut self, event: &watcher::Event<K>) {
-        match event {
-            watcher::Event::Init => {}
-            watcher::Event::InitApply(_)
-            | watcher::Event::InitDone
-            | watcher::Event::Apply(_)
-            | watcher::Event::Delete(_) => self.attempts = 0,
-        }
-    }
-}
-
-/// The server's answer, if it is a no: neither permission nor the kind are going to come by themselves.
-pub(super) fn is_refusal(error: &watcher::Error) -> Option<&kube::core::Status> {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status,
-        watcher::Error::WatchError(status) => status,
-        watcher::Error::InitialListFailed(_)
-        | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => return None,
-    };
-    matches!(status.code, 403 | 404).then_some(status)
-}
-
 type Digest = [u8; 32];
 
 /// The watch and what it has sent.
@@ -135,8 +74,7 @@ pub(super) struct Watch<K: Watched> {
     was_listed: bool,
     /// It was said that everything that is needed is known.
     was_complete: bool,
-    /// `None` once this watch has told something.
-    phase: Option<Phase>,
+    phase: Phase,
 }
 
 impl<K: Watched> Watch<K> {
@@ -157,17 +95,13 @@ impl<K: Watched> Watch<K> {
             refused: None,
             was_listed: false,
             was_complete: false,
-            phase: Some(phase),
+            phase,
         }
     }
 
-    /// From now on the objects of the scope are told by this watch. What was saved goes if the list does not name it.
+    /// What was saved goes if the list does not name it.
     async fn take_over(&mut self) {
-        if let Some(phase) = self.phase.take()
-            && let Told::Saved(keys) = std::mem::replace(&mut *phase.lock().await, Told::Watch)
-        {
-            self.known.extend(keys.into_iter().map(|key| (key, None)));
-        }
+        self.known.extend(self.phase.take_over().await.into_iter().map(|key| (key, None)));
     }
 
     /// Watches for ever.
@@ -199,11 +133,11 @@ impl<K: Watched> Watch<K> {
                 Ok(event) => event,
                 Err(error) => {
                     self.health.failed(&error);
-                    let mut answer = Answer::Failed;
-                    if let Some(status) = is_refusal(&error) {
-                        answer = Answer::Refused;
+                    let answer = Answer::of(&error);
+                    if answer == Answer::Refused {
                         accepted.mark_unchanged();
-                        self.refuse(status.message.clone(), &class, &target).await;
+                        let message = status(&error).map(|status| status.message.clone());
+                        self.refuse(message.unwrap_or_default(), &class, &target).await;
                         self.complete(&target);
                     }
                     let _ = reports.send(Report { index, answer });
@@ -304,7 +238,7 @@ impl<K: Watched> Watch<K> {
         self.refused = Some(error);
         self.report(target).await;
         // A Role cannot allow IngressClasses, which belong to no namespace: then the name alone decides.
-        if K::OBJECT == Kind::IngressClass && !self.was_listed && !self.was_saved().await {
+        if K::OBJECT == Kind::IngressClass && !self.was_listed && !self.phase.is_saved().await {
             let (name, controller) = class;
             warn!(
                 class = name,
@@ -316,14 +250,6 @@ impl<K: Watched> Watch<K> {
             }));
             self.known.insert(object.key(), None);
             target.outlet.upsert(&self.scope, object).await;
-        }
-    }
-
-    /// What was saved is served.
-    async fn was_saved(&self) -> bool {
-        match &self.phase {
-            Some(phase) => matches!(*phase.lock().await, Told::Saved(_)),
-            None => false,
         }
     }
 
@@ -388,24 +314,5 @@ impl std::io::Write for DigestWriter {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_to_two_seconds_and_no_further() {
-        let mut backoff = Backoff::default();
-        let waits: Vec<Duration> = (0..50).map(|_| backoff.next()).collect();
-        assert!(waits[0] <= Backoff::SHORTEST && waits[0] >= Backoff::SHORTEST / 2);
-        assert!(waits.iter().all(|wait| *wait <= Backoff::LONGEST));
-        assert!(waits[10..].iter().all(|wait| *wait >= Backoff::LONGEST / 2));
-        // A list that is about to be asked for proves nothing.
-        backoff.settle(&watcher::Event::<()>::Init);
-        assert!(backoff.next() >= Backoff::LONGEST / 2);
-        backoff.settle(&watcher::Event::<()>::InitDone);
-        assert!(backoff.next() <= Backoff::SHORTEST);
     }
 }
