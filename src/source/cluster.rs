@@ -227,7 +227,7 @@ impl Start<'_> {
         let scope = scope(K::KIND, namespace, &selection);
         let health = self.board.health(K::KIND, namespace, self.metrics);
         let client = self.cluster.watch_client(health.guard())?;
-        let (index, phase) = self.pend(scope.clone());
+        let (index, phase) = self.pend(scope.clone(), Some(K::OBJECT));
         let watch = Watch::<K>::new(api(client), scope, selection, health, phase);
         let task = watch.run(
             self.outlet.clone(),
@@ -243,7 +243,7 @@ impl Start<'_> {
     fn namespaces(&mut self, selector: &str) -> Result<(), ConnectError> {
         let health = self.board.health("Namespace", "", self.metrics);
         let client = self.cluster.watch_client(health.guard())?;
-        let (index, _) = self.pend(Scope("namespaces".into()));
+        let (index, _) = self.pend(Scope("namespaces".into()), None);
         let task =
             namespaces::run(client, selector.to_owned(), self.outlet.clone(), health, (index, self.reports.clone()));
         self.tasks.push(tokio::spawn(task).abort_handle());
@@ -264,7 +264,7 @@ impl Start<'_> {
             apis.push((api, health));
         }
         let scope = Scope("secrets.referenced".into());
-        let (index, phase) = self.pend(scope.clone());
+        let (index, phase) = self.pend(scope.clone(), Some(Kind::Secret));
         let (needs, inbox) = mpsc::unbounded_channel();
         if let Some((namespace, name)) = &self.settings.default_tls_secret {
             let secret = ObjectKey::new(Kind::Secret, namespace, name);
@@ -279,9 +279,9 @@ impl Start<'_> {
         Ok(needs)
     }
 
-    fn pend(&mut self, scope: Scope) -> (usize, Phase) {
+    fn pend(&mut self, scope: Scope, kind: Option<Kind>) -> (usize, Phase) {
         let phase = Phase::default();
-        self.pending.push(Pending { scope, answer: None, failures: 0, phase: phase.clone() });
+        self.pending.push(Pending { scope, kind, answer: None, failures: 0, phase: phase.clone() });
         (self.pending.len() - 1, phase)
     }
 }
@@ -299,6 +299,8 @@ fn scope(kind: &str, namespace: &str, selection: &Selection) -> Scope {
 /// A watch that the start waits for.
 struct Pending {
     scope: Scope,
+    /// `None` for the names of namespaces.
+    kind: Option<Kind>,
     answer: Option<Answer>,
     failures: usize,
     phase: Phase,
@@ -306,11 +308,15 @@ struct Pending {
 
 impl Pending {
     fn is_necessary(&self) -> bool {
-        matches!(self.scope.0.split('/').next(), Some(Ingress::KIND | "namespaces"))
+        matches!(self.kind, Some(Kind::Ingress) | None)
+    }
+
+    fn is_class(&self) -> bool {
+        self.kind == Some(Kind::IngressClass)
     }
 
     fn has_listed_or_is_class(&self) -> bool {
-        self.answer == Some(Answer::Listed) || (self.answer.is_some() && &*self.scope.0 == IngressClass::KIND)
+        self.answer == Some(Answer::Listed) || (self.answer.is_some() && self.is_class())
     }
 }
 
@@ -399,7 +405,6 @@ impl Gate {
         while let Some(Report { index, answer }) = self.inbox.recv().await {
             if let (Answer::Listed, Some(one)) = (answer, self.pending.get_mut(index)) {
                 one.answer = Some(Answer::Listed);
-                one.failures = 0;
             }
             if metrics.serving_saved.get() == 1 && self.pending.iter().all(|one| one.has_listed_or_is_class()) {
                 metrics.serving_saved.set(0);
@@ -423,7 +428,7 @@ impl Gate {
             Some(Answer::Listed) => true,
             // Without Ingresses there is nothing to serve, and a replica that serves nothing must not take over.
             Some(Answer::Refused) if one.is_necessary() => false,
-            Some(Answer::Refused) => is_late || (self.may_lack_classes && &*one.scope.0 == IngressClass::KIND),
+            Some(Answer::Refused) => is_late || (self.may_lack_classes && one.is_class()),
             Some(Answer::Failed) | None => false,
         })
     }
@@ -447,10 +452,9 @@ impl Gate {
         let Some(load) = self.saved.load.take() else { return false };
         // The file system may hang, and this runtime answers probes.
         let Ok(saved) = tokio::task::spawn_blocking(load).await else { return false };
-        let is_ingress = |scope: &Scope| scope.0.split('/').next() == Some(Ingress::KIND);
         let is_saved = |one: &Pending| saved.iter().any(|(scope, objects)| *scope == one.scope && !objects.is_empty());
-        let ingresses = self.pending.iter().filter(|one| is_ingress(&one.scope));
-        if !ingresses.clone().any(|one| one.answer == Some(Answer::Listed) || is_saved(one)) {
+        let mut ingresses = self.pending.iter().filter(|one| one.kind == Some(Kind::Ingress));
+        if !ingresses.any(|one| one.answer == Some(Answer::Listed) || is_saved(one)) {
             warn!("--state-dir has no Ingress from before that is watched now: waiting for the cluster.");
             return false;
         }
@@ -460,7 +464,7 @@ impl Gate {
             let Some(pending) = self.pending.iter().find(|one| one.scope == scope) else { continue };
             let mut told = pending.phase.0.lock().await;
             // The name of the class has been decided on already, where classes may not be read.
-            let is_refused_class = pending.answer == Some(Answer::Refused) && is_class(objects.first());
+            let is_refused_class = pending.answer == Some(Answer::Refused) && pending.is_class();
             if !matches!(*told, Told::Nobody) || is_refused_class {
                 continue;
             }
@@ -485,8 +489,4 @@ impl Gate {
         );
         true
     }
-}
-
-fn is_class(object: Option<&Object>) -> bool {
-    matches!(object, Some(Object::IngressClass(_)))
 }
