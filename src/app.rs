@@ -531,7 +531,7 @@ fn cluster_options(args: &RunArgs) -> anyhow::Result<Options> {
 
 fn cluster_settings(args: &RunArgs) -> cluster::Settings {
     cluster::Settings {
-        namespaces: args.cluster.watch_namespace.clone(),
+        namespaces: args.cluster.watch_namespace.iter().cloned().collect(),
         selector: args.cluster.watch_namespace_selector.clone(),
         class: (args.compile.ingress_class.clone(), args.cluster.controller_class.clone()),
         default_tls_secret: args.compile.default_tls_secret.clone(),

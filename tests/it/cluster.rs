@@ -2,7 +2,7 @@
 
 mod fake;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use handfast::api::tls_policy::TlsPolicy;
@@ -34,7 +34,7 @@ struct World {
 
 fn settings() -> Settings {
     Settings {
-        namespaces: Vec::new(),
+        namespaces: BTreeSet::new(),
         selector: None,
         class: ("handfast".into(), "handfast.dev/ingress-controller".into()),
         default_tls_secret: None,
@@ -392,7 +392,7 @@ async fn only_the_namespaces_that_are_named_are_asked_for_and_what_the_operator_
     policy["metadata"]["namespace"] = json!("ingress");
     api.put("/apis/handfast.dev/v1alpha1/namespaces/ingress/tlspolicies", policy);
     let scoped = Settings {
-        namespaces: vec!["shop".into()],
+        namespaces: BTreeSet::from(["shop".into()]),
         default_tls_secret: Some(("ingress".into(), "default".into())),
         default_tls_policy: Some(("ingress".into(), "strict".into())),
         ..settings()

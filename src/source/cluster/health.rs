@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::attempts::status;
+use super::endless::Endless;
 use crate::kubernetes::{Guard, cause, causes};
 use crate::metrics::Metrics;
 
@@ -25,10 +26,17 @@ const PACE: Duration = Duration::from_secs(1);
 const PULSE: Duration = Duration::from_secs(5);
 
 /// The health of all watches.
-#[derive(Default)]
 pub(super) struct Board {
+    metrics: Metrics,
     watches: Vec<Health>,
     /// Since when the server has not answered, if so.
+    silent: Arc<Mutex<Option<Instant>>>,
+}
+
+/// Asks the server for its version again and again. One that stands still keeps its connections, and its watches look as
+/// if nothing happened: only an answer tells.
+pub(super) struct Pulse {
+    client: Client,
     silent: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -51,37 +59,31 @@ struct State {
 }
 
 impl Board {
-    pub(super) fn health(&mut self, kind: &'static str, namespace: &str, metrics: &Metrics) -> Health {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        Self { metrics: metrics.clone(), watches: Vec::new(), silent: Arc::default() }
+    }
+
+    pub(super) fn health(&mut self, kind: &'static str, namespace: &str) -> Health {
         let state = State { stale: Some(Instant::now()), said: Vec::new() };
         let state = Arc::new(Mutex::new(state));
         let accepted = watch::Sender::new(0);
-        let health = Health { kind, namespace: namespace.into(), metrics: metrics.clone(), state, accepted };
+        let health = Health { kind, namespace: namespace.into(), metrics: self.metrics.clone(), state, accepted };
         self.watches.push(health.clone());
         health
     }
 
-    /// Asks the server for its version again and again. One that stands still keeps its connections, and its watches
-    /// look as if nothing happened: only an answer tells.
-    pub(super) fn pulse(&self, client: Client) -> impl Future<Output = ()> + Send + use<> {
-        let silent = self.silent.clone();
-        async move {
-            loop {
-                let asked = Instant::now();
-                let problem = match timeout(PULSE, client.apiserver_version()).await {
-                    Ok(Err(kube::Error::Api(status))) if status.code >= 500 => Some(status.message.clone()),
-                    Ok(Ok(_) | Err(kube::Error::Api(_))) => None,
-                    Ok(Err(error)) => Some(cause(&error)),
-                    Err(_) => Some(format!("no answer within {PULSE:?}")),
-                };
-                let pause = if problem.is_some() { PACE } else { PULSE };
-                note_pulse(&silent, asked, problem);
-                sleep(pause).await;
-            }
-        }
+    pub(super) fn pulse(&self, client: Client) -> Pulse {
+        Pulse { client, silent: self.silent.clone() }
+    }
+}
+
+/// Keeps the metrics.
+impl Endless for Board {
+    fn name(&self) -> String {
+        "health of watches".into()
     }
 
-    /// Keeps the metrics, for ever.
-    pub(super) async fn tick(self, metrics: Metrics) {
+    async fn run(&mut self) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {
             ticks.tick().await;
@@ -94,8 +96,29 @@ impl Board {
                 *oldest = oldest.max(age);
             }
             for (kind, age) in ages {
-                metrics.watch_stale.with_label_values(&[kind]).set(age);
+                self.metrics.watch_stale.with_label_values(&[kind]).set(age);
             }
+        }
+    }
+}
+
+impl Endless for Pulse {
+    fn name(&self) -> String {
+        "pulse of the API server".into()
+    }
+
+    async fn run(&mut self) {
+        loop {
+            let asked = Instant::now();
+            let problem = match timeout(PULSE, self.client.apiserver_version()).await {
+                Ok(Err(kube::Error::Api(status))) if status.code >= 500 => Some(status.message.clone()),
+                Ok(Ok(_) | Err(kube::Error::Api(_))) => None,
+                Ok(Err(error)) => Some(cause(&error)),
+                Err(_) => Some(format!("no answer within {PULSE:?}")),
+            };
+            let pause = if problem.is_some() { PACE } else { PULSE };
+            note_pulse(&self.silent, asked, problem);
+            sleep(pause).await;
         }
     }
 }
@@ -172,6 +195,15 @@ impl Health {
                 "The watch failed; it is tried again, and what is served stays served."
             );
         }
+    }
+
+    /// The task of the watch has ended, which is a bug.
+    pub(super) fn ended(&self) {
+        self.metrics.watch_errors.with_label_values(&[self.kind, "bug"]).inc();
+        let mut state = self.state();
+        state.stale.get_or_insert_with(Instant::now);
+        // So that it is said when it works again.
+        state.said.push(0);
     }
 
     pub(super) fn event(&self) {

@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::Phase;
-use super::attempts::{Answer, Backoff, Report, status};
+use super::attempts::{Answer, Backoff, Reporter, status};
+use super::endless::Endless;
 use super::health::Health;
 use super::kinds::{self, Watched};
 use super::namespaces::Outlet;
@@ -65,16 +66,30 @@ pub(super) struct Watch<K: Watched> {
     scope: Scope,
     selection: Selection,
     health: Health,
+    phase: Phase,
+    target: Target,
     /// Everything that the reconciler has of this scope; without a digest if it is not known in which form.
     known: HashMap<ObjectKey, Option<Digest>>,
     /// Objects that do not parse.
     unreadable: BTreeMap<ObjectKey, String>,
     /// Why the server does not list the kind.
     refused: Option<String>,
+    /// What is wrong with what this watch brings is something else than was said.
+    is_report_due: bool,
     was_listed: bool,
     /// It was said that everything that is needed is known.
     was_complete: bool,
-    phase: Phase,
+}
+
+/// Where things go.
+pub(super) struct Target {
+    pub(super) outlet: Outlet,
+    pub(super) seen: Seen,
+    /// `None` where nobody fetches Secrets.
+    pub(super) needs: Option<mpsc::UnboundedSender<Need>>,
+    /// A class that is supposed where IngressClasses may not be read, and its controller.
+    pub(super) class: (String, String),
+    pub(super) reporter: Reporter,
 }
 
 impl<K: Watched> Watch<K> {
@@ -84,18 +99,21 @@ impl<K: Watched> Watch<K> {
         selection: Selection,
         health: Health,
         phase: Phase,
+        target: Target,
     ) -> Self {
         Self {
             api,
             scope,
             selection,
             health,
+            phase,
+            target,
             known: HashMap::new(),
             unreadable: BTreeMap::new(),
             refused: None,
+            is_report_due: false,
             was_listed: false,
             was_complete: false,
-            phase,
         }
     }
 
@@ -104,97 +122,28 @@ impl<K: Watched> Watch<K> {
         self.known.extend(self.phase.take_over().await.into_iter().map(|key| (key, None)));
     }
 
-    /// Watches for ever.
-    pub(super) async fn run(
-        mut self,
-        outlet: Outlet,
-        seen: Seen,
-        needs: mpsc::UnboundedSender<Need>,
-        class: (String, String),
-        (index, reports): (usize, mpsc::UnboundedSender<Report>),
-    ) {
-        let mut stream = pin!(watcher::watcher(self.api.clone(), self.selection.config()));
-        let mut backoff = Backoff::default();
-        let mut listed = HashSet::new();
-        let target = Target { outlet: &outlet, seen: &seen, needs: &needs };
-        let mut accepted = self.health.accepted();
-        loop {
-            let event = tokio::select! {
-                event = stream.next() => event,
-                // Permission is back, and the watch goes on where it was: no list follows that would tell.
-                Ok(()) = accepted.changed(), if self.refused.is_some() => {
-                    self.refused = None;
-                    self.report(&target).await;
-                    continue;
-                }
-            };
-            let Some(event) = event else { return };
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    self.health.failed(&error);
-                    let answer = Answer::of(&error);
-                    if answer == Answer::Refused {
-                        accepted.mark_unchanged();
-                        let message = status(&error).map(|status| status.message.clone());
-                        self.refuse(message.unwrap_or_default(), &class, &target).await;
-                        self.complete(&target);
-                    }
-                    let _ = reports.send(Report { index, answer });
-                    tokio::time::sleep(backoff.next()).await;
-                    continue;
-                }
-            };
-            backoff.settle(&event);
-            self.health.event();
-            match event {
-                watcher::Event::Init => listed.clear(),
-                watcher::Event::InitApply(object) => {
-                    self.take_over().await;
-                    listed.insert(kinds::key(K::OBJECT, object.meta()));
-                    self.upsert(object, &target).await;
-                }
-                watcher::Event::InitDone => {
-                    self.take_over().await;
-                    let gone = self.known.keys().chain(self.unreadable.keys());
-                    let gone: Vec<ObjectKey> = gone.filter(|key| !listed.contains(*key)).cloned().collect();
-                    for key in gone {
-                        self.delete(key, &target).await;
-                    }
-                    listed = HashSet::new();
-                    self.was_listed = true;
-                    if self.refused.take().is_some() {
-                        self.report(&target).await;
-                    }
-                    self.health.relisted();
-                    self.complete(&target);
-                    let _ = reports.send(Report { index, answer: Answer::Listed });
-                }
-                watcher::Event::Apply(object) => self.upsert(object, &target).await,
-                watcher::Event::Delete(object) => {
-                    self.delete(kinds::key(K::OBJECT, object.meta()), &target).await;
-                }
-            }
-        }
+    fn need(&self, need: Need) {
+        // Without a receiver this task is about to be ended.
+        let _ = self.target.needs.as_ref().map(|needs| needs.send(need));
     }
 
-    async fn upsert(&mut self, object: DeserializeGuard<K>, target: &Target<'_>) {
+    async fn upsert(&mut self, object: DeserializeGuard<K>) {
         let key = kinds::key(K::OBJECT, object.meta());
         let object = match object.0 {
             Ok(object) => object,
             Err(invalid) => {
                 // What it was before stays as it is.
                 if self.unreadable.insert(key, invalid.error.clone()) != Some(invalid.error) {
-                    self.report(target).await;
+                    self.is_report_due = true;
                 }
                 return;
             }
         };
         if self.unreadable.remove(&key).is_some() {
-            self.report(target).await;
+            self.is_report_due = true;
         }
-        if object.see(&key, &mut target.seen.objects()) {
-            target.seen.changed();
+        if object.see(&key, &mut self.target.seen.objects()) {
+            self.target.seen.changed();
         }
         let object = trim(object.into_object());
         let digest = digest_of(&object);
@@ -202,44 +151,45 @@ impl<K: Watched> Watch<K> {
             return;
         }
         if K::NEEDS_SECRETS {
-            target.need(Need::Of { by: key, secrets: referenced_secrets(&object) });
+            self.need(Need::Of { by: key, secrets: referenced_secrets(&object) });
         }
-        target.outlet.upsert(&self.scope, object).await;
+        self.target.outlet.upsert(&self.scope, object).await;
     }
 
-    async fn delete(&mut self, key: ObjectKey, target: &Target<'_>) {
-        if K::forget(&key, &mut target.seen.objects()) {
-            target.seen.changed();
+    async fn delete(&mut self, key: ObjectKey) {
+        if K::forget(&key, &mut self.target.seen.objects()) {
+            self.target.seen.changed();
         }
         if self.unreadable.remove(&key).is_some() {
-            self.report(target).await;
+            self.is_report_due = true;
         }
         if self.known.remove(&key).is_none() {
             return;
         }
         if K::NEEDS_SECRETS {
-            target.need(Need::Of { by: key.clone(), secrets: Vec::new() });
+            self.need(Need::Of { by: key.clone(), secrets: Vec::new() });
         }
-        target.outlet.delete(&self.scope, key).await;
+        self.target.outlet.delete(&self.scope, key).await;
     }
 
     /// What is needed by all objects that are there at the start has been said.
-    fn complete(&mut self, target: &Target<'_>) {
+    fn complete(&mut self) {
         if K::NEEDS_SECRETS && !std::mem::replace(&mut self.was_complete, true) {
-            target.need(Need::Complete);
+            self.need(Need::Complete);
         }
     }
 
     /// The server does not list the kind. What was sent stays.
-    async fn refuse(&mut self, error: String, class: &(String, String), target: &Target<'_>) {
+    async fn refuse(&mut self, error: String) {
         if self.refused.as_ref() == Some(&error) {
             return;
         }
         self.refused = Some(error);
-        self.report(target).await;
+        self.is_report_due = true;
+        self.report().await;
         // A Role cannot allow IngressClasses, which belong to no namespace: then the name alone decides.
         if K::OBJECT == Kind::IngressClass && !self.was_listed && !self.phase.is_saved().await {
-            let (name, controller) = class;
+            let (name, controller) = &self.target.class;
             warn!(
                 class = name,
                 "IngressClasses cannot be read: Ingresses that name this class are served, whosever it is."
@@ -249,12 +199,16 @@ impl<K: Watched> Watch<K> {
                 spec: Some(IngressClassSpec { controller: Some(controller.clone()), parameters: None }),
             }));
             self.known.insert(object.key(), None);
-            target.outlet.upsert(&self.scope, object).await;
+            self.target.outlet.upsert(&self.scope, object).await;
         }
     }
 
-    /// Says all that is wrong with what this watch brings.
-    async fn report(&self, target: &Target<'_>) {
+    /// Says all that is wrong with what this watch brings, if that is something else than before. Each time it is all of
+    /// it, so this is for when many objects have been looked at.
+    async fn report(&mut self) {
+        if !std::mem::take(&mut self.is_report_due) {
+            return;
+        }
         let unreadable = self.unreadable.iter().map(|(key, error)| Diagnostic {
             subject: key.clone(),
             field: "".into(),
@@ -269,21 +223,88 @@ impl<K: Watched> Watch<K> {
             effect: Effect::None,
             hosts: Vec::new(),
         });
-        target.outlet.rejected(&self.scope, unreadable.chain(refused).collect()).await;
+        self.target.outlet.rejected(&self.scope, unreadable.chain(refused).collect()).await;
     }
 }
 
-/// Where things go.
-struct Target<'a> {
-    outlet: &'a Outlet,
-    seen: &'a Seen,
-    needs: &'a mpsc::UnboundedSender<Need>,
-}
+impl<K: Watched> Endless for Watch<K> {
+    fn name(&self) -> String {
+        format!("watch of {}", self.scope.0)
+    }
 
-impl Target<'_> {
-    fn need(&self, need: Need) {
-        // Without a receiver this task is about to be ended.
-        let _ = self.needs.send(need);
+    async fn run(&mut self) {
+        let mut stream = pin!(watcher::watcher(self.api.clone(), self.selection.config()));
+        let mut backoff = Backoff::default();
+        let mut listed = HashSet::new();
+        let mut accepted = self.health.accepted();
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = stream.next() => event,
+                // Nothing else is waiting, so what there is to say is said once.
+                () = std::future::ready(()), if self.is_report_due => {
+                    self.report().await;
+                    continue;
+                }
+                // Permission is back, and the watch goes on where it was: no list follows that would tell.
+                Ok(()) = accepted.changed(), if self.refused.is_some() => {
+                    self.refused = None;
+                    self.is_report_due = true;
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    self.health.failed(&error);
+                    let answer = Answer::of(&error);
+                    if answer == Answer::Refused {
+                        accepted.mark_unchanged();
+                        let message = status(&error).map(|status| status.message.clone());
+                        self.refuse(message.unwrap_or_default()).await;
+                        self.complete();
+                    }
+                    self.target.reporter.tell(answer);
+                    tokio::time::sleep(backoff.next(self.target.reporter.longest_wait(answer))).await;
+                    continue;
+                }
+            };
+            backoff.settle(&event);
+            self.health.event();
+            match event {
+                watcher::Event::Init => listed.clear(),
+                watcher::Event::InitApply(object) => {
+                    self.take_over().await;
+                    listed.insert(kinds::key(K::OBJECT, object.meta()));
+                    self.upsert(object).await;
+                }
+                watcher::Event::InitDone => {
+                    self.take_over().await;
+                    let gone = self.known.keys().chain(self.unreadable.keys());
+                    let gone: Vec<ObjectKey> = gone.filter(|key| !listed.contains(*key)).cloned().collect();
+                    for key in gone {
+                        self.delete(key).await;
+                    }
+                    listed = HashSet::new();
+                    self.was_listed = true;
+                    self.is_report_due |= self.refused.take().is_some();
+                    self.report().await;
+                    self.health.relisted();
+                    self.complete();
+                    self.target.reporter.tell(Answer::Listed);
+                }
+                watcher::Event::Apply(object) => self.upsert(object).await,
+                watcher::Event::Delete(object) => self.delete(kinds::key(K::OBJECT, object.meta())).await,
+            }
+        }
+    }
+
+    fn ended(&mut self) {
+        self.health.ended();
+        self.target.reporter.tell(Answer::Failed);
+        self.known.values_mut().for_each(|digest| *digest = None);
+        self.is_report_due = true;
     }
 }
 
