@@ -157,6 +157,11 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_stale(&self) -> bool {
+        self.state().stale.is_some()
+    }
+
     /// The server has accepted the watch, or listed all there is.
     pub(super) fn works(&self) {
         let mut state = self.state();

@@ -324,3 +324,61 @@ fn looks(names: Api<Metadata>, health: Health, reporter: Reporter) -> Looks {
     )
     .boxed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::Change;
+    use crate::kubernetes::fake::Fake;
+    use crate::metrics::Metrics;
+    use crate::source::Event;
+    use crate::source::cluster::health::Board;
+    use crate::source::cluster::seen::Seen;
+    use kube::core::ObjectMeta;
+
+    fn named(name: &str) -> ObjectMeta {
+        ObjectMeta { namespace: Some("shop".into()), name: Some(name.into()), ..ObjectMeta::default() }
+    }
+
+    fn key(kind: Kind, name: &str) -> ObjectKey {
+        ObjectKey::new(kind, "shop", name)
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_is_deleted_while_it_is_fetched_does_not_come_back() {
+        let (events, mut told) = mpsc::channel(8);
+        let (reports, _inbox) = mpsc::unbounded_channel();
+        let client = Fake::default().client();
+        let health = Board::new(&Metrics::default()).health("Secret", "");
+        let outlet = Outlet::new(events, false, &Seen::default());
+        let reporter = Reporter { index: 0, reports, has_begun: Default::default() };
+        let scope = Scope("secrets.referenced".into());
+        let names = Api::all(client.clone());
+        let (mut secrets, _needs) = Referenced::new(scope, names, client, health, outlet, Phase::default(), reporter);
+        let names = ["kept", "deleted"];
+        let exists = |name| PartialObjectMeta { metadata: named(name), ..PartialObjectMeta::default() };
+        secrets.note(key(Kind::Ingress, "shop"), names.map(|name| key(Kind::Secret, name)).to_vec()).await;
+        for name in names {
+            secrets.exists(key(Kind::Secret, name), exists(name));
+        }
+        assert_eq!(secrets.wanted.len(), 2);
+        secrets.is_gone(&key(Kind::Secret, "deleted")).await;
+        for name in names {
+            let answer = Secret { metadata: named(name), ..Secret::default() };
+            assert_eq!(secrets.take(key(Kind::Secret, name), Ok(Some(answer))).await, Ok(()));
+        }
+        // Neither when its name is listed the next time, without it.
+        secrets.ended();
+        secrets.forget_unexpected().await;
+        drop(secrets);
+        let mut changes = Vec::new();
+        while let Some(Event::Change(change)) = told.recv().await {
+            changes.push(match change {
+                Change::Upsert(_, object) => format!("upsert {}", object.key()),
+                Change::Delete(_, key) => format!("delete {key}"),
+                Change::Rejected(..) | Change::Replace(..) => unreachable!(),
+            });
+        }
+        assert_eq!(changes, ["upsert Secret shop/kept", "delete Secret shop/kept"]);
+    }
+}

@@ -337,3 +337,77 @@ impl std::io::Write for DigestWriter {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::Change;
+    use crate::kubernetes::fake::{Fake, Fault};
+    use crate::metrics::Metrics;
+    use crate::source::Event;
+    use crate::source::cluster::endless::keep;
+    use crate::source::cluster::health::Board;
+    use k8s_openapi::api::core::v1::{ConfigMap, Service};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    /// One kind with a bug.
+    impl Watched for ConfigMap {
+        const OBJECT: Kind = Kind::Service;
+        const RESOURCE: &'static str = "configmaps";
+
+        fn into_object(self) -> Object {
+            assert!(self.metadata.name.as_deref() != Some("cursed"), "a bug");
+            Object::Service(Arc::new(Service { metadata: self.metadata, ..Service::default() }))
+        }
+    }
+
+    fn put(api: &Fake, names: &[&str]) {
+        let item = |name: &&str| json!({"metadata": {"namespace": "shop", "name": name, "resourceVersion": "1"}});
+        let items: Vec<_> = names.iter().map(item).collect();
+        api.put("/api/v1/configmaps", json!({"kind": "ConfigMapList", "apiVersion": "v1", "items": items}));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_whose_task_panics_begins_again_and_tells_what_has_gone_meanwhile() {
+        let api = Fake::default();
+        api.script(|asked| asked.query.contains("watch=true").then_some(Fault::Silence));
+        put(&api, &["a", "b", "cursed"]);
+        let (events, mut told) = mpsc::channel(8);
+        let (reports, mut answers) = mpsc::unbounded_channel();
+        let metrics = Metrics::default();
+        let mut board = Board::new(&metrics);
+        let health = board.health("Service", "");
+        let seen = Seen::default();
+        let target = Target {
+            outlet: Outlet::new(events, false, &seen),
+            seen,
+            needs: None,
+            class: Default::default(),
+            reporter: Reporter { index: 0, reports, has_begun: Arc::default() },
+        };
+        let scope = Scope("Service".into());
+        let phase = Phase::default();
+        let watch =
+            Watch::<ConfigMap>::new(Api::all(api.client()), scope, Selection::default(), health.clone(), phase, target);
+        let task = tokio::spawn(keep(watch));
+        assert_eq!(answers.recv().await.unwrap().answer, Answer::Failed);
+        assert!(health.is_stale());
+        assert_eq!(metrics.watch_errors.with_label_values(&["Service", "bug"]).get(), 1);
+        put(&api, &["b", "c"]);
+        assert_eq!(answers.recv().await.unwrap().answer, Answer::Listed);
+        assert!(!health.is_stale());
+        task.abort();
+        let _ = task.await;
+        let mut changes = Vec::new();
+        while let Some(Event::Change(change)) = told.recv().await {
+            changes.push(match change {
+                Change::Upsert(_, object) => format!("upsert {}", object.key().name),
+                Change::Delete(_, key) => format!("delete {}", key.name),
+                Change::Rejected(_, diagnostics) => format!("{} complaints", diagnostics.len()),
+                Change::Replace(..) => unreachable!(),
+            });
+        }
+        assert_eq!(changes, ["upsert a", "upsert b", "upsert b", "upsert c", "delete a", "0 complaints"]);
+    }
+}
