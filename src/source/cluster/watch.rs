@@ -408,6 +408,6 @@ mod tests {
                 Change::Replace(..) => unreachable!(),
             });
         }
-        assert_eq!(changes, ["upsert a", "upsert b", "upsert b", "upsert c", "delete a", "0 complaints"]);
+        assert_eq!(changes, ["upsert a", "upsert b", "0 complaints", "upsert b", "upsert c", "delete a"]);
     }
 }
