@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderValue, USER_AGENT};
-use http_body_util::BodyExt as _;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -34,7 +33,7 @@ use tower::{BoxError, ServiceBuilder};
 use crate::config::{ClusterArgs, Environment};
 use token::TokenFile;
 
-pub use complaints::{Complaints, cause};
+pub use complaints::{Complaints, cause, causes};
 pub use guard::Guard;
 
 /// Why the cluster cannot be reached at all. That it does not answer is no reason: it may later.
@@ -180,10 +179,5 @@ fn client(config: &Config, guard: Guard) -> Result<Client, ConnectError> {
         .layer(guard)
         .map_err(BoxError::from)
         .service(legacy::Client::builder(TokioExecutor::new()).build(tls));
-    let service = ServiceBuilder::new()
-        .map_response(|response: http::Response<hyper::body::Incoming>| {
-            response.map(|body| body.map_err(BoxError::from))
-        })
-        .service(service);
     Ok(Client::new(service, config.default_namespace.clone()))
 }

@@ -33,8 +33,8 @@ pub const FAILED: &str = "failed";
 pub const PROBE: &str = "probe";
 
 /// What of a watch fails: the list before it, its start, its stream; or the server ends it: with an error, because its
-/// memory does not reach back that far, or with an answer without a version.
-pub(super) const WATCH_FAILURES: [&str; 6] = ["expired", "list", "server", "start", "stream", "version"];
+/// memory does not reach back that far, or with an answer without a version; or its task ends, by a bug of ours.
+pub(super) const WATCH_FAILURES: [&str; 7] = ["bug", "expired", "list", "server", "start", "stream", "version"];
 
 /// A value of `kind`: Events.
 pub const EVENT: &str = "event";

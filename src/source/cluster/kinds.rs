@@ -19,10 +19,10 @@ use crate::kubernetes::MANAGER;
 pub(super) trait Watched:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
 {
-    /// For labels of metrics and scopes.
-    const KIND: &'static str;
     /// For diagnostics.
     const OBJECT: Kind;
+    /// For labels of metrics and scopes.
+    const KIND: &'static str = Self::OBJECT.name();
     /// The resource, as permissions name it.
     const RESOURCE: &'static str;
     /// Its objects may name Secrets.
@@ -43,7 +43,6 @@ pub(super) trait Watched:
 }
 
 impl Watched for EndpointSlice {
-    const KIND: &'static str = "EndpointSlice";
     const OBJECT: Kind = Kind::EndpointSlice;
     const RESOURCE: &'static str = "endpointslices.discovery.k8s.io";
 
@@ -53,7 +52,6 @@ impl Watched for EndpointSlice {
 }
 
 impl Watched for Ingress {
-    const KIND: &'static str = "Ingress";
     const OBJECT: Kind = Kind::Ingress;
     const RESOURCE: &'static str = "ingresses.networking.k8s.io";
     const NEEDS_SECRETS: bool = true;
@@ -78,7 +76,6 @@ impl Watched for Ingress {
 }
 
 impl Watched for IngressClass {
-    const KIND: &'static str = "IngressClass";
     const OBJECT: Kind = Kind::IngressClass;
     const RESOURCE: &'static str = "ingressclasses.networking.k8s.io";
 
@@ -88,7 +85,6 @@ impl Watched for IngressClass {
 }
 
 impl Watched for Secret {
-    const KIND: &'static str = "Secret";
     const OBJECT: Kind = Kind::Secret;
     const RESOURCE: &'static str = "secrets";
 
@@ -98,7 +94,6 @@ impl Watched for Secret {
 }
 
 impl Watched for Service {
-    const KIND: &'static str = "Service";
     const OBJECT: Kind = Kind::Service;
     const RESOURCE: &'static str = "services";
 
@@ -108,7 +103,6 @@ impl Watched for Service {
 }
 
 impl Watched for TlsPolicy {
-    const KIND: &'static str = "TlsPolicy";
     const OBJECT: Kind = Kind::TlsPolicy;
     const RESOURCE: &'static str = "tlspolicies.handfast.dev";
     const NEEDS_SECRETS: bool = true;
