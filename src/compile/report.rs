@@ -117,8 +117,8 @@ impl Compiler {
             }
             by_effect.into_iter().for_each(|(effect, hosts)| add(effect, hosts));
         }
-        if self.statuses.get(&key) != status.as_ref() {
-            put(Arc::make_mut(&mut self.statuses), &key, status);
+        if self.statuses.get(&key).map(Arc::as_ref) != status.as_ref() {
+            self.statuses.set(&key, status.map(Arc::new));
         }
         let reads = if self.world.store.object(&key).is_some() {
             reads
@@ -210,18 +210,10 @@ impl Compiler {
             self.secrets.remove(&key);
         }
         if self.ends.get(&key) != ends.as_ref() {
-            put(Arc::make_mut(&mut self.ends), &key, ends);
+            self.ends.set(&key, ends);
         }
         self.schedule(&Unit::Secret(key.clone()), changes_at);
-        self.report(Unit::Secret(key), diagnostics);
-    }
-}
-
-/// Puts a value in its place, or takes it away.
-pub(super) fn put<K: Clone + Ord, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) {
-    match value {
-        Some(value) => drop(map.insert(key.clone(), value)),
-        None => drop(map.remove(key)),
+        self.reports.report(Some(Unit::Secret(key)), diagnostics);
     }
 }
 

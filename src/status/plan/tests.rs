@@ -26,8 +26,8 @@ impl Case {
     /// These Ingresses are ours, and are to have this address.
     fn new(names: &[&str], ip: &str) -> Self {
         let wanted = Wanted {
-            ingresses: Arc::new(names.iter().map(|name| key(name)).collect()),
-            policies: Arc::default(),
+            ingresses: names.iter().map(|name| (key(name), ())).collect(),
+            policies: Trie::default(),
             addresses: Some(addresses(&[ip]).into()),
         };
         let ingresses = names.iter().map(|name| (key(name), seen(name, &[], false))).collect();
@@ -40,7 +40,7 @@ impl Case {
     }
 
     fn disown(&mut self, name: &str) {
-        Arc::make_mut(&mut self.wanted.ingresses).remove(&key(name));
+        self.wanted.ingresses.remove(&key(name));
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -159,7 +159,7 @@ fn an_ingress_that_is_no_longer_ours_loses_our_addresses_after_a_moment_and_thos
         case.disown(name);
     }
     case.disown("b");
-    case.wanted.ingresses = Arc::new([key("c")].into());
+    case.wanted.ingresses = [(key("c"), ())].into();
     assert_eq!(case.differing(), [""; 0]);
     case.pass(UNOWNED.as_secs());
     assert_eq!(case.differing(), ["a"]);
@@ -178,7 +178,7 @@ fn one_that_is_ours_again_in_time_keeps_what_it_has() {
     case.disown("a");
     case.differing();
     case.pass(4);
-    Arc::make_mut(&mut case.wanted.ingresses).insert(key("a"));
+    case.wanted.ingresses.insert(key("a"), ());
     case.differing();
     case.disown("a");
     case.differing();
@@ -222,7 +222,7 @@ fn a_policy_is_written_once_a_second_at_most_and_not_over_what_is_newer() {
     let look = |status| SeenPolicy { uid: "p".into(), generation: 2, status };
     case.objects.policies.insert(key.clone(), look(None));
     let set = |case: &mut Case, status| {
-        case.wanted.policies = Arc::new([(key.clone(), status)].into());
+        case.wanted.policies = [(key.clone(), Arc::new(status))].into();
         case.plans.next(&key, &case.wanted, &case.objects, case.now, Timestamp::UNIX_EPOCH)
     };
     let Next::Write(write) = set(&mut case, status(1, 2)) else { panic!() };
