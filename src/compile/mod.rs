@@ -193,7 +193,7 @@ pub struct Compiler {
     hosts: HashMap<HostName, HostUses>,
     backends: HashMap<BackendKey, BackendUsers>,
     secrets: HashMap<ObjectKey, SecretUsers>,
-    policies: HashMap<ObjectKey, BTreeMap<HostName, Effect>>,
+    policies: HashMap<ObjectKey, PolicyUsers>,
     /// What the default certificate for unknown names uses.
     default_uses: Vec<SecretUse>,
     /// End of validity of the chain in each Secret that is served.
@@ -236,10 +236,55 @@ struct BackendUsers {
     problems: Vec<BackendProblem>,
 }
 
-/// What hosts make of a Secret.
+/// What hosts make of a Secret. Those that make the same of it are told together, and most often that is all of them.
 #[derive(Default)]
 struct SecretUsers {
-    hosts: BTreeMap<HostName, SecretUse>,
+    /// No group is empty.
+    groups: Vec<(SecretUse, BTreeSet<HostName>)>,
+}
+
+impl SecretUsers {
+    fn insert(&mut self, host: &HostName, used: &SecretUse) {
+        match self.groups.iter_mut().find(|(other, _)| other == used) {
+            Some((_, hosts)) => drop(hosts.insert(host.clone())),
+            None => self.groups.push((used.clone(), BTreeSet::from([host.clone()]))),
+        }
+    }
+
+    fn remove(&mut self, host: &HostName) {
+        self.groups.retain_mut(|(_, hosts)| !(hosts.remove(host) && hosts.is_empty()));
+    }
+
+    /// In an order that does not depend on who came first.
+    fn groups(&self) -> Vec<(&SecretUse, &BTreeSet<HostName>)> {
+        let mut groups: Vec<_> = self.groups.iter().map(|(used, hosts)| (used, hosts)).collect();
+        groups.sort_unstable_by_key(|(_, hosts)| hosts.first());
+        groups
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.groups().into_iter().flat_map(|(_, hosts)| hosts)
+    }
+}
+
+/// What has become of a TlsPolicy for the hosts that ask for it.
+#[derive(Default)]
+struct PolicyUsers {
+    hosts: BTreeMap<HostName, Effect>,
+    /// Those for which another policy is in force.
+    held: BTreeSet<HostName>,
+}
+
+impl PolicyUsers {
+    fn insert(&mut self, host: &HostName, effect: Effect) {
+        self.hosts.insert(host.clone(), effect);
+        let _ = if effect == Effect::None { self.held.remove(host) } else { self.held.insert(host.clone()) };
+    }
+
+    fn remove(&mut self, host: &HostName) {
+        self.hosts.remove(host);
+        self.held.remove(host);
+    }
 }
 
 /// What has to be built again.
@@ -623,7 +668,7 @@ impl Compiler {
         let before = self.hosts.remove(host).unwrap_or_default();
         for used in before.secrets {
             if let Some(users) = self.secrets.get_mut(&used.secret) {
-                users.hosts.remove(host);
+                users.remove(host);
             }
             dirty.secrets.insert(used.secret);
         }
@@ -641,15 +686,13 @@ impl Compiler {
         }
         let Some(uses) = uses else { return };
         if let Some(key) = &uses.policy.asked {
-            self.policies
-                .entry(key.clone())
-                .or_default()
-                .insert(host.clone(), uses.policy.effect.unwrap_or(Effect::None));
+            let users = self.policies.entry(key.clone()).or_default();
+            users.insert(host, uses.policy.effect.unwrap_or(Effect::None));
             dirty.policies.insert(key.clone());
         }
         for used in &uses.secrets {
             let users = self.secrets.entry(used.secret.clone()).or_default();
-            users.hosts.insert(host.clone(), used.clone());
+            users.insert(host, used);
             dirty.secrets.insert(used.secret.clone());
         }
         for used in &uses.backends {

@@ -203,3 +203,87 @@ fn not_after(host: &VirtualHost) -> Option<UnixTime> {
         HostTls::Absent | HostTls::Refuse => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{Compiler, Effect, Kind, Options};
+    use crate::snapshot::RouteTable;
+
+    fn publication(hosts: &[(&str, Serving)], missing: &[&str], ends: &[(&str, &[u64])]) -> Compiled {
+        let key = |name: &str| ObjectKey::new(Kind::Secret, "shop", name);
+        let mut compiled = Compiler::new(Options::default()).compile(UnixTime::since_unix_epoch(Duration::ZERO));
+        let host = |(name, serving): &(&str, Serving)| {
+            let host = VirtualHost::new(name.parse().unwrap(), HostTls::Refuse, RouteTable::default());
+            (host.name.clone(), Arc::new(VirtualHost { serving: *serving, ..host }))
+        };
+        compiled.snapshot = Arc::new(Snapshot { hosts: hosts.iter().map(host).collect(), ..Snapshot::default() });
+        let diagnostic = |name: &&str| Diagnostic {
+            subject: key(name),
+            field: "".into(),
+            problem: Problem::SecretNotFound { secret: (*name).into() },
+            effect: Effect::None,
+            hosts: Vec::new(),
+        };
+        compiled.diagnostics = Arc::new(missing.iter().map(diagnostic).collect());
+        let at = |seconds: &u64| UnixTime::since_unix_epoch(Duration::from_secs(*seconds));
+        compiled.certificates = ends.iter().map(|(name, ends)| (key(name), ends.iter().map(at).collect())).collect();
+        compiled
+    }
+
+    /// The series that publications set, without the name that all have.
+    fn shown(recorder: &mut Recorder, compiled: &Compiled, metrics: &Metrics) -> Vec<String> {
+        recorder.record(compiled, Duration::ZERO, 0, metrics);
+        let text = metrics.render();
+        let wanted = ["handfast_certificate_not_after", "handfast_diagnostics{", "handfast_host_serving{"];
+        let lines = text.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
+        lines.map(|line| line.replace("handfast_", "").replace('"', "")).collect()
+    }
+
+    #[test]
+    fn series_are_those_of_the_last_publication_and_what_did_not_change_is_not_touched() {
+        let (mut recorder, metrics) = (Recorder::default(), Metrics::default());
+        let hosts = [("a.example", Serving::Refused), ("b.example", Serving::Refused)];
+        let first = publication(&hosts, &["x", "y"], &[("x", &[1, 2]), ("y", &[3])]);
+        assert_eq!(
+            shown(&mut recorder, &first, &metrics),
+            [
+                "certificate_not_after_timestamp_seconds{namespace=shop,position=0,secret=x} 1",
+                "certificate_not_after_timestamp_seconds{namespace=shop,position=0,secret=y} 3",
+                "certificate_not_after_timestamp_seconds{namespace=shop,position=1,secret=x} 2",
+                "diagnostics{reason=secret-not-found,severity=error} 2",
+                "host_serving{host=a.example,state=refused} 1",
+                "host_serving{host=b.example,state=refused} 1",
+            ]
+        );
+        // Taken away by hand, they would come back if they were set again.
+        metrics.host_serving.remove_label_values(&["b.example", "refused"]).unwrap();
+        metrics.certificate_not_after.remove_label_values(&["shop", "y", "0"]).unwrap();
+        let mut second = first.clone();
+        let other = publication(&[("a.example", Serving::LastGood)], &["y"], &[("x", &[5])]);
+        Arc::make_mut(&mut second.snapshot)
+            .hosts
+            .extend(other.snapshot.hosts.iter().map(|(a, b)| (a.clone(), b.clone())));
+        second.certificates.extend(other.certificates.iter().map(|(key, ends)| (key.clone(), ends.clone())));
+        second.diagnostics = other.diagnostics.clone();
+        assert_eq!(
+            shown(&mut recorder, &second, &metrics),
+            [
+                "certificate_not_after_timestamp_seconds{namespace=shop,position=0,secret=x} 5",
+                "diagnostics{reason=secret-not-found,severity=error} 1",
+                "host_serving{host=a.example,state=last_good} 1",
+            ]
+        );
+        assert_eq!(shown(&mut recorder, &publication(&[], &[], &[]), &metrics), [""; 0]);
+    }
+
+    #[test]
+    fn hosts_that_share_their_series_are_counted_together() {
+        let (mut recorder, metrics) = (Recorder::default(), Metrics::new(false));
+        let hosts = [("a.example", Serving::Refused), ("b.example", Serving::Refused), ("c.example", Serving::None)];
+        let lines = shown(&mut recorder, &publication(&hosts, &[], &[]), &metrics);
+        assert_eq!(lines, ["host_serving{host=,state=none} 1", "host_serving{host=,state=refused} 2"]);
+        let lines = shown(&mut recorder, &publication(&hosts[..1], &[], &[]), &metrics);
+        assert_eq!(lines, ["host_serving{host=,state=refused} 1"]);
+    }
+}

@@ -80,6 +80,35 @@ fn only_what_differs_is_written_and_what_was_written_is_awaited() {
 }
 
 #[test]
+fn a_look_is_at_what_has_changed_and_at_everything_when_the_addresses_have() {
+    let mut case = Case::new(&["a", "b", "c"], "192.0.2.1");
+    assert_eq!(case.differing(), ["a", "b", "c"]);
+    // Forgotten by hand, it would be found by a look at it.
+    case.plans.differing.clear();
+    assert_eq!(case.differing(), [""; 0]);
+    case.see("b", seen("b", &["203.0.113.9"], false));
+    assert_eq!(case.differing(), ["b"]);
+    case.disown("b");
+    case.wanted.ingresses.insert(key("d"), ());
+    case.see("d", seen("d", &[], false));
+    assert_eq!(case.differing(), ["d"]);
+    case.wanted.addresses = Some(addresses(&["192.0.2.7"]).into());
+    assert_eq!(case.differing(), ["a", "c", "d"]);
+}
+
+#[test]
+fn what_is_seen_before_the_answer_to_the_write_counts() {
+    let mut case = Case::new(&["a"], "192.0.2.1");
+    let Next::Write(write) = case.next("a") else { panic!() };
+    case.see("a", seen("a", &["192.0.2.1"], true));
+    assert_eq!(case.differing(), [""; 0]);
+    case.plans.written(&key("a"), write, case.now);
+    // Changed back to just what was there before: that is no watch that is late.
+    case.see("a", seen("a", &[], false));
+    assert_eq!(case.next("a"), Next::At(case.now + FIRST_ROUND));
+}
+
+#[test]
 fn unknown_addresses_change_nothing_and_another_order_is_no_change() {
     let mut case = Case::new(&["a"], "192.0.2.1");
     case.wanted.addresses = None;
