@@ -62,8 +62,8 @@ pub struct Metrics {
     pub last_good_secret_entries: IntGauge,
     /// Attempts to read or write it that failed.
     pub last_good_secret_failures: IntCounter,
-    /// Whether this replica writes to the cluster.
-    pub leader: IntGauge,
+    /// Whether this replica writes to the cluster, once it takes part in an election: `lease`.
+    pub leader: IntGaugeVec,
     /// Tasks that died of a bug of ours.
     pub panics: IntCounter,
     /// Attempts to write the state directory that failed.
@@ -247,9 +247,12 @@ impl Metrics {
                 "handfast_last_good_secret_failures_total",
                 "Attempts to read or write the Secret of --last-good-secret that failed."
             )),
-            leader: register!(IntGauge::new(
-                "handfast_leader",
-                "1 if this replica is the one that writes statuses and Events to the cluster, 0 if not."
+            leader: register!(IntGaugeVec::new(
+                Opts::new(
+                    "handfast_leader",
+                    "1 if this replica is the one that writes statuses and Events to the cluster, 0 if not. Absent if it never does."
+                ),
+                &["lease"]
             )),
             panics: register!(IntCounter::new(
                 "handfast_panics_total",

@@ -111,6 +111,7 @@ pub fn values(metric: &str, label: &str) -> Option<Values> {
         ) => words(&["EndpointSlice", "Ingress", "IngressClass", "Namespace", "Secret", "Service", "TlsPolicy"]),
         ("kind", "handfast_status_queue_length") => words(&[Target::Ingress.label(), Target::TlsPolicy.label(), EVENT]),
         ("kind", _) => words(&Target::ALL.map(Target::label)),
+        ("lease", _) => Values::Named("namespace and name of the Lease that decides"),
         ("listener", _) => words(&["http", "https"]),
         ("namespace" | "secret", _) => Values::Named("of a Secret that is served"),
         ("outcome", "handfast_compile_units_total") => words(&["built", "reused"]),

@@ -25,8 +25,7 @@ trials!(
 fn the_definition_of_tls_policy_is_taken_and_its_rules_are_enforced() {
     let plane = ControlPlane::start(Options::default());
     assert!(plane.kubectl(&["version"]).contains("Server Version: v1.37.2"));
-    plane.apply(&std::fs::read_to_string(programs::checkout("crds/tlspolicies.handfast.dev.yaml")).unwrap());
-    plane.kubectl(&["wait", "--for=condition=Established", "crd/tlspolicies.handfast.dev", "--timeout=60s"]);
+    plane.define_policies();
     let policy = |spec: &str| {
         format!("apiVersion: handfast.dev/v1alpha1\nkind: TlsPolicy\nmetadata: {{name: modern}}\nspec: {spec}\n")
     };

@@ -114,13 +114,11 @@ struct Cluster {
 impl Cluster {
     fn start() -> Self {
         let plane = ControlPlane::start(Options::default());
-        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/tlspolicies.handfast.dev.yaml");
-        plane.apply(&std::fs::read_to_string(crds).unwrap());
+        plane.define_policies();
         plane.apply(PERMISSIONS);
         plane.apply(LAST_GOOD);
         plane.apply(BINDING);
         let (kubeconfig, _) = plane.account_kubeconfig("edge", "handfast");
-        plane.kubectl(&["wait", "--for=condition=Established", "crd/tlspolicies.handfast.dev", "--timeout=60s"]);
         let kubeconfig = kubeconfig.to_str().unwrap().to_owned();
         Self { plane, kubeconfig, authority: Authority::new("Kept", UnixTime::now()).unwrap() }
     }

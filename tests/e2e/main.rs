@@ -32,6 +32,7 @@ mod control_plane;
 mod last_good;
 mod node;
 mod outages;
+mod rolling;
 mod scale;
 mod status;
 #[allow(dead_code, reason = "what tests may use")]
@@ -55,6 +56,7 @@ fn trials() -> Vec<trial::Trial> {
         last_good::trials(),
         node::trials(),
         outages::trials(),
+        rolling::trials(),
         scale::trials(),
         status::trials(),
         times::trials(),

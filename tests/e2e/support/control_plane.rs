@@ -138,6 +138,12 @@ impl ControlPlane {
         self.kubectl_with_input(&["apply", "--validate=strict", "--filename=-"], manifests)
     }
 
+    /// Teaches it TlsPolicies. Returns when it serves them.
+    pub fn define_policies(&self) {
+        self.apply(&std::fs::read_to_string(programs::checkout("crds/tlspolicies.handfast.dev.yaml")).unwrap());
+        self.kubectl(&["wait", "--for=condition=Established", "crd/tlspolicies.handfast.dev", "--timeout=60s"]);
+    }
+
     /// kubectl with something to read.
     pub fn kubectl_with_input(&self, args: &[&str], input: &str) -> (String, bool) {
         let mut command = self.command("kubectl");

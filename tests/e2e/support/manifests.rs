@@ -21,10 +21,8 @@ pub const BACKEND_PORT: u16 = 8080;
 /// A control plane that knows TlsPolicies and the class `handfast`.
 pub fn cluster() -> ControlPlane {
     let plane = ControlPlane::start(Options::default());
-    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/tlspolicies.handfast.dev.yaml");
-    plane.apply(&std::fs::read_to_string(crds).unwrap());
+    plane.define_policies();
     apply(&plane, vec![class("handfast", "handfast.dev/ingress-controller")]);
-    plane.kubectl(&["wait", "--for=condition=Established", "crd/tlspolicies.handfast.dev", "--timeout=60s"]);
     plane
 }
 
