@@ -102,6 +102,9 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the end waits for the disk of the state directory.
 const STATE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long it waits for that, for a last compilation, and for a last verdict of the webhook (six seconds).
+const END_PATIENCE: Duration = Duration::from_secs(20);
+
 /// `handfast run`: serves until a signal.
 async fn run(args: RunArgs) -> anyhow::Result<()> {
     telemetry::start(args.log_format, &args.log)
@@ -398,7 +401,9 @@ impl Running {
                 state.finish(STATE_PATIENCE);
             }
         });
-        let _ = ended.await;
+        if tokio::time::timeout(END_PATIENCE, ended).await.is_err() {
+            warn!("Something does not come to its end; the process ends all the same.");
+        }
     }
 }
 

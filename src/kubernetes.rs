@@ -93,6 +93,9 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 /// How long a single request may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How the field managers of all installations begin.
+pub const MANAGER: &str = "handfast/";
+
 /// Reads the configuration. Does not talk to the API server.
 pub async fn connect(args: &ClusterArgs, environment: &Environment) -> Result<Cluster, ConnectError> {
     let mut config = configuration(args, environment).await?;
@@ -117,7 +120,7 @@ impl Cluster {
     /// The field manager of our writes (at most 128 characters): one for each installation, which takes nothing for its
     /// own that another one has written.
     pub fn field_manager(&self, election_id: &str) -> String {
-        format!("handfast/{}/{election_id}", self.namespace).chars().take(128).collect()
+        format!("{MANAGER}{}/{election_id}", self.namespace).chars().take(128).collect()
     }
 
     /// One that this client reaches, for tests.

@@ -1,8 +1,7 @@
 //! The process's own log: structured lines on standard error. The access log is a target of its own.
 
-use anyhow::ensure;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 
 /// The target of lines that no filter leaves out.
 pub const AUDIT: &str = "handfast::audit";
@@ -17,8 +16,19 @@ pub enum LogFormat {
     Text,
 }
 
+/// A filter that cannot be used.
+#[derive(thiserror::Error, Debug)]
+pub enum FilterError {
+    /// A directive without a target that names no level.
+    #[error("{0:?} is no level: off, error, warn, info, debug or trace")]
+    NoLevel(String),
+    /// Anything else.
+    #[error(transparent)]
+    Directive(#[from] ParseError),
+}
+
 /// Starts logging. `filter` is a level (`info`) or a list of `target=level` directives. A second call changes nothing.
-pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+pub fn start(format: LogFormat, filter: &str) -> Result<(), FilterError> {
     let filter = parse(filter)?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -36,12 +46,13 @@ pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
+fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
     // An empty variable is a chart's way to say nothing, not a wish for silence.
     let filter = if filter.trim().is_empty() { "info" } else { filter };
     // The library takes any word for a target: a level with a typing error would silence everything else.
-    for word in filter.split(',').filter(|word| !word.is_empty() && !word.contains(['=', '[', ']'])) {
-        ensure!(word.parse::<LevelFilter>().is_ok(), "{word:?} is no level: off, error, warn, info, debug or trace");
+    let mut words = filter.split(',').filter(|word| !word.is_empty() && !word.contains(['=', '[', ']']));
+    if let Some(word) = words.find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(FilterError::NoLevel(word.to_owned()));
     }
     let mut parsed = EnvFilter::builder().parse(filter)?;
     // What its watches meet is said by us, once; its own lines would repeat it for each attempt.

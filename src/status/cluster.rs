@@ -352,6 +352,13 @@ impl Writer {
 
     fn contested(&self, key: ObjectKey) {
         self.record(&key, Outcome::Contested);
+        if key.kind == Kind::TlsPolicy {
+            let other = self.inputs.seen.objects().policies.get(&key).and_then(|seen| seen.other.clone());
+            return info!(
+                object = %key, other = other.as_deref(),
+                "Another installation says in the conditions of this TlsPolicy what it does with it, so this one says nothing there."
+            );
+        }
         warn!(
             object = %key,
             "Another controller keeps changing status.loadBalancer of this Ingress, so it is left alone: let only one of them have its class, or run this one with --no-status."
@@ -408,7 +415,8 @@ impl Writer {
         self.plans.leave();
         let clear = async {
             self.look(Instant::now());
-            loop {
+            // Nothing is sent when the term is over, so there is nothing to wait for.
+            while leads(&self.inputs.leadership) {
                 self.dispatch(Instant::now());
                 if self.in_flight.is_empty() && self.ingresses.len() == 0 {
                     return;

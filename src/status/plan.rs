@@ -6,7 +6,8 @@
 //!
 //! What we have written takes a moment to be seen, so it is remembered until it is. If something else is seen than what
 //! we wrote, somebody has changed it: it is written again, at growing intervals, and in the end left alone. Two controllers
-//! that both claim an Ingress would otherwise write for ever.
+//! that both claim an Ingress would otherwise write for ever. The conditions of a policy that two installations serve are
+//! those of one of them.
 //!
 //! An Ingress that is no longer ours has its addresses taken away after a moment, and if that would be most of all at once,
 //! after a minute: an IngressClass that a deployment replaces must not take every DNS record with it.
@@ -95,6 +96,8 @@ pub(super) struct Plans {
     ours: usize,
     ingresses: HashMap<ObjectKey, Written>,
     policies: HashMap<ObjectKey, (Arc<PolicyStatus>, SeenPolicy, Instant)>,
+    /// Policies whose conditions are another installation's word.
+    left: HashMap<ObjectKey, Left>,
     /// Ingresses with addresses of ours that are not ours, and since when.
     unowned: BTreeMap<ObjectKey, Instant>,
     /// How long they keep them.
@@ -123,6 +126,14 @@ struct Written {
     left: bool,
     /// It stood there as it was written, at the last look.
     stands: bool,
+}
+
+#[derive(Default)]
+struct Left {
+    /// Since when they are about an earlier version.
+    older: Option<Instant>,
+    /// It has been said that it is left alone.
+    said: bool,
 }
 
 impl Plans {
@@ -276,11 +287,15 @@ impl Plans {
     fn next_policy(&mut self, key: &ObjectKey, wanted: &Wanted, seen: &Objects, now: Instant, time: Timestamp) -> Next {
         let (Some(status), Some(seen)) = (wanted.policies.get(key), seen.policies.get(key)) else {
             self.policies.remove(key);
+            self.left.remove(key);
             return Next::Nothing;
         };
         let there = seen.status.as_ref();
         if self.leaving || conditions::says(there, status) || conditions::is_newer(there, status) {
             return Next::Nothing;
+        }
+        if let Some(next) = self.leave_to_another(key, status, seen, now) {
+            return next;
         }
         if let Some((written, before, at)) = self.policies.get(key) {
             let wait = if written == status && before == seen { LAG } else { POLICY_PACE };
@@ -291,6 +306,29 @@ impl Plans {
         let what = What::Conditions(status.clone(), seen.clone());
         let status = json!(conditions::wanted(status, there, time));
         Next::Write(Write { uid: seen.uid.clone(), status, what })
+    }
+
+    /// What to do about a policy that two installations serve: whoever has said something about it goes on doing so, as
+    /// long as it follows the policy. But somebody with hosts knows more than somebody without.
+    fn leave_to_another(
+        &mut self,
+        key: &ObjectKey,
+        status: &PolicyStatus,
+        seen: &SeenPolicy,
+        now: Instant,
+    ) -> Option<Next> {
+        let there = seen.status.as_ref();
+        if seen.other.is_none() || (status.hosts > 0 && conditions::is_of_nobody(there)) {
+            self.left.remove(key);
+            return None;
+        }
+        let left = self.left.entry(key.clone()).or_default();
+        if !conditions::is_older(there, status) {
+            left.older = None;
+            return Some(if std::mem::replace(&mut left.said, true) { Next::Nothing } else { Next::Contested });
+        }
+        let due = *left.older.get_or_insert(now) + LAG;
+        (now < due).then_some(Next::At(due))
     }
 
     /// The write has succeeded.

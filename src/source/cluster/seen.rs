@@ -35,6 +35,8 @@ pub struct SeenPolicy {
     pub generation: i64,
     /// What stands there.
     pub status: Option<TlsPolicyStatus>,
+    /// The field manager of another installation of Handfast, if what stands there is its word and not ours.
+    pub other: Option<Arc<str>>,
 }
 
 /// All that was seen.

@@ -255,7 +255,7 @@ impl Running {
             let look = SeenIngress { uid: format!("uid-{name}").into(), addresses: Vec::new(), is_ours: false };
             seen.objects().ingresses.insert(ingress(name), look);
         }
-        let policy = SeenPolicy { uid: "uid-p".into(), generation: 1, status: None };
+        let policy = SeenPolicy { uid: "uid-p".into(), generation: 1, status: None, other: None };
         seen.objects().policies.insert(ObjectKey::new(Kind::TlsPolicy, "shop", "p"), policy);
         let metrics = Metrics::default();
         let inputs = Inputs {

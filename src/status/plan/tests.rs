@@ -248,7 +248,7 @@ fn a_policy_is_written_once_a_second_at_most_and_not_over_what_is_newer() {
     let key = ObjectKey::new(Kind::TlsPolicy, "shop", "strict");
     let status =
         |hosts, generation| PolicyStatus { generation: Some(generation), refused: None, hosts, held: Vec::new() };
-    let look = |status| SeenPolicy { uid: "p".into(), generation: 2, status };
+    let look = |status| SeenPolicy { uid: "p".into(), generation: 2, status, other: None };
     case.objects.policies.insert(key.clone(), look(None));
     let set = |case: &mut Case, status| {
         case.wanted.policies = [(key.clone(), Arc::new(status))].into();
@@ -266,4 +266,50 @@ fn a_policy_is_written_once_a_second_at_most_and_not_over_what_is_newer() {
     assert_eq!(set(&mut case, status(2, 2)), Next::Nothing);
     assert_eq!(set(&mut case, status(2, 1)), Next::Nothing, "this replica's watch is behind");
     assert_eq!(case.differing(), ["strict"]);
+}
+
+#[test]
+fn conditions_of_another_installation_are_left_alone_as_long_as_they_follow_the_policy() {
+    let mut case = Case::new(&[], "192.0.2.1");
+    let key = ObjectKey::new(Kind::TlsPolicy, "shop", "strict");
+    let status =
+        |hosts, generation| PolicyStatus { generation: Some(generation), refused: None, hosts, held: Vec::new() };
+    let see = |case: &mut Case, theirs: PolicyStatus| {
+        let there = Some(conditions::wanted(&theirs, None, Timestamp::UNIX_EPOCH));
+        let look = SeenPolicy { uid: "p".into(), generation: 2, status: there, other: Some("handfast/x/y".into()) };
+        case.objects.policies.insert(key.clone(), look);
+    };
+    let next = |case: &mut Case, ours: PolicyStatus| {
+        case.wanted.policies = [(key.clone(), Arc::new(ours))].into();
+        case.plans.next(&key, &case.wanted, &case.objects, case.now, Timestamp::UNIX_EPOCH)
+    };
+    see(&mut case, status(3, 2));
+    assert_eq!(next(&mut case, status(1, 2)), Next::Contested);
+    case.pass(3_600);
+    assert_eq!(next(&mut case, status(2, 2)), Next::Nothing, "it is said once");
+    // The policy has changed, and the other one has time to say so.
+    assert_eq!(next(&mut case, status(2, 3)), Next::At(case.now + LAG));
+    see(&mut case, status(3, 3));
+    assert_eq!(next(&mut case, status(2, 3)), Next::Nothing);
+    // It changes again, and the other one is not there any more.
+    assert_eq!(next(&mut case, status(2, 4)), Next::At(case.now + LAG));
+    case.pass(LAG.as_secs());
+    assert!(matches!(next(&mut case, status(2, 4)), Next::Write(_)));
+}
+
+#[test]
+fn whoever_has_hosts_speaks_in_place_of_an_installation_without() {
+    let mut case = Case::new(&[], "192.0.2.1");
+    let key = ObjectKey::new(Kind::TlsPolicy, "shop", "strict");
+    let status = |hosts| PolicyStatus { generation: Some(1), refused: None, hosts, held: Vec::new() };
+    let next = |case: &mut Case, theirs: usize, ours: usize| {
+        let there = Some(conditions::wanted(&status(theirs), None, Timestamp::UNIX_EPOCH));
+        let look = SeenPolicy { uid: "p".into(), generation: 1, status: there, other: Some("handfast/x/y".into()) };
+        case.objects.policies.insert(key.clone(), look);
+        case.wanted.policies = [(key.clone(), Arc::new(status(ours)))].into();
+        case.plans.next(&key, &case.wanted, &case.objects, case.now, Timestamp::UNIX_EPOCH)
+    };
+    assert!(matches!(next(&mut case, 0, 2), Next::Write(_)));
+    assert_eq!(next(&mut case, 2, 0), Next::Contested);
+    assert_eq!(next(&mut case, 0, 0), Next::Nothing, "they agree");
 }
