@@ -13,7 +13,6 @@
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -230,11 +229,11 @@ impl Writer {
     }
 
     /// Whether what is published asks for other statuses than the last look did. Most of what is published is about
-    /// certificates and endpoints, and a look goes over every Ingress. What did not change keeps its address.
+    /// certificates and endpoints.
     fn is_news(&self) -> bool {
         self.inputs.publications.borrow().as_ref().is_some_and(|publication| {
-            !Arc::ptr_eq(&publication.compiled.ingresses, &self.wanted.ingresses)
-                || !Arc::ptr_eq(&publication.compiled.policies, &self.wanted.policies)
+            !publication.compiled.ingresses.is_copy(&self.wanted.ingresses)
+                || !publication.compiled.policies.is_copy(&self.wanted.policies)
         })
     }
 

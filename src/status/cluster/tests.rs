@@ -75,7 +75,7 @@ impl Running {
 
     fn publish(&self, ours: std::ops::Range<usize>) {
         let mut compiled = Compiler::new(Options::default()).compile(UnixTime::now());
-        compiled.ingresses = Arc::new(ours.map(key).collect());
+        compiled.ingresses = ours.map(|index| (key(index), ())).collect();
         self.publications.send_replace(Some(Publication { generation: 1, compiled: Arc::new(compiled) }));
     }
 
@@ -83,7 +83,7 @@ impl Running {
     fn watch(&self) {
         let state = self.fake.state();
         let mut objects = self.seen.objects();
-        objects.ingresses.clear();
+        objects.ingresses = Default::default();
         for (_, object) in state.objects.iter().filter(|(path, _)| path.contains("/ingresses/")) {
             let addresses = object["status"]["loadBalancer"]["ingress"].clone();
             let addresses: Vec<IngressLoadBalancerIngress> = serde_json::from_value(addresses).unwrap_or_default();
