@@ -128,6 +128,7 @@ pub fn open(
         tasks: Tasks::default(),
     };
     start.all()?;
+    let may_lack_classes = start.may_lack_classes();
     let Start { mut tasks, pending, board, has_begun, .. } = start;
     tasks.spawn(board.pulse(cluster.client.clone()));
     tasks.spawn(board);
@@ -138,8 +139,7 @@ pub fn open(
         inbox,
         has_begun,
         timeout: settings.sync_timeout,
-        // Roles, which cannot allow it, are all that it takes to serve some namespaces.
-        may_lack_classes: !settings.namespaces.is_empty(),
+        may_lack_classes,
         address: cluster.address.clone(),
         metrics: metrics.clone(),
     });
@@ -200,6 +200,11 @@ impl Start<'_> {
         Ok(())
     }
 
+    /// Roles, which cannot allow to read them, are all that it takes to serve some namespaces.
+    fn may_lack_classes(&self) -> bool {
+        !self.settings.namespaces.is_empty()
+    }
+
     fn outside(&self, named: Option<&(String, String)>) -> Option<(String, String)> {
         let namespaces = &self.settings.namespaces;
         named.filter(|(namespace, _)| !namespaces.is_empty() && !namespaces.contains(namespace)).cloned()
@@ -241,6 +246,7 @@ impl Start<'_> {
             seen: self.seen.clone(),
             needs: self.needs.get(namespace).cloned(),
             class: self.settings.class.clone(),
+            is_optional: K::OBJECT == Kind::IngressClass && self.may_lack_classes(),
             reporter,
         };
         self.tasks.spawn(Watch::<K>::new(api(client), scope, selection, health, phase, target));
@@ -310,8 +316,12 @@ struct Pending {
 }
 
 impl Pending {
-    fn is_necessary(&self) -> bool {
-        matches!(self.kind, Some(Kind::Ingress) | None)
+    fn is_of_ingresses(&self) -> bool {
+        self.kind == Some(Kind::Ingress)
+    }
+
+    fn has_listed_ingresses(&self) -> bool {
+        self.is_of_ingresses() && self.answer == Some(Answer::Listed)
     }
 
     fn is_class(&self) -> bool {
@@ -437,10 +447,13 @@ impl Gate {
     /// All have answered, and a no has had time to become a yes: permissions of a fresh installation may be on their way.
     fn is_complete(&self, started: Instant) -> bool {
         let is_late = started.elapsed() >= self.timeout;
+        let serves_some = self.pending.iter().any(Pending::has_listed_ingresses);
         self.pending.iter().all(|one| match one.answer {
             Some(Answer::Listed) => true,
-            // Without Ingresses there is nothing to serve, and a replica that serves nothing must not take over.
-            Some(Answer::Refused) if one.is_necessary() => false,
+            Some(Answer::Refused) if one.kind.is_none() => false,
+            // Without Ingresses there is nothing to serve, and a replica that serves nothing must not take over. Without
+            // those of one namespace there are the others.
+            Some(Answer::Refused) if one.is_of_ingresses() => is_late && serves_some,
             Some(Answer::Refused) => is_late || (self.may_lack_classes && one.is_class()),
             Some(Answer::Failed) | None => false,
         })
@@ -466,7 +479,7 @@ impl Gate {
         // The file system may hang, and this runtime answers probes.
         let Ok(saved) = tokio::task::spawn_blocking(load).await else { return false };
         let is_saved = |one: &Pending| saved.iter().any(|(scope, objects)| *scope == one.scope && !objects.is_empty());
-        let mut ingresses = self.pending.iter().filter(|one| one.kind == Some(Kind::Ingress));
+        let mut ingresses = self.pending.iter().filter(|one| one.is_of_ingresses());
         if !ingresses.any(|one| one.answer == Some(Answer::Listed) || is_saved(one)) {
             warn!("--state-dir has no Ingress from before that is watched now: waiting for the cluster.");
             return false;

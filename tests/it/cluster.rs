@@ -368,6 +368,37 @@ async fn without_permission_for_ingresses_the_start_waits_as_long_as_it_takes() 
     assert!(world.has("Ingress: shop/a"));
 }
 
+/// The path of a resource in a namespace.
+fn of(namespace: &str, resource: &str) -> String {
+    match (resource, resource.rsplit_once('/').unwrap()) {
+        (CLASSES, _) => resource.to_owned(),
+        (_, (group, kind)) => format!("{group}/namespaces/{namespace}/{kind}"),
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_without_permission_leaves_the_others_alone_and_nothing_else_is_missed() {
+    let api = Api::start().await;
+    api.put(&of("shop", INGRESSES), ingress("shop", "a", "gone"));
+    api.manner(CLASSES, Manner::Status(403));
+    for namespace in ["poor", "shop"] {
+        EVERYTHING.iter().for_each(|resource| api.manner(&of(namespace, resource), Manner::Status(403)));
+    }
+    let settings = Settings { namespaces: ["poor", "shop"].map(str::to_owned).into(), ..quick() };
+    let mut world = World::open(&api, &settings, Saved::default()).await;
+    world.still_waits().await;
+    let namespaced = EVERYTHING.iter().filter(|resource| **resource != CLASSES);
+    namespaced.for_each(|resource| api.manner(&of("shop", resource), Manner::Well));
+    world.until("the start", |world| world.synced).await;
+    assert!(world.has("Ingress/shop: shop/a") && world.has("IngressClass: /handfast"), "{:?}", world.names());
+    world.until("what is missing", |world| world.problems().len() == 5).await;
+    // A Role cannot allow this one.
+    assert!(!world.problems().iter().any(|problem| problem.contains("ingressclasses")), "{:?}", world.problems());
+    assert_eq!(world.metrics.watch_errors.with_label_values(&["IngressClass", "list"]).get(), 0);
+    api.manner(&of("poor", INGRESSES), Manner::Well);
+    world.until("its end", |world| world.problems().len() == 4).await;
+}
+
 #[tokio::test]
 async fn a_class_that_was_saved_is_not_replaced_by_one_that_is_only_supposed() {
     let api = Api::start().await;
@@ -434,10 +465,6 @@ async fn saved_ingresses_of_namespaces_that_are_not_selected_go_when_that_is_kno
 #[tokio::test]
 async fn a_namespace_whose_secrets_may_not_be_read_leaves_those_of_another_alone() {
     let api = Api::start().await;
-    let of = |namespace: &str, resource: &str| match (resource, resource.rsplit_once('/').unwrap()) {
-        (CLASSES, _) => resource.to_owned(),
-        (_, (group, kind)) => format!("{group}/namespaces/{namespace}/{kind}"),
-    };
     let manner = |manner| {
         for namespace in ["poor", "shop"] {
             EVERYTHING.iter().for_each(|resource| api.manner(&of(namespace, resource), manner));

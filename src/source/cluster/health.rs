@@ -162,7 +162,7 @@ impl Health {
         self.state().stale.is_some()
     }
 
-    /// The server has accepted the watch, or listed all there is.
+    /// The server has accepted the watch, or listed all there is, or refused what is done without.
     pub(super) fn works(&self) {
         let mut state = self.state();
         let since = state.stale.take();

@@ -89,6 +89,8 @@ pub(super) struct Target {
     pub(super) needs: Option<mpsc::UnboundedSender<Need>>,
     /// A class that is supposed where IngressClasses may not be read, and its controller.
     pub(super) class: (String, String),
+    /// That the server refuses to list the kind is as it should be.
+    pub(super) is_optional: bool,
     pub(super) reporter: Reporter,
 }
 
@@ -216,7 +218,7 @@ impl<K: Watched> Watch<K> {
             effect: Effect::None,
             hosts: Vec::new(),
         });
-        let refused = self.refused.iter().map(|error| Diagnostic {
+        let refused = self.refused.iter().filter(|_| !self.target.is_optional).map(|error| Diagnostic {
             subject: ObjectKey::new(Kind::Other, "", K::RESOURCE),
             field: "".into(),
             problem: Problem::KindNotWatched { kind: K::KIND, error: error.clone() },
@@ -257,8 +259,12 @@ impl<K: Watched> Endless for Watch<K> {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    self.health.failed(&error);
                     let answer = Answer::of(&error);
+                    if answer == Answer::Refused && self.target.is_optional {
+                        self.health.works();
+                    } else {
+                        self.health.failed(&error);
+                    }
                     if answer == Answer::Refused {
                         accepted.mark_unchanged();
                         let message = status(&error).map(|status| status.message.clone());
