@@ -27,7 +27,7 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::access_log::{self, AccessLog};
 use crate::admin::{self, Admin, Readiness};
@@ -47,7 +47,7 @@ use crate::proxy::listener::listen;
 use crate::proxy::record::Observers;
 use crate::proxy::settings::Settings;
 use crate::proxy::worker::{Shutdown, WorkerSettings, Workers};
-use crate::reconcile::{self, Batching, Outputs, Publication};
+use crate::reconcile::{self, Batching, Message, Outputs, Publication};
 use crate::snapshot::{self, AddressList};
 use crate::source::cluster::seen::Seen;
 use crate::source::cluster::{self, Saved};
@@ -96,11 +96,17 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Why the process ends by itself.
+const BROKEN: &str = "the source or the reconcile thread has ended, which is a bug: please report it with the log";
+
 /// How long the end waits for a reader of the access log, and for the disk of the key log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the end waits for the disk of the state directory.
 const STATE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it waits for that, for a last compilation, and for a last verdict of the webhook (six seconds).
+const END_PATIENCE: Duration = Duration::from_secs(20);
 
 /// `handfast run`: serves until a signal.
 async fn run(args: RunArgs) -> anyhow::Result<()> {
@@ -115,8 +121,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    running.until_signal(signals).await;
-    Ok(())
+    running.until_signal(signals).await
 }
 
 /// The addresses that are served.
@@ -151,6 +156,8 @@ pub struct Running {
     writing: Option<Writing>,
     /// Ends source, admin listener and log lines.
     end: CancellationToken,
+    /// Cancelled when the source or the reconciler ends, which only a bug brings about as long as nothing ends them.
+    broken: CancellationToken,
     reconcile: std::thread::JoinHandle<()>,
     webhook: Option<std::thread::JoinHandle<()>>,
     unready_delay: Duration,
@@ -226,23 +233,21 @@ impl Running {
         };
         let (inbox, changes) = mpsc::channel();
         let questions = inbox.clone();
-        let ended = end.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = ended.cancelled() => return,
-                    event = events.next() => {
-                        let Some(event) = event else { break };
-                        if inbox.send(event.into()).is_err() {
-                            break;
-                        }
+        let broken = CancellationToken::new();
+        tokio::spawn({
+            let (end, broken) = (end.clone(), broken.clone());
+            async move {
+                let event = end.run_until_cancelled(async {
+                    while let Some(event) = events.next().await {
+                        // The reconciler's end is noticed there.
+                        let _ = inbox.send(event.into());
                     }
+                });
+                if event.await.is_some() {
+                    error!("The source has ended, which is a bug.");
+                    broken.cancel();
                 }
             }
-            // What was served stays served, but nobody may believe that changes still arrive.
-            warn!("The source has ended; the last configuration stays in force.");
-            ended.cancelled().await;
-            drop(inbox);
         });
         let mut last_good = None;
         if let (Some(cluster), Some(name)) = (&cluster, &args.cluster.last_good_secret) {
@@ -253,14 +258,11 @@ impl Running {
         let mut compiler = Compiler::new(options);
         compiler.remember(&held);
         let outputs = Outputs { publisher, publications, metrics: metrics.clone(), state: sink };
-        let reconcile = std::thread::Builder::new()
-            .name("reconcile".into())
-            .spawn({
-                let clock = clock.clone();
-                move || reconcile::run(&changes, compiler, &clock, Batching::default(), &outputs)
-            })
-            .context("cannot start the reconcile thread")?;
-        published.wait_for(Option::is_some).await.map_err(|_| anyhow!("the reconcile thread has ended"))?;
+        let reconcile = start_reconciler(changes, compiler, clock.clone(), outputs, &broken)?;
+        let first = broken.run_until_cancelled(published.wait_for(Option::is_some)).await;
+        if first.is_none_or(|first| first.is_err()) {
+            return Err(anyhow!(BROKEN));
+        }
         let webhook = match webhook {
             None => None,
             Some(listener) => Some(webhook::start(Webhook {
@@ -318,6 +320,7 @@ impl Running {
             keylog: keylog_writer,
             writing,
             end,
+            broken,
             reconcile,
             webhook,
             unready_delay: args.timeouts.unready_delay,
@@ -334,10 +337,25 @@ impl Running {
         Ok(running)
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains; a second signal aborts the drain.
-    pub async fn until_signal(self, mut signals: Signals) {
-        let name = signals.next().await;
-        info!(signal = name, delay = ?self.unready_delay, deadline = ?self.drain_timeout, "Draining; a second signal ends at once.");
+    /// Serves until SIGTERM or SIGINT, then drains; a second signal aborts the drain. The same when the source or the
+    /// reconciler has ended, with an error: to serve what there was yesterday is no more than half of the work, and whoever
+    /// starts this process again gets all of it back.
+    pub async fn until_signal(self, mut signals: Signals) -> anyhow::Result<()> {
+        let result = tokio::select! {
+            name = signals.next() => {
+                info!(signal = name, delay = ?self.unready_delay, deadline = ?self.drain_timeout, "Draining; a second signal ends at once.");
+                Ok(())
+            }
+            () = self.broken.cancelled() => {
+                error!(delay = ?self.unready_delay, deadline = ?self.drain_timeout, "Draining, because changes are not taken up any more; a signal ends at once.");
+                Err(anyhow!(BROKEN))
+            }
+        };
+        self.drain(signals).await;
+        result
+    }
+
+    async fn drain(self, mut signals: Signals) {
         self.readiness.stopping();
         let abort = self.shutdown.abort.clone();
         let delay = self.unready_delay;
@@ -398,7 +416,9 @@ impl Running {
                 state.finish(STATE_PATIENCE);
             }
         });
-        let _ = ended.await;
+        if tokio::time::timeout(END_PATIENCE, ended).await.is_err() {
+            warn!("Something does not come to its end; the process ends all the same.");
+        }
     }
 }
 
@@ -446,6 +466,22 @@ pub fn directory_options(args: &CompileArgs) -> anyhow::Result<Options> {
         trust_anchors: commands::trust_anchors(&args.anchors)?,
         ..Options::default()
     })
+}
+
+/// Cancels `broken` when it ends, by a panic as well.
+fn start_reconciler(
+    changes: mpsc::Receiver<Message>,
+    compiler: Compiler,
+    clock: clock::Clock,
+    outputs: Outputs,
+    broken: &CancellationToken,
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let end = broken.clone().drop_guard();
+    let run = move || {
+        let _end = end;
+        reconcile::run(&changes, compiler, &clock, Batching::default(), &outputs);
+    };
+    std::thread::Builder::new().name("reconcile".into()).spawn(run).context("cannot start the reconcile thread")
 }
 
 /// What the last process left, and where this one puts what it leaves.
@@ -526,7 +562,7 @@ fn cluster_options(args: &RunArgs) -> anyhow::Result<Options> {
 
 fn cluster_settings(args: &RunArgs) -> cluster::Settings {
     cluster::Settings {
-        namespaces: args.cluster.watch_namespace.clone(),
+        namespaces: args.cluster.watch_namespace.iter().cloned().collect(),
         selector: args.cluster.watch_namespace_selector.clone(),
         class: (args.compile.ingress_class.clone(), args.cluster.controller_class.clone()),
         default_tls_secret: args.compile.default_tls_secret.clone(),
@@ -589,4 +625,43 @@ fn write_addresses(path: &Path, addresses: &Addresses) -> anyhow::Result<()> {
     std::fs::write(&temporary, format!("{json}\n"))
         .and_then(|()| std::fs::rename(&temporary, path))
         .with_context(|| format!("cannot write --addresses-file {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Event;
+
+    #[tokio::test]
+    async fn a_reconciler_that_panics_is_noticed() {
+        let (inbox, changes) = mpsc::channel();
+        let (publisher, _reader) = snapshot::channel(Arc::default());
+        let (publications, _published) = watch::channel(None);
+        let outputs = Outputs { publisher, publications, metrics: Metrics::default(), state: Sink::default() };
+        let broken = CancellationToken::new();
+        let compiler = Compiler::new(Options::default());
+        let thread = start_reconciler(changes, compiler, clock::system(), outputs, &broken).unwrap();
+        inbox.send(Event::Synced.into()).unwrap();
+        inbox.send(Message::Ask(Box::new(|_| panic!("a bug")))).unwrap();
+        broken.cancelled().await;
+        assert!(thread.join().is_err());
+    }
+
+    #[tokio::test]
+    async fn without_its_reconciler_the_process_drains_and_ends_with_an_error() {
+        let place = tempfile::tempdir().unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut args = RunArgs { http: any, https: any, admin: any, ..RunArgs::defaults() };
+        args.source = Some(place.path().display().to_string());
+        args.workers = Some(1);
+        args.timeouts.unready_delay = Duration::ZERO;
+        let running = Running::start(args).await.unwrap();
+        let (readiness, http) = (running.readiness.clone(), running.addresses.http);
+        assert_eq!(readiness.check(), Ok(()));
+        running.broken.cancel();
+        let error = running.until_signal(Signals::new().unwrap()).await.unwrap_err();
+        assert_eq!(error.to_string(), BROKEN);
+        assert!(readiness.check().is_err());
+        assert!(std::net::TcpStream::connect(http).is_err(), "it listens");
+    }
 }

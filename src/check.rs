@@ -24,6 +24,7 @@ use self::shadow::ShadowReport;
 use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, PolicyCondition, PolicyStatus, Problem, Severity};
 use crate::snapshot::{HostTls, Serving, Snapshot, VirtualHost};
 use crate::tls::chain::{Finding as ChainFinding, Note};
+use crate::trie::Trie;
 
 /// The result of a check. Serialises to the JSON that `--output json` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -148,8 +149,8 @@ pub fn report(snapshot: &Snapshot, diagnostics: &[Diagnostic], at: UnixTime) -> 
 
 impl Report {
     /// Adds each TlsPolicy, with the conditions of its status.
-    pub fn add_policies(&mut self, policies: &BTreeMap<ObjectKey, PolicyStatus>) {
-        for (key, status) in policies {
+    pub fn add_policies(&mut self, policies: &Trie<ObjectKey, Arc<PolicyStatus>>) {
+        for (key, status) in policies.iter().collect::<BTreeMap<_, _>>() {
             let (subject, conditions) = (key.to_string(), status.conditions().to_vec());
             match self.objects.iter_mut().find(|object| object.subject == subject) {
                 Some(object) => object.conditions = conditions,
@@ -450,8 +451,9 @@ mod tests {
         ];
         let mut snapshot = snapshot(None, all.iter().map(|(host, tls, _)| (*host, tls.clone())));
         for (host, _, serving) in &all {
-            let host = snapshot.hosts.get_mut(&name(host)).unwrap();
-            Arc::get_mut(host).unwrap().serving = *serving;
+            let mut host = snapshot.hosts.remove(&name(host)).unwrap();
+            Arc::get_mut(&mut host).unwrap().serving = *serving;
+            snapshot.hosts.insert(host.name.clone(), host);
         }
         let report = report(&snapshot, &[key_mismatch(Effect::LastGood, &["*.example"])], at());
         let rows: Vec<_> = report.hosts.iter().map(|host| (host.host.as_str(), host.serving)).collect();

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderValue, USER_AGENT};
-use http_body_util::BodyExt as _;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -34,7 +33,7 @@ use tower::{BoxError, ServiceBuilder};
 use crate::config::{ClusterArgs, Environment};
 use token::TokenFile;
 
-pub use complaints::{Complaints, cause};
+pub use complaints::{Complaints, cause, causes};
 pub use guard::Guard;
 
 /// Why the cluster cannot be reached at all. That it does not answer is no reason: it may later.
@@ -93,6 +92,9 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 /// How long a single request may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How the field managers of all installations begin.
+pub const MANAGER: &str = "handfast/";
+
 /// Reads the configuration. Does not talk to the API server.
 pub async fn connect(args: &ClusterArgs, environment: &Environment) -> Result<Cluster, ConnectError> {
     let mut config = configuration(args, environment).await?;
@@ -117,7 +119,7 @@ impl Cluster {
     /// The field manager of our writes (at most 128 characters): one for each installation, which takes nothing for its
     /// own that another one has written.
     pub fn field_manager(&self, election_id: &str) -> String {
-        format!("handfast/{}/{election_id}", self.namespace).chars().take(128).collect()
+        format!("{MANAGER}{}/{election_id}", self.namespace).chars().take(128).collect()
     }
 
     /// One that this client reaches, for tests.
@@ -177,10 +179,5 @@ fn client(config: &Config, guard: Guard) -> Result<Client, ConnectError> {
         .layer(guard)
         .map_err(BoxError::from)
         .service(legacy::Client::builder(TokioExecutor::new()).build(tls));
-    let service = ServiceBuilder::new()
-        .map_response(|response: http::Response<hyper::body::Incoming>| {
-            response.map(|body| body.map_err(BoxError::from))
-        })
-        .service(service);
     Ok(Client::new(service, config.default_namespace.clone()))
 }

@@ -144,6 +144,7 @@ impl Elector {
     /// Until `end`: an attempt, a pause, and so on. What is held then is given back.
     async fn run(mut self, end: CancellationToken) {
         let mut failures = 0_u32;
+        self.show(false);
         loop {
             let ended = tokio::select! {
                 ended = self.attempt() => ended,
@@ -176,7 +177,7 @@ impl Elector {
         }
         // Nobody writes any more; the Lease says so last.
         self.terms.send_modify(|term| term.until = None);
-        self.metrics.leader.set(0);
+        self.show(false);
         if timeout(RELEASE_PATIENCE, self.release()).await.is_err() {
             info!("The Lease was not given back in time; the next replica waits until it runs out.");
         }
@@ -241,13 +242,18 @@ impl Elector {
         }
         let number = before.number + u64::from(leads && !led);
         self.terms.send_replace(Term { number, until });
-        self.metrics.leader.set(i64::from(leads));
+        self.show(leads);
         let Leases { namespace, name, .. } = &self.leases;
         match (led, leads) {
             (false, true) => info!(%namespace, lease = %name, "This replica leads: it writes statuses and Events."),
             (true, false) => warn!(%namespace, lease = %name, "This replica no longer leads, and writes nothing."),
             (true, true) | (false, false) => {}
         }
+    }
+
+    fn show(&self, leads: bool) {
+        let Leases { namespace, name, .. } = &self.leases;
+        self.metrics.leader.with_label_values(&[&*format!("{namespace}/{name}")]).set(i64::from(leads));
     }
 
     fn complain(&mut self, problem: &Problem) {

@@ -34,4 +34,5 @@ pub mod state;
 pub mod status;
 pub mod telemetry;
 pub mod tls;
+pub mod trie;
 pub mod webhook;

@@ -5,10 +5,9 @@
 
 mod about;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use prometheus::core::{Atomic, Collector, GenericGaugeVec};
+use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -16,6 +15,10 @@ use prometheus::{
 
 pub use self::about::{About, COMPLETED, EVENT, FAILED, PROBE, RECEIVED, RESUMPTIONS, SENT, Values, values};
 use crate::snapshot::{HostName, VirtualHost};
+use crate::tls::Version;
+use crate::tls::capabilities::Capability;
+use crate::tls::reason::{Blame, Reason};
+use crate::tls::shadow::Verdict;
 
 /// All metrics, registered.
 #[derive(Clone)]
@@ -59,8 +62,8 @@ pub struct Metrics {
     pub last_good_secret_entries: IntGauge,
     /// Attempts to read or write it that failed.
     pub last_good_secret_failures: IntCounter,
-    /// Whether this replica writes to the cluster.
-    pub leader: IntGauge,
+    /// Whether this replica writes to the cluster, once it takes part in an election: `lease`.
+    pub leader: IntGaugeVec,
     /// Tasks that died of a bug of ours.
     pub panics: IntCounter,
     /// Attempts to write the state directory that failed.
@@ -244,9 +247,12 @@ impl Metrics {
                 "handfast_last_good_secret_failures_total",
                 "Attempts to read or write the Secret of --last-good-secret that failed."
             )),
-            leader: register!(IntGauge::new(
-                "handfast_leader",
-                "1 if this replica is the one that writes statuses and Events to the cluster, 0 if not."
+            leader: register!(IntGaugeVec::new(
+                Opts::new(
+                    "handfast_leader",
+                    "1 if this replica is the one that writes statuses and Events to the cluster, 0 if not. Absent if it never does."
+                ),
+                &["lease"]
             )),
             panics: register!(IntCounter::new(
                 "handfast_panics_total",
@@ -468,38 +474,21 @@ impl Metrics {
         if self.per_host { host.label() } else { "" }
     }
 
-    /// Makes the series of a gauge exactly these, without a moment in which a scrape finds none. Labels of each come
-    /// in the order of the gauge's.
-    pub fn set_all<P: Atomic>(gauge: &GenericGaugeVec<P>, series: &HashMap<Vec<&str>, P::T>, names: &[&str]) {
-        for (labels, value) in series {
-            gauge.with_label_values(labels).set(*value);
-        }
-        for family in gauge.collect() {
-            for metric in family.get_metric() {
-                let value = |name: &&str| metric.get_label().iter().find(|label| label.name() == *name);
-                let labels: Vec<&str> = names.iter().filter_map(value).map(|label| label.value()).collect();
-                if !series.contains_key(&labels) {
-                    // An error says that the series is gone already.
-                    let _ = gauge.remove_label_values(&labels);
-                }
-            }
-        }
-    }
-
     /// The text exposition format (version 0.0.4).
     pub fn render(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 
-    /// Removes what the shadow policies of hosts would have done: they have others now. Without series per host nobody can
-    /// tell whose the counts are.
-    pub fn forget_shadows(&self, hosts: &HashSet<&HostName>) {
+    /// Removes what the shadow policy of a host would have done: it has another now. Without series per host nobody can tell
+    /// whose the counts are.
+    pub fn forget_shadow(&self, host: &HostName) {
         if !self.per_host {
             return;
         }
-        let labels: HashSet<&str> = hosts.iter().map(|host| host.label()).collect();
-        for series in series_of(&self.tls_shadow_handshakes, |host| labels.contains(host)) {
-            let _ = self.tls_shadow_handshakes.remove(&borrowed(&series));
+        let lost = Reason::ALL.iter().map(|reason| Verdict::Lost(*reason));
+        for verdict in [Verdict::Failing, Verdict::Gained, Verdict::Kept].into_iter().chain(lost) {
+            // An error says that there is no such series.
+            let _ = self.tls_shadow_handshakes.remove_label_values(&[host.label(), &verdict.label()]);
         }
     }
 
@@ -522,54 +511,38 @@ impl Metrics {
         found
     }
 
-    /// Removes the series of hosts that are gone. `keep` holds `host` label values.
-    pub fn retain_hosts(&self, keep: &HashSet<&str>) {
-        let counters = [
-            &self.http_requests,
-            &self.tls_client_capabilities,
-            &self.tls_client_hellos,
-            &self.tls_established_without_request,
-            &self.tls_handshake_failures,
-            &self.tls_handshakes,
-            &self.tls_hello_retry_requests,
-            &self.tls_shadow_handshakes,
-        ];
+    /// Removes the series of a host that is gone. All that can be there is asked for by name: that costs the same however
+    /// many other hosts there are, and a search among their series does not.
+    pub fn forget_host(&self, host: &HostName) {
+        let label = host.label();
+        let counters = [&self.tls_client_hellos, &self.tls_established_without_request, &self.tls_hello_retry_requests];
+        // An error says that there is no such series.
         for counter in counters {
-            for labels in series_of_other_hosts(counter, keep) {
-                // An error says that the series is gone already.
-                let _ = counter.remove(&borrowed(&labels));
-            }
+            let _ = counter.remove_label_values(&[label]);
         }
-        for labels in series_of_other_hosts(&self.http_request_duration, keep) {
-            let _ = self.http_request_duration.remove(&borrowed(&labels));
+        let _ = self.http_request_duration.remove_label_values(&[label]);
+        for code in STATUS_CODES {
+            let _ = self.http_requests.remove_label_values(&[label, &code.to_string()]);
         }
+        for capability in Capability::ALL {
+            let _ = self.tls_client_capabilities.remove_label_values(&[label, capability.label()]);
+        }
+        for (reason, blame) in Reason::ALL.iter().flat_map(|reason| Blame::ALL.map(|blame| (reason, blame))) {
+            let _ = self.tls_handshake_failures.remove_label_values(&[label, reason.label(), blame.label()]);
+        }
+        for (version, resumed) in [Version::Tls12, Version::Tls13].into_iter().flat_map(|one| RESUMED.map(|r| (one, r)))
+        {
+            let _ = self.tls_handshakes.remove_label_values(&[label, version.label(), resumed]);
+        }
+        self.forget_shadow(host);
     }
 }
 
-/// The label sets of all series whose `host` is neither empty nor in `keep`.
-fn series_of_other_hosts(vector: &impl Collector, keep: &HashSet<&str>) -> Vec<Vec<(String, String)>> {
-    series_of(vector, |host| !host.is_empty() && !keep.contains(host))
-}
+/// What a response can have (RFC 9110 section 15).
+const STATUS_CODES: std::ops::Range<u16> = 100..1000;
 
-/// The label sets of all series with such a `host`.
-fn series_of(vector: &impl Collector, wanted: impl Fn(&str) -> bool) -> Vec<Vec<(String, String)>> {
-    let mut found = Vec::new();
-    for family in vector.collect() {
-        for metric in family.get_metric() {
-            let labels: Vec<(String, String)> =
-                metric.get_label().iter().map(|label| (label.name().into(), label.value().into())).collect();
-            let host = labels.iter().find(|(name, _)| name == "host").map_or("", |(_, value)| value);
-            if wanted(host) {
-                found.push(labels);
-            }
-        }
-    }
-    found
-}
-
-fn borrowed(labels: &[(String, String)]) -> HashMap<&str, &str> {
-    labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
-}
+/// The values of `resumed`.
+const RESUMED: [&str; 2] = ["true", "false"];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -585,14 +558,29 @@ mod tests {
     fn series_of_a_vanished_host_go_and_others_stay() {
         let metrics = Metrics::default();
         for host in ["", "a.example", "b.example"] {
-            metrics.http_requests.with_label_values(&[host, "200"]).inc();
+            for code in ["200", "999"] {
+                metrics.http_requests.with_label_values(&[host, code]).inc();
+            }
             metrics.http_request_duration.with_label_values(&[host]).observe(0.1);
+            metrics.tls_client_capabilities.with_label_values(&[host, Capability::ALL[1].label()]).inc();
+            metrics.tls_client_hellos.with_label_values(&[host]).inc();
+            metrics.tls_established_without_request.with_label_values(&[host]).inc();
+            let failed = [host, Reason::NoSharedVersion.label(), Blame::Policy.label()];
+            metrics.tls_handshake_failures.with_label_values(&failed).inc();
+            metrics.tls_handshakes.with_label_values(&[host, Version::Tls12.label(), "true"]).inc();
+            metrics.tls_hello_retry_requests.with_label_values(&[host]).inc();
+            let lost = Verdict::Lost(Reason::NoSharedVersion).label();
+            metrics.tls_shadow_handshakes.with_label_values(&[host, &lost]).inc();
         }
-        metrics.retain_hosts(&HashSet::from(["b.example"]));
-        let text = metrics.render();
-        assert!(!text.contains("a.example"), "{text}");
-        assert!(text.contains(r#"handfast_http_requests_total{code="200",host="b.example"} 1"#), "{text}");
-        assert!(text.contains(r#"handfast_http_request_duration_seconds_count{host=""} 1"#), "{text}");
+        let before = metrics.render();
+        metrics.forget_host(&"a.example".parse().unwrap());
+        let expected: Vec<&str> = before.lines().filter(|line| !line.contains("a.example")).collect();
+        assert_eq!(metrics.render().lines().collect::<Vec<_>>(), expected);
+        // All that has a series for each host: gauges go where they are set.
+        let of_hosts = |about: &&About| about.labels.iter().any(|label| label == "host") && about.kind != "gauge";
+        for About { name, .. } in metrics.about().iter().filter(of_hosts) {
+            assert!(before.lines().any(|line| line.starts_with(name) && line.contains("a.example")), "{name}");
+        }
     }
 
     #[test]
@@ -607,20 +595,5 @@ mod tests {
             }
         }
         assert_eq!(values("handfast_panics_total", "nobody"), None);
-    }
-
-    #[test]
-    fn a_gauge_has_exactly_the_series_that_are_set() {
-        let metrics = Metrics::default();
-        let names = ["severity", "reason"];
-        Metrics::set_all(
-            &metrics.diagnostics,
-            &HashMap::from([(vec!["error", "a"], 1), (vec!["info", "b"], 2)]),
-            &names,
-        );
-        Metrics::set_all(&metrics.diagnostics, &HashMap::from([(vec!["error", "a"], 3)]), &names);
-        let text = metrics.render();
-        assert!(text.contains(r#"handfast_diagnostics{reason="a",severity="error"} 3"#), "{text}");
-        assert!(!text.contains(r#"reason="b""#), "{text}");
     }
 }

@@ -256,6 +256,14 @@ impl History {
     }
 }
 
+/// Puts a value in its place, or takes it away.
+pub(super) fn put<K: Clone + Ord, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(key.clone(), value)),
+        None => drop(map.remove(key)),
+    }
+}
+
 /// When something began, now if that was not noted. A clock that was set back must not make anything immortal.
 pub(super) fn not_after(began: Option<UnixTime>, now: UnixTime) -> UnixTime {
     began.map_or(now, |at| at.min(now))

@@ -24,6 +24,7 @@ mod objects;
 mod policy;
 mod references;
 mod report;
+mod reports;
 mod shadow;
 mod store;
 mod terminate;
@@ -40,7 +41,8 @@ use self::backend::BackendProblem;
 use self::held::{History, InForce, LastGood};
 use self::ingress::{BackendUse, Foreseen};
 use self::policy::Policies;
-use self::report::{backend_diagnostics, put};
+use self::report::backend_diagnostics;
+use self::reports::Reports;
 use self::store::Store;
 use self::terminate::{DefaultCertificate, PolicyUse, SecretUse, default_key};
 use self::tls::Certificates;
@@ -49,6 +51,7 @@ use crate::snapshot::{BackendKey, HostName, HostTls, Snapshot, VirtualHost};
 use crate::tls::ServerTls;
 use crate::tls::chain::{Candidates, TrustAnchors};
 use crate::tls::policy::Policy;
+use crate::trie::Trie;
 
 pub use diagnostic::{BadAddress, BadBackend, Diagnostic, Effect, Problem, Severity, event_reason};
 pub use held::{ClientCa, Held, HeldPolicy, HeldSecret, PolicyOfHost};
@@ -56,6 +59,7 @@ pub use neighbourhood::{Judged, Limits, Proposal, Sample, TooMuch, Users, brough
 pub use objects::{Change, Kind, Object, ObjectKey, Scope, SecretObject};
 pub use references::secrets as referenced_secrets;
 pub use report::{PolicyCondition, PolicyStatus};
+pub use reports::{Diagnostics, Renewed};
 pub use store::trim;
 
 /// What the operator decides.
@@ -128,19 +132,18 @@ impl Default for Options {
 pub struct Compiled {
     /// What is served.
     pub snapshot: Arc<Snapshot>,
-    /// Everything that is wrong now, sorted.
-    pub diagnostics: Arc<[Diagnostic]>,
+    /// Everything that is wrong now, sorted. The same `Arc` as before if nothing changed.
+    pub diagnostics: Arc<Diagnostics>,
     /// When time alone changes the result: a certificate begins to be valid, or expires.
     pub recompile_at: Option<UnixTime>,
-    /// End of validity of each certificate of the chain in each Secret that is served, leaf first. The same `Arc` as
-    /// before if nothing changed.
-    pub certificates: Arc<BTreeMap<ObjectKey, Vec<UnixTime>>>,
-    /// What is to be said about each TlsPolicy. The same `Arc` as before if nothing changed.
-    pub policies: Arc<BTreeMap<ObjectKey, PolicyStatus>>,
+    /// End of validity of each certificate of the chain in each Secret that is served, leaf first.
+    pub certificates: Trie<ObjectKey, Vec<UnixTime>>,
+    /// What is to be said about each TlsPolicy.
+    pub policies: Trie<ObjectKey, Arc<PolicyStatus>>,
     /// What is served in place of what cannot be. The same `Arc` as before if nothing changed.
     pub held: Arc<Held>,
-    /// The Ingresses that are served: ours, with at least one host. The same `Arc` as before if nothing changed.
-    pub ingresses: Arc<BTreeSet<ObjectKey>>,
+    /// The Ingresses that are served: ours, with at least one host.
+    pub ingresses: Trie<ObjectKey, ()>,
     /// How much work it was.
     pub stats: Stats,
 }
@@ -190,23 +193,20 @@ pub struct Compiler {
     hosts: HashMap<HostName, HostUses>,
     backends: HashMap<BackendKey, BackendUsers>,
     secrets: HashMap<ObjectKey, SecretUsers>,
-    policies: HashMap<ObjectKey, BTreeMap<HostName, Effect>>,
+    policies: HashMap<ObjectKey, PolicyUsers>,
     /// What the default certificate for unknown names uses.
     default_uses: Vec<SecretUse>,
     /// End of validity of the chain in each Secret that is served.
-    ends: Arc<BTreeMap<ObjectKey, Vec<UnixTime>>>,
-    statuses: Arc<BTreeMap<ObjectKey, PolicyStatus>>,
+    ends: Trie<ObjectKey, Vec<UnixTime>>,
+    statuses: Trie<ObjectKey, Arc<PolicyStatus>>,
     held: Arc<Held>,
     /// Ingresses that are served.
-    served: Arc<BTreeSet<ObjectKey>>,
+    served: Trie<ObjectKey, ()>,
     /// When time alone changes a unit.
     schedule: BTreeSet<(UnixTime, Unit)>,
     scheduled: HashMap<Unit, UnixTime>,
-    /// What units report. No list is empty, so that healthy units cost nothing when reports are put together.
-    reports: HashMap<Unit, Vec<Diagnostic>>,
-    reports_changed: bool,
+    reports: Reports,
     snapshot: Arc<Snapshot>,
-    diagnostics: Arc<[Diagnostic]>,
     /// The time of the last compilation.
     compiled_at: Option<UnixTime>,
     /// Something was remembered since.
@@ -236,10 +236,55 @@ struct BackendUsers {
     problems: Vec<BackendProblem>,
 }
 
-/// What hosts make of a Secret.
+/// What hosts make of a Secret. Those that make the same of it are told together, and most often that is all of them.
 #[derive(Default)]
 struct SecretUsers {
-    hosts: BTreeMap<HostName, SecretUse>,
+    /// No group is empty.
+    groups: Vec<(SecretUse, BTreeSet<HostName>)>,
+}
+
+impl SecretUsers {
+    fn insert(&mut self, host: &HostName, used: &SecretUse) {
+        match self.groups.iter_mut().find(|(other, _)| other == used) {
+            Some((_, hosts)) => drop(hosts.insert(host.clone())),
+            None => self.groups.push((used.clone(), BTreeSet::from([host.clone()]))),
+        }
+    }
+
+    fn remove(&mut self, host: &HostName) {
+        self.groups.retain_mut(|(_, hosts)| !(hosts.remove(host) && hosts.is_empty()));
+    }
+
+    /// In an order that does not depend on who came first.
+    fn groups(&self) -> Vec<(&SecretUse, &BTreeSet<HostName>)> {
+        let mut groups: Vec<_> = self.groups.iter().map(|(used, hosts)| (used, hosts)).collect();
+        groups.sort_unstable_by_key(|(_, hosts)| hosts.first());
+        groups
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.groups().into_iter().flat_map(|(_, hosts)| hosts)
+    }
+}
+
+/// What has become of a TlsPolicy for the hosts that ask for it.
+#[derive(Default)]
+struct PolicyUsers {
+    hosts: BTreeMap<HostName, Effect>,
+    /// Those for which another policy is in force.
+    held: BTreeSet<HostName>,
+}
+
+impl PolicyUsers {
+    fn insert(&mut self, host: &HostName, effect: Effect) {
+        self.hosts.insert(host.clone(), effect);
+        let _ = if effect == Effect::None { self.held.remove(host) } else { self.held.insert(host.clone()) };
+    }
+
+    fn remove(&mut self, host: &HostName) {
+        self.hosts.remove(host);
+        self.held.remove(host);
+    }
 }
 
 /// What has to be built again.
@@ -288,16 +333,14 @@ impl Compiler {
             secrets: HashMap::new(),
             policies: HashMap::new(),
             default_uses: Vec::new(),
-            ends: Arc::default(),
-            statuses: Arc::default(),
+            ends: Trie::default(),
+            statuses: Trie::default(),
             held: Arc::default(),
-            served: Arc::default(),
+            served: Trie::default(),
             schedule: BTreeSet::new(),
             scheduled: HashMap::new(),
-            reports: HashMap::new(),
-            reports_changed: false,
+            reports: Reports::default(),
             snapshot: Arc::default(),
-            diagnostics: Arc::default(),
             compiled_at: None,
             remembers: false,
         }
@@ -395,15 +438,12 @@ impl Compiler {
         }
         let forget_at = self.forget_unclaimed(now);
         let (tls_built, tls_total) = self.world.certificates.finish();
-        if self.reports_changed || self.world.store.reports_changed {
-            self.reports_changed = false;
-            let mut diagnostics = self.world.store.diagnostics();
-            diagnostics.extend(self.reports.values().flatten().cloned());
-            self.diagnostics = diagnostic::settle(diagnostics).into();
+        if self.world.store.reports_changed {
+            self.reports.report(None, self.world.store.diagnostics());
         }
         Compiled {
             snapshot: self.snapshot.clone(),
-            diagnostics: self.diagnostics.clone(),
+            diagnostics: self.reports.settle(),
             recompile_at: terminate::earliest(self.schedule.first().map(|(at, _)| *at), forget_at),
             certificates: self.ends.clone(),
             policies: self.statuses.clone(),
@@ -445,7 +485,7 @@ impl Compiler {
                 None => self.world.history.set_policy(&host, None),
             }
             if kept.as_ref() != Some(before) {
-                put(&mut Arc::make_mut(&mut self.held).policies, &host, kept);
+                held::put(&mut Arc::make_mut(&mut self.held).policies, &host, kept);
             }
         }
         next
@@ -457,7 +497,7 @@ impl Compiler {
         let since = held::not_after(before.map(|before| before.since), now);
         let held = kept.map(|LastGood { secret, deleted_at }| HeldSecret { secret, since, deleted_at });
         if before != held.as_ref() {
-            put(&mut Arc::make_mut(&mut self.held).secrets, key, held);
+            held::put(&mut Arc::make_mut(&mut self.held).secrets, key, held);
         }
     }
 
@@ -474,9 +514,8 @@ impl Compiler {
             let reads = view.into_reads();
             let reads = if self.world.store.object(&key).is_some() { reads } else { HashSet::new() };
             let is_served = claims.as_ref().is_some_and(|claims| claims.is_ours && !claims.hosts.is_empty());
-            if is_served != self.served.contains(&key) {
-                let served = Arc::make_mut(&mut self.served);
-                let _ = if is_served { served.insert(key.clone()) } else { served.remove(&key) };
+            if is_served != self.served.contains_key(&key) {
+                self.served.set(&key, is_served.then_some(()));
             }
             for host in self.world.index.replace(&key, claims) {
                 self.graph.readers(&Read::Host(host.clone())).for_each(|unit| dirty.unit(unit));
@@ -600,7 +639,7 @@ impl Compiler {
         let held = self.world.history.policy(host).filter(|_| is_held).cloned();
         let held = held.map(|InForce { owner, policy }| PolicyOfHost { owner, policy, since, unclaimed_at: None });
         if before != held.as_ref() {
-            put(&mut Arc::make_mut(&mut self.held).policies, host, held);
+            held::put(&mut Arc::make_mut(&mut self.held).policies, host, held);
         }
     }
 
@@ -629,7 +668,7 @@ impl Compiler {
         let before = self.hosts.remove(host).unwrap_or_default();
         for used in before.secrets {
             if let Some(users) = self.secrets.get_mut(&used.secret) {
-                users.hosts.remove(host);
+                users.remove(host);
             }
             dirty.secrets.insert(used.secret);
         }
@@ -647,15 +686,13 @@ impl Compiler {
         }
         let Some(uses) = uses else { return };
         if let Some(key) = &uses.policy.asked {
-            self.policies
-                .entry(key.clone())
-                .or_default()
-                .insert(host.clone(), uses.policy.effect.unwrap_or(Effect::None));
+            let users = self.policies.entry(key.clone()).or_default();
+            users.insert(host, uses.policy.effect.unwrap_or(Effect::None));
             dirty.policies.insert(key.clone());
         }
         for used in &uses.secrets {
             let users = self.secrets.entry(used.secret.clone()).or_default();
-            users.hosts.insert(host.clone(), used.clone());
+            users.insert(host, used);
             dirty.secrets.insert(used.secret.clone());
         }
         for used in &uses.backends {
@@ -694,7 +731,7 @@ impl Compiler {
             match self.backends.get(&key) {
                 Some(users) if !users.places.is_empty() => {
                     let diagnostics = backend_diagnostics(users);
-                    self.report(Unit::Backend(key), diagnostics);
+                    self.reports.report(Some(Unit::Backend(key)), diagnostics);
                 }
                 Some(_) | None => {
                     built += 1;
@@ -735,20 +772,7 @@ impl Compiler {
                 Read::Classes | Read::Host(_) | Read::Object(_) | Read::Slices(..) => {}
             }
         }
-        self.report(unit, diagnostics);
-    }
-
-    fn report(&mut self, unit: Unit, diagnostics: Vec<Diagnostic>) {
-        let before = self.reports.get(&unit).map_or(&[][..], Vec::as_slice);
-        if before == diagnostics.as_slice() {
-            return;
-        }
-        self.reports_changed = true;
-        if diagnostics.is_empty() {
-            self.reports.remove(&unit);
-        } else {
-            self.reports.insert(unit, diagnostics);
-        }
+        self.reports.report(Some(unit), diagnostics);
     }
 }
 

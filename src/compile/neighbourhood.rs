@@ -266,12 +266,12 @@ impl Compiler {
                 }
             }
             Kind::Secret => {
-                self.secrets.get(key).iter().flat_map(|users| users.hosts.keys()).for_each(&mut add);
+                self.secrets.get(key).iter().flat_map(|users| users.hosts()).for_each(&mut add);
                 hosts_of(&Read::Object(key.clone())).into_iter().for_each(&mut add);
                 hosts_of(&Read::Secrets(key.namespace.clone())).into_iter().for_each(&mut add);
             }
             Kind::TlsPolicy => {
-                self.policies.get(key).iter().flat_map(|users| users.keys()).for_each(&mut add);
+                self.policies.get(key).iter().flat_map(|users| users.hosts.keys()).for_each(&mut add);
                 hosts_of(&Read::Object(key.clone())).into_iter().for_each(&mut add);
             }
             // Nothing is proposed about these.
@@ -287,16 +287,16 @@ impl Compiler {
         };
         match key.kind {
             Kind::Secret => {
-                let hosts = self.secrets.get(key).map(|users| &users.hosts);
+                let users = self.secrets.get(key);
                 Users {
-                    hosts: hosts.into_iter().flat_map(BTreeMap::keys).take(NAMED).cloned().collect(),
-                    count: hosts.map_or(0, BTreeMap::len),
+                    hosts: users.into_iter().flat_map(|users| users.hosts()).take(NAMED).cloned().collect(),
+                    count: users.iter().flat_map(|users| &users.groups).map(|(_, hosts)| hosts.len()).sum(),
                     is_default: named(&self.options.default_tls_secret),
                     policies: policies.into_iter().take(NAMED).collect(),
                 }
             }
             Kind::TlsPolicy => {
-                let hosts = self.policies.get(key);
+                let hosts = self.policies.get(key).map(|users| &users.hosts);
                 Users {
                     hosts: hosts.into_iter().flat_map(BTreeMap::keys).take(NAMED).cloned().collect(),
                     count: hosts.map_or(0, BTreeMap::len),
@@ -329,7 +329,7 @@ impl Sample {
         let key = &self.proposal.key;
         let is_used = [&before, &after].iter().any(|compiler| match key.kind {
             Kind::Secret => {
-                compiler.secrets.get(key).is_some_and(|users| !users.hosts.is_empty())
+                compiler.secrets.get(key).is_some_and(|users| !users.groups.is_empty())
                     || compiler.default_uses.iter().any(|used| used.secret == *key)
                     || compiler.graph.readers(&Read::Object(key.clone())).next().is_some()
             }

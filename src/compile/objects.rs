@@ -148,7 +148,7 @@ impl Kind {
     }
 
     /// The kind as manifests write it.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Kind::EndpointSlice => "EndpointSlice",
             Kind::File => "File",

@@ -2,7 +2,7 @@
 //!
 //! `what hosts made of an object × the object now ──▶ diagnostics, statuses, what is remembered`
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use rustls::pki_types::UnixTime;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::backend::BackendProblem;
 use super::ingress::BackendUse;
-use super::terminate::{self, Outcome, SecretUse};
+use super::terminate::{self, Outcome};
 use super::view::Unit;
 use super::{BackendUsers, Compiler, Diagnostic, Effect, Object, ObjectKey, Problem, Severity, event_reason, policy};
 use crate::snapshot::HostName;
@@ -81,20 +81,15 @@ impl Compiler {
         let refuses = |problem: &Problem| {
             problem.severity() == Severity::Error && !matches!(problem, Problem::ExpiredRevocationList { .. })
         };
-        let users = self.policies.get(&key).filter(|users| !users.is_empty());
+        let users = self.policies.get(&key).filter(|users| !users.hosts.is_empty());
         let status = generation.map(|generation| PolicyStatus {
             generation,
             refused: judged
                 .iter()
                 .find(|(_, problem)| refuses(problem))
                 .map(|(_, problem)| (problem.code(), problem.to_string())),
-            hosts: users.map_or(0, BTreeMap::len),
-            held: users
-                .into_iter()
-                .flatten()
-                .filter(|(_, effect)| **effect != Effect::None)
-                .map(|(host, _)| host.clone())
-                .collect(),
+            hosts: users.map_or(0, |users| users.hosts.len()),
+            held: users.into_iter().flat_map(|users| &users.held).cloned().collect(),
         });
         if users.is_none() {
             self.policies.remove(&key);
@@ -107,7 +102,7 @@ impl Compiler {
             };
             let is_error = problem.severity() == Severity::Error;
             let refuses = refuses(&problem);
-            let hosts = self.policies.get(&key).into_iter().flatten();
+            let hosts = self.policies.get(&key).into_iter().flat_map(|users| &users.hosts);
             let by_effect = hosts.fold(BTreeMap::<Effect, Vec<HostName>>::new(), |mut by_effect, (host, effect)| {
                 by_effect.entry(if is_error { *effect } else { Effect::None }).or_default().push(host.clone());
                 by_effect
@@ -117,8 +112,8 @@ impl Compiler {
             }
             by_effect.into_iter().for_each(|(effect, hosts)| add(effect, hosts));
         }
-        if self.statuses.get(&key) != status.as_ref() {
-            put(Arc::make_mut(&mut self.statuses), &key, status);
+        if self.statuses.get(&key).map(Arc::as_ref) != status.as_ref() {
+            self.statuses.set(&key, status.map(Arc::new));
         }
         let reads = if self.world.store.object(&key).is_some() {
             reads
@@ -133,16 +128,11 @@ impl Compiler {
     /// Says what is wrong with a Secret that hosts use, at this time, and remembers it if it is good.
     pub(super) fn report_secret(&mut self, key: ObjectKey, now: UnixTime) {
         let Some(users) = self.secrets.get(&key) else { return };
-        let uses = || {
-            let default = self.default_uses.iter().filter(|used| used.secret == key).map(|used| (None, used));
-            users.hosts.iter().map(|(host, used)| (Some(host), used)).chain(default)
-        };
-        // Hosts that make the same of it are told together.
-        let mut groups: Vec<(&SecretUse, Vec<HostName>)> = Vec::new();
-        for (host, used) in uses() {
-            match groups.iter_mut().find(|(other, _)| *other == used) {
-                Some((_, hosts)) => hosts.extend(host.cloned()),
-                None => groups.push((used, host.into_iter().cloned().collect())),
+        let nobody = BTreeSet::new();
+        let mut groups = users.groups();
+        for used in self.default_uses.iter().filter(|used| used.secret == key) {
+            if !groups.iter().any(|(other, _)| *other == used) {
+                groups.push((used, &nobody));
             }
         }
         let mut diagnostics = Vec::new();
@@ -159,7 +149,7 @@ impl Compiler {
                     field: finding.field().into(),
                     problem: Problem::Chain(finding.clone()),
                     effect,
-                    hosts: hosts.clone(),
+                    hosts: hosts.iter().cloned().collect(),
                 });
             };
             certificate.findings.iter().for_each(&mut add);
@@ -178,7 +168,7 @@ impl Compiler {
                 field: "(last good version)".into(),
                 problem: Problem::Chain(finding),
                 effect: Effect::None,
-                hosts: hosts.clone(),
+                hosts: hosts.iter().cloned().collect(),
             }));
         }
         let served = groups.iter().filter_map(|(used, _)| Some((used.outcome, used.served.as_ref()?)));
@@ -210,18 +200,10 @@ impl Compiler {
             self.secrets.remove(&key);
         }
         if self.ends.get(&key) != ends.as_ref() {
-            put(Arc::make_mut(&mut self.ends), &key, ends);
+            self.ends.set(&key, ends);
         }
         self.schedule(&Unit::Secret(key.clone()), changes_at);
-        self.report(Unit::Secret(key), diagnostics);
-    }
-}
-
-/// Puts a value in its place, or takes it away.
-pub(super) fn put<K: Clone + Ord, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) {
-    match value {
-        Some(value) => drop(map.insert(key.clone(), value)),
-        None => drop(map.remove(key)),
+        self.reports.report(Some(Unit::Secret(key)), diagnostics);
     }
 }
 

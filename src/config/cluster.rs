@@ -53,8 +53,8 @@ pub struct ClusterArgs {
     #[arg(long, env = "HANDFAST_ADOPT_CLASS", value_name = "NAME,…", value_delimiter = ',')]
     pub adopt_class: Vec<String>,
 
-    /// How long the start waits for kinds of objects that the API server refuses to list (403, 404), other than
-    /// Ingresses; then the rest is served without them. While it does not answer at all, what --state-dir has from before
+    /// How long the start waits for kinds of objects that the API server refuses to list (403, 404); then the rest is
+    /// served without them. Without any Ingresses the start goes on waiting. While it does not answer at all, what --state-dir has from before
     /// is served; without it the start goes on waiting.
     #[arg(long, env = "HANDFAST_SYNC_TIMEOUT", default_value = "20s", value_name = "TIME", value_parser = some_time)]
     pub sync_timeout: Duration,

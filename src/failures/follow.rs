@@ -13,7 +13,7 @@ use super::summary::{INTERVAL, Line, Summary};
 use super::{Failures, News};
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Publication};
-use crate::snapshot::{HostName, Reader, Snapshot};
+use crate::snapshot::{HostName, Reader, Snapshot, VirtualHost};
 use crate::tls::alert;
 use crate::tls::reason::Reason;
 
@@ -95,19 +95,21 @@ pub async fn forget(
 }
 
 fn forget_outdated(before: &Snapshot, now: &Snapshot, failures: &Failures, lost: &Failures, metrics: &Metrics) {
-    if before.hosts.keys().any(|host| !now.hosts.contains_key(host.as_str())) {
+    let differences = now.hosts.since(&before.hosts, Arc::ptr_eq);
+    if differences.iter().any(|difference| difference.now.is_none()) {
         failures.retain_hosts(|host| now.hosts.contains_key(host.as_str()));
         lost.retain_hosts(|host| now.hosts.contains_key(host.as_str()));
     }
-    let changed = before.hosts.iter().filter(|(name, host)| {
-        let now = now.hosts.get(name.as_str()).and_then(|now| now.shadow.as_ref());
-        // Unchanged hosts keep their address, and so do shadow policies.
-        host.shadow.as_ref().is_some_and(|shadow| now.is_none_or(|now| !Arc::ptr_eq(now, shadow) && now != shadow))
+    let shadow = |host: Option<&'_ Arc<VirtualHost>>| host.and_then(|host| host.shadow.clone());
+    let changed = differences.iter().filter(|host| {
+        let now = shadow(host.now);
+        // Unchanged shadow policies keep their address.
+        shadow(host.before).is_some_and(|before| now.is_none_or(|now| !Arc::ptr_eq(&now, &before) && now != before))
     });
-    let changed: HashSet<&HostName> = changed.map(|(name, _)| name).collect();
+    let changed: HashSet<&HostName> = changed.map(|difference| difference.key).collect();
     if !changed.is_empty() {
         lost.retain_hosts(|host| !changed.contains(host));
-        metrics.forget_shadows(&changed);
+        changed.iter().for_each(|host| metrics.forget_shadow(host));
     }
 }
 
@@ -115,7 +117,7 @@ fn forget_outdated(before: &Snapshot, now: &Snapshot, failures: &Failures, lost:
 mod tests {
     use super::*;
     use crate::failures::tests::failure;
-    use crate::snapshot::{HostTls, RouteTable, ShadowPolicy, VirtualHost};
+    use crate::snapshot::{HostTls, RouteTable, ShadowPolicy};
     use crate::tls::policy::{Policy, Settings};
 
     fn snapshot(hosts: &[(&str, Option<Settings>)]) -> Snapshot {

@@ -9,13 +9,17 @@ pub fn cause(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return if status.message.is_empty() { format!("status {}", status.code) } else { status.message.clone() };
     }
-    let mut text = String::new();
-    let mut next: Option<&dyn std::error::Error> = Some(error);
+    causes(error)
+}
+
+/// An error with what it comes from, each part once: many repeat their source in their own text.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
     while let Some(error) = next {
         let said = error.to_string();
-        // Many errors say what their cause says.
         if !text.contains(&said) {
-            text = if text.is_empty() { said } else { format!("{text}: {said}") };
+            text = format!("{text}: {said}");
         }
         next = error.source();
     }

@@ -33,8 +33,8 @@ pub const FAILED: &str = "failed";
 pub const PROBE: &str = "probe";
 
 /// What of a watch fails: the list before it, its start, its stream; or the server ends it: with an error, because its
-/// memory does not reach back that far, or with an answer without a version.
-pub(super) const WATCH_FAILURES: [&str; 6] = ["expired", "list", "server", "start", "stream", "version"];
+/// memory does not reach back that far, or with an answer without a version; or its task ends, by a bug of ours.
+pub(super) const WATCH_FAILURES: [&str; 7] = ["bug", "expired", "list", "server", "start", "stream", "version"];
 
 /// A value of `kind`: Events.
 pub const EVENT: &str = "event";
@@ -111,6 +111,7 @@ pub fn values(metric: &str, label: &str) -> Option<Values> {
         ) => words(&["EndpointSlice", "Ingress", "IngressClass", "Namespace", "Secret", "Service", "TlsPolicy"]),
         ("kind", "handfast_status_queue_length") => words(&[Target::Ingress.label(), Target::TlsPolicy.label(), EVENT]),
         ("kind", _) => words(&Target::ALL.map(Target::label)),
+        ("lease", _) => Values::Named("namespace and name of the Lease that decides"),
         ("listener", _) => words(&["http", "https"]),
         ("namespace" | "secret", _) => Values::Named("of a Secret that is served"),
         ("outcome", "handfast_compile_units_total") => words(&["built", "reused"]),

@@ -2,9 +2,9 @@
 //!
 //! `compile/ ──▶ Snapshot ──Publisher──▶ Reader ──▶ proxy/`
 //!
-//! A [`Snapshot`] is plain hash maps of `Arc`s. A recompile clones the maps and replaces the few
-//! units that changed, so unchanged hosts keep their identity: session tickets keep decrypting and
-//! connection pools keep their backend. Nothing reachable from here changes after publication;
+//! A [`Snapshot`] is maps of `Arc`s that share what they have in common with those before ([`Trie`]). A recompile replaces
+//! the few units that changed, so unchanged hosts keep their identity: session tickets keep decrypting and connection pools
+//! keep their backend. What it changed is found without a look at the rest. Nothing reachable from here changes after publication;
 //! counters, pools and in-flight state belong to a worker.
 
 mod backend;
@@ -12,7 +12,6 @@ mod host_name;
 mod render;
 mod route;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -28,14 +27,15 @@ pub use route::{
 use crate::api::annotations::edit_distance;
 use crate::tls::ServerTls;
 use crate::tls::policy::Policy;
+use crate::trie::Trie;
 
 /// Everything the data plane needs to serve: hosts with their certificates and routes, and backends.
 #[derive(Clone, Default)]
 pub struct Snapshot {
     /// Virtual hosts by name: exact names, `*.` names, and [`HostName::catch_all`] for rules without a host.
-    pub hosts: HashMap<HostName, Arc<VirtualHost>>,
+    pub hosts: Trie<HostName, Arc<VirtualHost>>,
     /// Backends by namespace, Service and port. A route names its backend; it never holds it.
-    pub backends: HashMap<BackendKey, Arc<Backend>>,
+    pub backends: Trie<BackendKey, Arc<Backend>>,
     /// The operator's default certificate (`--default-tls-secret`), if it is usable.
     pub default_tls: Option<Arc<ServerTls>>,
 }

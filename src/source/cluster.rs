@@ -22,6 +22,8 @@
 //!
 //! **Afterwards** nothing that happens to the API server takes anything away.
 
+mod attempts;
+mod endless;
 mod health;
 mod kinds;
 mod namespaces;
@@ -29,7 +31,9 @@ mod referenced;
 pub mod seen;
 mod watch;
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -51,18 +55,20 @@ use crate::kubernetes::{Cluster, ConnectError};
 use crate::metrics::Metrics;
 
 use super::{Event, Events};
+use attempts::{Answer, Report, Reporter};
+use endless::Endless;
 use health::Board;
 use kinds::Watched;
-use namespaces::Outlet;
+use namespaces::{Namespaces, Outlet};
 use referenced::{Need, Referenced};
 use seen::Seen;
-use watch::{Answer, Report, Selection, Watch};
+use watch::{Selection, Target, Watch};
 
 /// What of a cluster is watched.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Only these namespaces; all if there is none.
-    pub namespaces: Vec<String>,
+    pub namespaces: BTreeSet<String>,
     /// Only Ingresses of namespaces with these labels.
     pub selector: Option<String>,
     /// A class that is served by its name where IngressClasses may not be read.
@@ -113,34 +119,42 @@ pub fn open(
         cluster,
         settings,
         seen,
-        metrics,
         outlet: Outlet::new(events.clone(), settings.selector.is_some(), seen),
-        needs: mpsc::unbounded_channel().0,
-        board: Board::default(),
+        needs: HashMap::new(),
+        board: Board::new(metrics),
         reports,
+        has_begun: Arc::default(),
         pending: Vec::new(),
-        tasks: Vec::new(),
+        tasks: Tasks::default(),
     };
     start.all()?;
-    let Start { mut tasks, pending, board, .. } = start;
-    tasks.push(tokio::spawn(board.pulse(cluster.client.clone())).abort_handle());
-    tasks.push(tokio::spawn(board.tick(metrics.clone())).abort_handle());
-    let gate = Gate {
+    let may_lack_classes = start.may_lack_classes();
+    let Start { mut tasks, pending, board, has_begun, .. } = start;
+    tasks.spawn(board.pulse(cluster.client.clone()));
+    tasks.spawn(board);
+    tasks.spawn(Gate {
         pending,
         saved,
         events,
         inbox,
+        has_begun,
         timeout: settings.sync_timeout,
-        // Roles, which cannot allow it, are all that it takes to serve some namespaces.
-        may_lack_classes: !settings.namespaces.is_empty(),
+        may_lack_classes,
         address: cluster.address.clone(),
-    };
-    tasks.push(tokio::spawn(gate.run(metrics.clone())).abort_handle());
-    Ok(Events::new(receiver, Tasks(tasks)))
+        metrics: metrics.clone(),
+    });
+    Ok(Events::new(receiver, tasks))
 }
 
 /// Ends the watches when dropped.
+#[derive(Default)]
 struct Tasks(Vec<AbortHandle>);
+
+impl Tasks {
+    fn spawn(&mut self, task: impl Endless) {
+        self.0.push(tokio::spawn(endless::keep(task).boxed()).abort_handle());
+    }
+}
 
 impl Drop for Tasks {
     fn drop(&mut self) {
@@ -153,26 +167,22 @@ struct Start<'a> {
     cluster: &'a Cluster,
     settings: &'a Settings,
     seen: &'a Seen,
-    metrics: &'a Metrics,
     outlet: Outlet,
-    needs: mpsc::UnboundedSender<Need>,
+    /// Ways to the tasks that fetch Secrets, by namespace; the one of all namespaces has no name.
+    needs: HashMap<String, mpsc::UnboundedSender<Need>>,
     board: Board,
     reports: mpsc::UnboundedSender<Report>,
+    has_begun: Arc<AtomicBool>,
     pending: Vec<Pending>,
-    tasks: Vec<AbortHandle>,
+    tasks: Tasks,
 }
-
-/// Types of Secrets that nobody refers to from an Ingress or a TlsPolicy; the first is watched apart, whole.
-const OTHER_SECRETS: &str = "type!=kubernetes.io/tls,type!=helm.sh/release.v1,type!=kubernetes.io/dockerconfigjson,\
-    type!=kubernetes.io/dockercfg,type!=kubernetes.io/service-account-token,type!=bootstrap.kubernetes.io/token";
 
 impl Start<'_> {
     fn all(&mut self) -> Result<(), ConnectError> {
         if let Some(selector) = self.settings.selector.clone() {
             self.namespaces(&selector)?;
         }
-        let referenced = self.referenced()?;
-        self.needs = referenced;
+        self.referenced()?;
         self.everywhere::<Ingress>(Selection::default())?;
         self.everywhere::<TlsPolicy>(Selection::default())?;
         self.everywhere::<Secret>(Selection::fields("type=kubernetes.io/tls"))?;
@@ -188,6 +198,11 @@ impl Start<'_> {
             self.namespaced::<TlsPolicy>(&namespace, Selection::name(&name))?;
         }
         Ok(())
+    }
+
+    /// Roles, which cannot allow to read them, are all that it takes to serve some namespaces.
+    fn may_lack_classes(&self) -> bool {
+        !self.settings.namespaces.is_empty()
     }
 
     fn outside(&self, named: Option<&(String, String)>) -> Option<(String, String)> {
@@ -223,64 +238,60 @@ impl Start<'_> {
         api: impl FnOnce(kube::Client) -> Api<kube::core::DeserializeGuard<K>>,
     ) -> Result<(), ConnectError> {
         let scope = scope(K::KIND, namespace, &selection);
-        let health = self.board.health(K::KIND, namespace, self.metrics);
+        let health = self.board.health(K::KIND, namespace);
         let client = self.cluster.watch_client(health.guard())?;
-        let (index, phase) = self.pend(scope.clone());
-        let watch = Watch::<K>::new(api(client), scope, selection, health, phase);
-        let task = watch.run(
-            self.outlet.clone(),
-            self.seen.clone(),
-            self.needs.clone(),
-            self.settings.class.clone(),
-            (index, self.reports.clone()),
-        );
-        self.tasks.push(tokio::spawn(task.boxed()).abort_handle());
+        let (reporter, phase) = self.pend(scope.clone(), Some(K::OBJECT));
+        let target = Target {
+            outlet: self.outlet.clone(),
+            seen: self.seen.clone(),
+            needs: self.needs.get(namespace).cloned(),
+            class: self.settings.class.clone(),
+            is_optional: K::OBJECT == Kind::IngressClass && self.may_lack_classes(),
+            reporter,
+        };
+        self.tasks.spawn(Watch::<K>::new(api(client), scope, selection, health, phase, target));
         Ok(())
     }
 
     fn namespaces(&mut self, selector: &str) -> Result<(), ConnectError> {
-        let health = self.board.health("Namespace", "", self.metrics);
-        let client = self.cluster.watch_client(health.guard())?;
-        let (index, _) = self.pend(Scope("namespaces".into()));
-        let task =
-            namespaces::run(client, selector.to_owned(), self.outlet.clone(), health, (index, self.reports.clone()));
-        self.tasks.push(tokio::spawn(task).abort_handle());
+        let health = self.board.health("Namespace", "");
+        let api = Api::all(self.cluster.watch_client(health.guard())?);
+        let (reporter, _) = self.pend(Scope("namespaces".into()), None);
+        let (selector, outlet) = (selector.to_owned(), self.outlet.clone());
+        self.tasks.spawn(Namespaces { api, selector, outlet, health, reporter });
         Ok(())
     }
 
-    /// The task that fetches Secrets of other types, and the way to tell it which ones are needed.
-    fn referenced(&mut self) -> Result<mpsc::UnboundedSender<Need>, ConnectError> {
-        let mut apis = Vec::new();
-        let namespaces: Vec<Option<&str>> = match &self.settings.namespaces[..] {
-            [] => vec![None],
-            some => some.iter().map(|namespace| Some(namespace.as_str())).collect(),
-        };
-        for namespace in namespaces {
-            let health = self.board.health("Secret", namespace.unwrap_or_default(), self.metrics);
+    /// The tasks that fetch Secrets of other types, one for each namespace: what one may not read holds up no other.
+    fn referenced(&mut self) -> Result<(), ConnectError> {
+        let all = BTreeSet::from([String::new()]);
+        let named = &self.settings.namespaces;
+        for namespace in if named.is_empty() { &all } else { named } {
+            let health = self.board.health(Secret::KIND, namespace);
             let client = self.cluster.watch_client(health.guard())?;
-            let api = namespace.map_or_else(|| Api::all(client.clone()), |name| Api::namespaced(client.clone(), name));
-            apis.push((api, health));
+            let names = if namespace.is_empty() { Api::all(client) } else { Api::namespaced(client, namespace) };
+            let scope = scope("secrets.referenced", namespace, &Selection::default());
+            let (reporter, phase) = self.pend(scope.clone(), Some(Kind::Secret));
+            let (client, outlet) = (self.cluster.client.clone(), self.outlet.clone());
+            let (task, needs) = Referenced::new(scope, names, client, health, outlet, phase, reporter);
+            if let Some((of, name)) = &self.settings.default_tls_secret
+                && (namespace.is_empty() || namespace == of)
+            {
+                let secret = ObjectKey::new(Kind::Secret, of, name);
+                // The receiver is in this function.
+                let _ = needs.send(Need::Of { by: secret.clone(), secrets: vec![secret] });
+            }
+            self.needs.insert(namespace.clone(), needs);
+            self.tasks.spawn(task);
         }
-        let scope = Scope("secrets.referenced".into());
-        let (index, phase) = self.pend(scope.clone());
-        let (needs, inbox) = mpsc::unbounded_channel();
-        if let Some((namespace, name)) = &self.settings.default_tls_secret {
-            let secret = ObjectKey::new(Kind::Secret, namespace, name);
-            // The receiver is in this function.
-            let _ = needs.send(Need::Of { by: secret.clone(), secrets: vec![secret] });
-        }
-        let task = Referenced::new(scope, self.cluster.client.clone(), self.outlet.clone(), phase);
-        let outside = usize::from(self.outside(self.settings.default_tls_policy.as_ref()).is_some());
-        let incomplete = 2 * self.settings.namespaces.len().max(1) + outside;
-        let task = task.run(apis, OTHER_SECRETS, inbox, incomplete, (index, self.reports.clone()));
-        self.tasks.push(tokio::spawn(task).abort_handle());
-        Ok(needs)
+        Ok(())
     }
 
-    fn pend(&mut self, scope: Scope) -> (usize, Phase) {
+    fn pend(&mut self, scope: Scope, kind: Option<Kind>) -> (Reporter, Phase) {
         let phase = Phase::default();
-        self.pending.push(Pending { scope, answer: None, failures: 0, phase: phase.clone() });
-        (self.pending.len() - 1, phase)
+        let (index, reports) = (self.pending.len(), self.reports.clone());
+        self.pending.push(Pending { scope, kind, answer: None, failures: 0, phase: phase.clone() });
+        (Reporter { index, reports, has_begun: self.has_begun.clone() }, phase)
     }
 }
 
@@ -297,34 +308,60 @@ fn scope(kind: &str, namespace: &str, selection: &Selection) -> Scope {
 /// A watch that the start waits for.
 struct Pending {
     scope: Scope,
+    /// `None` for the names of namespaces.
+    kind: Option<Kind>,
     answer: Option<Answer>,
     failures: usize,
     phase: Phase,
 }
 
 impl Pending {
-    fn is_necessary(&self) -> bool {
-        matches!(self.scope.0.split('/').next(), Some(Ingress::KIND | "namespaces"))
+    fn is_of_ingresses(&self) -> bool {
+        self.kind == Some(Kind::Ingress)
+    }
+
+    fn has_listed_ingresses(&self) -> bool {
+        self.is_of_ingresses() && self.answer == Some(Answer::Listed)
+    }
+
+    fn is_class(&self) -> bool {
+        self.kind == Some(Kind::IngressClass)
     }
 
     fn has_listed_or_is_class(&self) -> bool {
-        self.answer == Some(Answer::Listed) || (self.answer.is_some() && &*self.scope.0 == IngressClass::KIND)
+        self.answer == Some(Answer::Listed) || (self.answer.is_some() && self.is_class())
     }
 }
 
 /// Who has told the objects of a scope so far. Whoever sends the first ones holds the lock meanwhile, so that what was
 /// saved never comes after what is.
-pub(super) type Phase = Arc<Mutex<Told>>;
+#[derive(Clone, Default)]
+struct Phase(Arc<Mutex<Told>>);
 
-/// See [`Phase`].
 #[derive(Debug, Default)]
-pub(super) enum Told {
+enum Told {
     #[default]
     Nobody,
     /// The state directory, these.
     Saved(Vec<ObjectKey>),
     /// The watch.
     Watch,
+}
+
+impl Phase {
+    /// From now on the objects of the scope are told by the watch. What had been told from what was saved, the first
+    /// time.
+    async fn take_over(&self) -> Vec<ObjectKey> {
+        match std::mem::replace(&mut *self.0.lock().await, Told::Watch) {
+            Told::Saved(keys) => keys,
+            Told::Nobody | Told::Watch => Vec::new(),
+        }
+    }
+
+    /// What was saved is served.
+    async fn is_saved(&self) -> bool {
+        matches!(*self.0.lock().await, Told::Saved(_))
+    }
 }
 
 /// Decides when there is enough to begin with.
@@ -337,10 +374,17 @@ struct Gate {
     /// That IngressClasses are refused is as it should be.
     may_lack_classes: bool,
     address: Arc<str>,
+    metrics: Metrics,
+    /// See [`Reporter`].
+    has_begun: Arc<AtomicBool>,
 }
 
-impl Gate {
-    async fn run(mut self, metrics: Metrics) {
+impl Endless for Gate {
+    fn name(&self) -> String {
+        "start".into()
+    }
+
+    async fn run(&mut self) {
         let started = Instant::now();
         let mut said = Instant::now();
         loop {
@@ -354,11 +398,11 @@ impl Gate {
                     "The cluster's objects are there."
                 );
                 if !missing.is_empty() && self.saved.load.is_some() {
-                    self.use_saved(&metrics).await;
+                    self.use_saved().await;
                 }
                 break;
             }
-            if self.may_use_saved(started) && self.use_saved(&metrics).await {
+            if self.may_use_saved(started) && self.use_saved().await {
                 break;
             }
             let deadline = self.deadline(started);
@@ -376,20 +420,22 @@ impl Gate {
                 warn!(address = %self.address, waiting = waiting.join(","), "Still waiting for the cluster's objects; nothing is served yet.");
             }
         }
+        self.has_begun.store(true, Ordering::Relaxed);
         let _ = self.events.send(Event::Synced).await;
         // What comes later is for nobody, and must not pile up.
         while let Some(Report { index, answer }) = self.inbox.recv().await {
             if let (Answer::Listed, Some(one)) = (answer, self.pending.get_mut(index)) {
                 one.answer = Some(Answer::Listed);
-                one.failures = 0;
             }
-            if metrics.serving_saved.get() == 1 && self.pending.iter().all(|one| one.has_listed_or_is_class()) {
-                metrics.serving_saved.set(0);
+            if self.metrics.serving_saved.get() == 1 && self.pending.iter().all(|one| one.has_listed_or_is_class()) {
+                self.metrics.serving_saved.set(0);
                 info!(address = %self.address, "The cluster answers again; what was saved is no longer needed.");
             }
         }
     }
+}
 
+impl Gate {
     fn note(&mut self, index: usize, answer: Answer) {
         let Some(one) = self.pending.get_mut(index) else { return };
         match answer {
@@ -401,11 +447,14 @@ impl Gate {
     /// All have answered, and a no has had time to become a yes: permissions of a fresh installation may be on their way.
     fn is_complete(&self, started: Instant) -> bool {
         let is_late = started.elapsed() >= self.timeout;
+        let serves_some = self.pending.iter().any(Pending::has_listed_ingresses);
         self.pending.iter().all(|one| match one.answer {
             Some(Answer::Listed) => true,
-            // Without Ingresses there is nothing to serve, and a replica that serves nothing must not take over.
-            Some(Answer::Refused) if one.is_necessary() => false,
-            Some(Answer::Refused) => is_late || (self.may_lack_classes && &*one.scope.0 == IngressClass::KIND),
+            Some(Answer::Refused) if one.kind.is_none() => false,
+            // Without Ingresses there is nothing to serve, and a replica that serves nothing must not take over. Without
+            // those of one namespace there are the others.
+            Some(Answer::Refused) if one.is_of_ingresses() => is_late && serves_some,
+            Some(Answer::Refused) => is_late || (self.may_lack_classes && one.is_class()),
             Some(Answer::Failed) | None => false,
         })
     }
@@ -425,14 +474,13 @@ impl Gate {
 
     /// Serves what was saved of the scopes that have not been listed. False if that is no configuration: it has no
     /// Ingress, and none was listed.
-    async fn use_saved(&mut self, metrics: &Metrics) -> bool {
+    async fn use_saved(&mut self) -> bool {
         let Some(load) = self.saved.load.take() else { return false };
         // The file system may hang, and this runtime answers probes.
         let Ok(saved) = tokio::task::spawn_blocking(load).await else { return false };
-        let is_ingress = |scope: &Scope| scope.0.split('/').next() == Some(Ingress::KIND);
         let is_saved = |one: &Pending| saved.iter().any(|(scope, objects)| *scope == one.scope && !objects.is_empty());
-        let ingresses = self.pending.iter().filter(|one| is_ingress(&one.scope));
-        if !ingresses.clone().any(|one| one.answer == Some(Answer::Listed) || is_saved(one)) {
+        let mut ingresses = self.pending.iter().filter(|one| one.is_of_ingresses());
+        if !ingresses.any(|one| one.answer == Some(Answer::Listed) || is_saved(one)) {
             warn!("--state-dir has no Ingress from before that is watched now: waiting for the cluster.");
             return false;
         }
@@ -440,9 +488,9 @@ impl Gate {
         for (scope, objects) in saved {
             // The others are not watched any more.
             let Some(pending) = self.pending.iter().find(|one| one.scope == scope) else { continue };
-            let mut told = pending.phase.lock().await;
+            let mut told = pending.phase.0.lock().await;
             // The name of the class has been decided on already, where classes may not be read.
-            let is_refused_class = pending.answer == Some(Answer::Refused) && is_class(objects.first());
+            let is_refused_class = pending.answer == Some(Answer::Refused) && pending.is_class();
             if !matches!(*told, Told::Nobody) || is_refused_class {
                 continue;
             }
@@ -457,7 +505,7 @@ impl Gate {
         let age = self.saved.at.map(|at| Duration::from_secs(now.as_secs().saturating_sub(at.as_secs())));
         let waiting = self.pending.iter().filter(|one| one.answer != Some(Answer::Listed));
         let waiting: Vec<&str> = waiting.map(|one| &*one.scope.0).collect();
-        metrics.serving_saved.set(1);
+        self.metrics.serving_saved.set(1);
         warn!(
             address = %self.address,
             objects = count,
@@ -467,8 +515,4 @@ impl Gate {
         );
         true
     }
-}
-
-fn is_class(object: Option<&Object>) -> bool {
-    matches!(object, Some(Object::IngressClass(_)))
 }

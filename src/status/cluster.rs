@@ -13,7 +13,6 @@
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -230,11 +229,11 @@ impl Writer {
     }
 
     /// Whether what is published asks for other statuses than the last look did. Most of what is published is about
-    /// certificates and endpoints, and a look goes over every Ingress. What did not change keeps its address.
+    /// certificates and endpoints.
     fn is_news(&self) -> bool {
         self.inputs.publications.borrow().as_ref().is_some_and(|publication| {
-            !Arc::ptr_eq(&publication.compiled.ingresses, &self.wanted.ingresses)
-                || !Arc::ptr_eq(&publication.compiled.policies, &self.wanted.policies)
+            !publication.compiled.ingresses.is_copy(&self.wanted.ingresses)
+                || !publication.compiled.policies.is_copy(&self.wanted.policies)
         })
     }
 
@@ -353,6 +352,13 @@ impl Writer {
 
     fn contested(&self, key: ObjectKey) {
         self.record(&key, Outcome::Contested);
+        if key.kind == Kind::TlsPolicy {
+            let other = self.inputs.seen.objects().policies.get(&key).and_then(|seen| seen.other.clone());
+            return info!(
+                object = %key, other = other.as_deref(),
+                "Another installation says in the conditions of this TlsPolicy what it does with it, so this one says nothing there."
+            );
+        }
         warn!(
             object = %key,
             "Another controller keeps changing status.loadBalancer of this Ingress, so it is left alone: let only one of them have its class, or run this one with --no-status."
@@ -409,7 +415,8 @@ impl Writer {
         self.plans.leave();
         let clear = async {
             self.look(Instant::now());
-            loop {
+            // Nothing is sent when the term is over, so there is nothing to wait for.
+            while leads(&self.inputs.leadership) {
                 self.dispatch(Instant::now());
                 if self.in_flight.is_empty() && self.ingresses.len() == 0 {
                     return;

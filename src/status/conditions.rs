@@ -49,6 +49,19 @@ pub(super) fn is_newer(there: Option<&TlsPolicyStatus>, status: &PolicyStatus) -
     there.iter().any(|condition| condition.observed_generation > status.generation)
 }
 
+/// Whether what stands there is about an earlier version.
+pub(super) fn is_older(there: Option<&TlsPolicyStatus>, status: &PolicyStatus) -> bool {
+    let there = there.map_or(&[][..], |there| &there.conditions);
+    there.iter().any(|condition| condition.observed_generation < status.generation)
+}
+
+/// Whether what stands there is the word of somebody for whom no host asks for the policy.
+pub(super) fn is_of_nobody(there: Option<&TlsPolicyStatus>) -> bool {
+    let [_, programmed] = PolicyStatus { generation: None, refused: None, hosts: 0, held: Vec::new() }.conditions();
+    let there = there.map_or(&[][..], |there| &there.conditions);
+    there.iter().any(|there| there.type_ == programmed.kind && there.message == programmed.message)
+}
+
 /// The text, or its beginning with an ellipsis: `most` bytes.
 pub(super) fn cut(mut text: String, most: usize) -> String {
     const ELLIPSIS: &str = "…";

@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use crate::compile::{Diagnostic, Effect, ObjectKey, Severity};
+use crate::compile::{Diagnostic, Diagnostics, Effect, ObjectKey, Renewed, Severity};
 use crate::reconcile::Publication;
 use crate::snapshot::{HostName, HostTls, Snapshot, VirtualHost};
+use crate::trie::Difference;
 
 /// Lines for one publication; a broken repository must not flood the log.
 const MAX_LINES: usize = 200;
@@ -24,7 +25,7 @@ const MAX_NAMES: usize = 10;
 /// Remembers what has been said.
 #[derive(Default)]
 pub struct Status {
-    reported: Arc<[Diagnostic]>,
+    reported: Arc<Diagnostics>,
     snapshot: Option<Arc<Snapshot>>,
 }
 
@@ -47,21 +48,15 @@ impl Status {
             );
             return;
         };
-        if Arc::ptr_eq(&before, snapshot) {
-            return;
+        let (mut added, mut removed, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+        for Difference { key, before, now } in snapshot.hosts.since(&before.hosts, Arc::ptr_eq) {
+            match (before, now) {
+                (None, _) => added.push(key.clone()),
+                (Some(_), None) => removed.push(key.clone()),
+                (Some(before), Some(now)) if is_served_alike(before, now) => {}
+                (Some(_), Some(_)) => changed.push(key.clone()),
+            }
         }
-        let missing_in = |these: &Snapshot, others: &Snapshot| {
-            let missing = others.hosts.keys().filter(|name| !these.hosts.contains_key(name.as_str()));
-            missing.cloned().collect::<Vec<HostName>>()
-        };
-        let added = missing_in(&before, snapshot);
-        let removed = missing_in(snapshot, &before);
-        let changed: Vec<HostName> = snapshot
-            .hosts
-            .values()
-            .filter(|host| before.hosts.get(host.name.as_str()).is_some_and(|before| !is_served_alike(before, host)))
-            .map(|host| host.name.clone())
-            .collect();
         if added.is_empty() && removed.is_empty() && changed.is_empty() {
             return;
         }
@@ -75,10 +70,7 @@ impl Status {
         );
     }
 
-    fn report_diagnostics(&mut self, diagnostics: &Arc<[Diagnostic]>) {
-        if Arc::ptr_eq(&self.reported, diagnostics) {
-            return;
-        }
+    fn report_diagnostics(&mut self, diagnostics: &Arc<Diagnostics>) {
         let before = std::mem::replace(&mut self.reported, diagnostics.clone());
         let Changes { mut appeared, gone } = Changes::between(&before, diagnostics);
         // The worst first, so that the limit cuts the least.
@@ -109,14 +101,19 @@ struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    fn between(before: &'a [Diagnostic], now: &'a [Diagnostic]) -> Self {
+    fn between(before: &'a Diagnostics, now: &'a Diagnostics) -> Self {
+        let mut changes = Changes { appeared: Vec::new(), gone: Vec::new() };
+        now.since(before).iter().for_each(|Renewed { before, now }| changes.add(before, now));
+        changes
+    }
+
+    /// What is wrong with one object.
+    fn add(&mut self, before: &'a [Diagnostic], now: &'a [Diagnostic]) {
         let with_effect = |diagnostic: &'a Diagnostic| (problem_of(diagnostic), diagnostic.effect);
         let said: HashSet<_> = before.iter().map(with_effect).collect();
         let mut known: HashSet<_> = now.iter().map(problem_of).collect();
-        Self {
-            appeared: now.iter().filter(|diagnostic| !said.contains(&with_effect(diagnostic))).collect(),
-            gone: before.iter().filter(|diagnostic| known.insert(problem_of(diagnostic))).collect(),
-        }
+        self.appeared.extend(now.iter().filter(|diagnostic| !said.contains(&with_effect(diagnostic))));
+        self.gone.extend(before.iter().filter(|diagnostic| known.insert(problem_of(diagnostic))));
     }
 }
 
@@ -186,7 +183,8 @@ mod tests {
 
     /// The names and effects of what is said to have appeared, and the names of what is said to be gone.
     fn said(before: &[Diagnostic], now: &[Diagnostic]) -> (Vec<(String, Effect)>, Vec<String>) {
-        let changes = Changes::between(before, now);
+        let [before, now] = [before, now].map(|list| list.iter().cloned().collect());
+        let changes = Changes::between(&before, &now);
         let name = |diagnostic: &&Diagnostic| diagnostic.subject.name.to_string();
         let appeared = changes.appeared.iter().map(|diagnostic| (name(diagnostic), diagnostic.effect));
         (appeared.collect(), changes.gone.iter().map(name).collect())

@@ -24,7 +24,11 @@ pub(super) struct Queue<K> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Ready,
-    Delayed(Instant),
+    /// Until then; `failed`: it could not be written.
+    Delayed {
+        at: Instant,
+        failed: bool,
+    },
     /// `again`: it has been pushed since.
     InFlight {
         again: bool,
@@ -42,24 +46,31 @@ impl<K> Default for Queue<K> {
 }
 
 impl<K: Clone + Hash + Ord> Queue<K> {
-    /// Puts an object in. One that waits for its time goes on waiting.
+    /// Puts an object in. One that waits for its time is looked at again, because something else may be to be written
+    /// now; one that could not be written goes on waiting.
     pub(super) fn push(&mut self, key: &K) {
         match self.states.get_mut(key) {
-            None => {
-                self.states.insert(key.clone(), State::Ready);
-                self.ready.push_back(key.clone());
-            }
+            None => self.ready(key),
             Some(State::InFlight { again }) => *again = true,
-            Some(State::Ready | State::Delayed(_)) => {}
+            Some(State::Delayed { at, failed: false }) => {
+                let at = *at;
+                self.delayed.remove(&(at, key.clone()));
+                self.ready(key);
+            }
+            Some(State::Ready | State::Delayed { failed: true, .. }) => {}
         }
+    }
+
+    fn ready(&mut self, key: &K) {
+        self.states.insert(key.clone(), State::Ready);
+        self.ready.push_back(key.clone());
     }
 
     /// The next object whose turn it is. To be followed by [`Queue::done`], [`Queue::at`] or [`Queue::failed`].
     pub(super) fn pop(&mut self, now: Instant) -> Option<K> {
         while let Some((_, key)) = self.delayed.first().filter(|(at, _)| *at <= now).cloned() {
             self.delayed.pop_first();
-            self.states.insert(key.clone(), State::Ready);
-            self.ready.push_back(key);
+            self.ready(&key);
         }
         let key = self.ready.pop_front()?;
         self.states.insert(key.clone(), State::InFlight { again: false });
@@ -76,7 +87,11 @@ impl<K: Clone + Hash + Ord> Queue<K> {
 
     /// Its turn is later.
     pub(super) fn at(&mut self, key: &K, at: Instant) {
-        self.states.insert(key.clone(), State::Delayed(at));
+        self.delay(key, at, false);
+    }
+
+    fn delay(&mut self, key: &K, at: Instant, failed: bool) {
+        self.states.insert(key.clone(), State::Delayed { at, failed });
         self.delayed.insert((at, key.clone()));
     }
 
@@ -85,7 +100,7 @@ impl<K: Clone + Hash + Ord> Queue<K> {
         let failures = self.failures.entry(key.clone()).or_default();
         let pause = (SHORTEST * (1 << (*failures).min(16))).min(LONGEST);
         *failures = failures.saturating_add(1);
-        self.at(key, now + pause.mul_f64(1.0 + jitter * 0.5));
+        self.delay(key, now + pause.mul_f64(1.0 + jitter * 0.5), true);
     }
 
     /// When somebody's turn comes.
@@ -121,6 +136,22 @@ mod tests {
         assert_eq!(queue.pop(now), Some("a"));
         queue.done(&"a");
         assert_eq!((queue.pop(now), queue.next_at(now)), (None, None));
+    }
+
+    #[test]
+    fn what_waits_for_its_time_is_looked_at_when_it_changes() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(60);
+        let mut queue = Queue::default();
+        queue.push(&"a");
+        queue.pop(now);
+        queue.at(&"a", later);
+        assert_eq!((queue.pop(now), queue.next_at(now)), (None, Some(later)));
+        queue.push(&"a");
+        assert_eq!((queue.len(), queue.pop(now), queue.next_at(now)), (1, Some("a"), None));
+        queue.at(&"a", later);
+        assert_eq!(queue.pop(later), Some("a"));
+        assert_eq!(queue.len(), 0);
     }
 
     #[test]

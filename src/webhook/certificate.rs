@@ -131,7 +131,7 @@ fn named(name: &str) -> DistinguishedName {
 }
 
 /// The first certificate of a PEM text, as text.
-fn first_block(text: &str) -> &str {
+pub(super) fn first_block(text: &str) -> &str {
     const END: &str = "-----END CERTIFICATE-----";
     let end = text.find(END).map_or(text.len(), |at| at + END.len());
     let end = end + text[end..].bytes().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();

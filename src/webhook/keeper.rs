@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! --webhook-cert, --webhook-key ──every 10 s──▶ changed? ──▶ ServerConfig
+//! --webhook-client-ca ──every minute──▶ changed? ──▶ ServerConfig
 //! Secret ──every minute──▶ due? ──make, first writer wins──▶ Secret
 //!    └──▶ CA into the ValidatingWebhookConfiguration ──▶ ServerConfig
 //! ```
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -209,23 +211,24 @@ const SETTLE: Duration = Duration::from_secs(5);
 
 impl Keeper {
     /// Keeps the certificate until `end`.
-    pub(super) async fn run(self, end: CancellationToken) {
+    pub(super) async fn run(mut self, end: CancellationToken) {
         tokio::select! {
             () = end.cancelled() => {}
             () = self.keep() => {}
         }
     }
 
-    async fn keep(&self) {
+    async fn keep(&mut self) {
         let mut complained = String::new();
         let mut shown: Option<Kept> = None;
         loop {
             let mut wait = EVERY;
-            if let Err(trouble) = self.turn(&mut shown).await {
+            let followed = self.follow_client_ca(shown.as_ref()).await.map_err(Trouble::from);
+            if let Err(trouble) = self.turn(&mut shown).await.and(followed) {
                 wait = AGAIN;
                 let cause = std::error::Error::source(&trouble).map(|cause| format!(": {cause}")).unwrap_or_default();
                 complain(&mut complained, &format!("{trouble}{cause}"));
-                if shown.is_none() {
+                if !shown.as_ref().is_some_and(|shown| self.is_usable(shown)) {
                     self.show_own(&mut shown);
                 }
             } else {
@@ -235,24 +238,51 @@ impl Keeper {
         }
     }
 
+    /// Puts the CA of clients into force that its file holds now. One that cannot be used changes nothing.
+    async fn follow_client_ca(&mut self, shown: Option<&Kept>) -> Result<(), FileError> {
+        let args = self.args.clone();
+        // A disk can hang, and others live on this thread.
+        let Ok(found) = tokio::task::spawn_blocking(move || Files::read(&args)).await else { return Ok(()) };
+        let found = found?;
+        let (Some(shown), true) = (shown, found != self.files) else { return Ok(()) };
+        let before = std::mem::replace(&mut self.files, found);
+        match self.show(shown) {
+            Ok(()) => info!("The webhook knows clients by what --webhook-client-ca holds now."),
+            Err(error) => {
+                self.files = before;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// One look at everything.
     async fn turn(&self, shown: &mut Option<Kept>) -> Result<(), Trouble> {
-        let kept = self.kept().await?;
-        if shown.as_ref().is_some_and(|shown| *shown == kept) {
-            return self.announce(&kept.ca).await.map(drop);
-        }
-        // Without the right to say who has issued it somebody else may do so.
+        let kept = self.kept(shown.as_ref()).await?;
         let announced = self.announce(&kept.ca).await;
-        if shown.is_some() && matches!(announced, Ok(true)) {
-            tokio::time::sleep(SETTLE).await;
+        match &*shown {
+            Some(shown) if *shown == kept => return announced.map(drop),
+            Some(shown) if self.is_usable(shown) => match announced {
+                Ok(true) => tokio::time::sleep(SETTLE).await,
+                Ok(false) => {}
+                // The API server knows the CA of what is shown, and may not know the one that comes after it.
+                Err(trouble) if shown.ca != kept.ca && names(&kept.ca, &shown.ca) => return Err(trouble),
+                Err(_) => {}
+            },
+            // Without the right to say who has issued it somebody else may do so.
+            Some(_) | None => {}
         }
         self.show(&kept)?;
         *shown = Some(kept);
         announced.map(drop)
     }
 
-    /// What is in the Secret, made if it is due.
-    async fn kept(&self) -> Result<Kept, Trouble> {
+    fn is_usable(&self, kept: &Kept) -> bool {
+        kept.is_usable(&self.names(), (self.clock)())
+    }
+
+    /// What is in the Secret, made if it is due. An empty one gets what is shown.
+    async fn kept(&self, shown: Option<&Kept>) -> Result<Kept, Trouble> {
         const ATTEMPTS: usize = 4;
         let name = &self.args.webhook_secret;
         let path = || format!("{}/{name}", self.namespace);
@@ -263,16 +293,20 @@ impl Keeper {
             let now = (self.clock)();
             let data = secret.data.get_or_insert_default();
             let kept = Kept::read(data);
-            let need = kept.as_ref().map_or(Need::Everything, |kept| kept.need(&names, now));
-            if let (Some(kept), Need::Nothing) = (&kept, need) {
-                return Ok(kept.clone());
+            let before = kept.as_ref().or(shown);
+            let need = before.map_or(Need::Everything, |before| before.need(&names, now));
+            let made = match (before, need) {
+                (Some(before), Need::Nothing) => before.clone(),
+                (before, need) => certificate::make(before, need, &names, now)?,
+            };
+            if kept.as_ref() == Some(&made) {
+                return Ok(made);
             }
-            let made = certificate::make(kept.as_ref(), need, &names, now)?;
             made.write(data);
             // With the version that was read: whoever comes second is refused, and looks again.
             match secrets.replace(name, &PostParams::default(), &secret).await {
                 Ok(_) => {
-                    info!(secret = %path(), "The webhook has made a certificate.");
+                    info!(secret = %path(), "The webhook has written its certificate.");
                     return Ok(made);
                 }
                 Err(kube::Error::Api(status)) if status.is_conflict() && attempt < ATTEMPTS => {}
@@ -305,8 +339,9 @@ impl Keeper {
             let service = format!("{}/{}", self.namespace, self.args.webhook_service);
             return Err(Trouble::NotNamed(name.clone(), service));
         }
-        let is_other = |bundle: &k8s_openapi::ByteString| bundle.0 != ca.as_bytes();
-        let changed = ours.iter().filter(|webhook| webhook.client_config.ca_bundle.as_ref().is_none_or(is_other));
+        // A replica that has yet to see a new CA leaves it there: the one before stands behind it.
+        let names_it = |bundle: &ByteString| std::str::from_utf8(&bundle.0).is_ok_and(|bundle| names(bundle, ca));
+        let changed = ours.iter().filter(|webhook| !webhook.client_config.ca_bundle.as_ref().is_some_and(names_it));
         let bundle = STANDARD.encode(ca);
         let entries: Vec<_> =
             changed.map(|webhook| json!({"name": webhook.name, "clientConfig": {"caBundle": bundle}})).collect();
@@ -349,6 +384,11 @@ impl Keeper {
         let (service, namespace) = (&self.args.webhook_service, &self.namespace);
         vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")]
     }
+}
+
+/// Whether a bundle has the authority that issues, which is the first one of `ca`.
+fn names(bundle: &str, ca: &str) -> bool {
+    bundle.contains(certificate::first_block(ca))
 }
 
 #[cfg(test)]

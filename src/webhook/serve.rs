@@ -20,10 +20,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::error::Elapsed;
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::BoxError;
 use tracing::{debug, warn};
 
 use super::Watched;
@@ -69,10 +71,10 @@ const MAX_BODIES: usize = 8;
 /// Largest body: a review holds two versions of an object, and the API server takes requests of 3 MiB.
 const MAX_BODY: usize = 3 << 20;
 
-/// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a handshake and the first head after it may take together: whoever asks nothing holds no place for longer.
+const OPENING: Duration = Duration::from_secs(5);
 
-/// How long a connection may be silent between requests, and how long a head may take.
+/// How long a connection may be silent between requests, and how long a later head may take.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// How long a body may take.
@@ -81,7 +83,13 @@ const BODY: Duration = Duration::from_secs(3);
 /// How long a verdict may take, the wait for earlier ones included. The API server waits for 5 s by default.
 const VERDICT: Duration = Duration::from_secs(2);
 
-/// Serves until `end`.
+/// How long a connection is used. Another replica may have come meanwhile, and nobody holds a place for ever.
+const LIFETIME: Duration = Duration::from_secs(5 * 60);
+
+/// How long what has begun may take when a connection, or everything, is to end.
+const LAST: Duration = Duration::from_secs(3);
+
+/// Serves until `end`, and then for a moment whatever has begun.
 pub(super) async fn serve(
     listener: StdListener,
     server: Arc<Server>,
@@ -101,15 +109,15 @@ pub(super) async fn serve(
             Some((place, config, listener.accept().await))
         };
         let next = tokio::select! {
-            () = end.cancelled() => return,
+            () = end.cancelled() => break,
             next = next => next,
         };
-        let Some((place, config, accepted)) = next else { return };
+        let Some((place, config, accepted)) = next else { break };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "A connection to the webhook cannot be accepted.");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
@@ -118,21 +126,35 @@ pub(super) async fn serve(
         let (server, end) = (server.clone(), end.clone());
         tokio::spawn(async move {
             let _place = place;
-            tokio::select! {
-                () = end.cancelled() => {}
-                () = connection(stream, peer, config, &server) => {}
-            }
+            connection(stream, peer, config, &server, &end).await;
         });
     }
+    drop(listener);
+    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+    let _ = timeout(LAST, places.acquire_many(all)).await;
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, config: Arc<ServerConfig>, server: &Arc<Server>) {
-    let stream = match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    config: Arc<ServerConfig>,
+    server: &Arc<Server>,
+    end: &CancellationToken,
+) {
+    let opened = tokio::time::Instant::now() + OPENING;
+    let handshake = timeout_at(opened, TlsAcceptor::from(config).accept(stream));
+    let handshake = tokio::select! {
+        () = end.cancelled() => return,
+        handshake = handshake => handshake,
+    };
+    let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return debug!(%peer, %error, "A handshake with the webhook has failed."),
         Err(_) => return debug!(%peer, "A handshake with the webhook took too long."),
     };
+    let asked = Notify::new();
     let service = service_fn(|request| {
+        asked.notify_one();
         let server = server.clone();
         async move { Ok::<_, Infallible>(answer(&server, request).await) }
     });
@@ -141,8 +163,31 @@ async fn connection(stream: TcpStream, peer: SocketAddr, config: Arc<ServerConfi
         .header_read_timeout(IDLE)
         .max_buf_size(64 << 10)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        debug!(%peer, %error, "A connection to the webhook ended early.");
+    let mut connection = std::pin::pin!(connection);
+    let asks = tokio::select! {
+        ended = connection.as_mut() => return tell(peer, Ok(ended)),
+        asks = timeout_at(opened, asked.notified()) => asks,
+    };
+    if asks.is_err() {
+        return debug!(%peer, "A connection to the webhook asked nothing.");
+    }
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Ok(ended),
+        _ = timeout(LIFETIME, end.cancelled()) => {
+            // What is asked is still answered, and nothing more is.
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST, connection).await
+        }
+    };
+    tell(peer, ended);
+}
+
+/// How a connection has ended.
+fn tell(peer: SocketAddr, ended: Result<hyper::Result<()>, Elapsed>) {
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%peer, %error, "A connection to the webhook ended early."),
+        Err(_) => debug!(%peer, "A connection to the webhook was cut off."),
     }
 }
 
@@ -173,11 +218,13 @@ async fn review(server: &Arc<Server>, body: Incoming) -> Result<(Kind, Outcome, 
         return Err(too_large());
     }
     let read = async {
-        let _place = server.bodies.acquire().await;
-        Limited::new(body, MAX_BODY).collect().await.map(http_body_util::Collected::to_bytes)
+        let place = server.bodies.acquire().await;
+        let body = Limited::new(body, MAX_BODY).collect().await?.to_bytes();
+        Ok::<_, BoxError>((place, body))
     };
-    let body = match timeout(BODY, read).await {
-        Ok(Ok(body)) => body,
+    // The place is kept until there is a verdict, because the body is.
+    let (_place, body) = match timeout(BODY, read).await {
+        Ok(Ok(read)) => read,
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
         Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, "the body is broken off\n".to_owned())),
         Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the body takes too long\n".to_owned())),

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::binary::issue;
 use crate::support::load::{serial_of_chain, served};
+use crate::support::rights::{installation, role};
 use crate::support::runtime::block_on;
 use crate::support::trial::{scratch, trials};
 use crate::support::{ControlPlane, Handfast, Options, wait_until};
@@ -25,84 +26,37 @@ trials!(
     a_start_without_the_api_server_serves_what_was_saved,
 );
 
-/// Everything in `shop` may be read, and in `edge` one Lease and one Secret, by name.
-const PERMISSIONS: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: {name: edge}
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: handfast, namespace: edge}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: handfast}
-rules:
-- {apiGroups: [networking.k8s.io], resources: [ingressclasses], verbs: [get, list, watch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: handfast}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: handfast}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: handfast, namespace: shop}
-rules:
+/// The rights of a chart that serves the namespace `shop`.
+const RIGHTS: [(Option<&str>, &str); 3] = [
+    (None, "- {apiGroups: [networking.k8s.io], resources: [ingressclasses], verbs: [get, list, watch]}"),
+    (
+        Some("shop"),
+        r#"
 - {apiGroups: [""], resources: [services, secrets], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 - {apiGroups: [networking.k8s.io], resources: [ingresses], verbs: [get, list, watch]}
 - {apiGroups: [networking.k8s.io], resources: [ingresses/status], verbs: [patch]}
 - {apiGroups: [handfast.dev], resources: [tlspolicies], verbs: [get, list, watch]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: handfast, namespace: shop}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: handfast}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: handfast, namespace: edge}
-rules:
+"#,
+    ),
+    (
+        Some("edge"),
+        r#"
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
 - {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [handfast-leader], verbs: [get, update]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: handfast, namespace: edge}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: handfast}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: last-good, namespace: edge}
-rules:
-- {apiGroups: [""], resources: [secrets], resourceNames: [last-good], verbs: [get, patch]}
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: handfast}
-spec: {controller: handfast.dev/ingress-controller}
-"#;
+"#,
+    ),
+];
 
 const LAST_GOOD: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: last-good, namespace: edge, labels: {app: handfast}}\n";
 
-const BINDING: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: last-good, namespace: edge}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: last-good}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
-";
+/// What the copy takes.
+fn last_good_role() -> String {
+    let rules = r#"- {apiGroups: [""], resources: [secrets], resourceNames: [last-good], verbs: [get, patch]}"#;
+    role("last-good", ("edge", "handfast"), Some("edge"), rules)
+}
 
 /// A cluster with the permissions of a chart that serves one namespace.
 struct Cluster {
@@ -114,12 +68,9 @@ struct Cluster {
 impl Cluster {
     fn start() -> Self {
         let plane = ControlPlane::start(Options::default());
-        plane.define_policies();
-        plane.apply(PERMISSIONS);
+        let kubeconfig = installation(&plane, &RIGHTS);
         plane.apply(LAST_GOOD);
-        plane.apply(BINDING);
-        let (kubeconfig, _) = plane.account_kubeconfig("edge", "handfast");
-        let kubeconfig = kubeconfig.to_str().unwrap().to_owned();
+        plane.apply(&last_good_role());
         Self { plane, kubeconfig, authority: Authority::new("Kept", UnixTime::now()).unwrap() }
     }
 
@@ -257,7 +208,7 @@ fn a_standby_that_never_saw_the_good_version_learns_it_and_keeps_it_when_it_lead
     let standby = cluster.ready(&[]);
     assert!(cluster.served(&standby, "web").is_err());
     assert!(cluster.kept().is_empty());
-    cluster.plane.apply(BINDING);
+    cluster.plane.apply(&last_good_role());
     cluster.wait_until_kept(&["secret_shop_web.json"]);
     cluster.wait_until_served(&standby, "web", &good);
     drop(leader);
@@ -283,7 +234,7 @@ fn a_permission_that_is_taken_away_costs_the_copy_and_nothing_else() {
     assert_eq!(cluster.served(&handfast, "web"), Ok(serial_of_chain(&good.chain())));
     assert_eq!(said(&handfast, "may not be used"), 1, "{}", handfast.process.said());
     assert!(cluster.kept().is_empty());
-    cluster.plane.apply(BINDING);
+    cluster.plane.apply(&last_good_role());
     cluster.wait_until_kept(&["secret_shop_web.json"]);
     handfast.wait_for_line("works again");
 

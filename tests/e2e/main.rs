@@ -25,6 +25,8 @@ mod backend;
 #[allow(dead_code, reason = "shared with the integration tests")]
 #[path = "../it/binary.rs"]
 mod binary;
+#[path = "../it/cache.rs"]
+mod cache;
 mod certmanager;
 mod chart;
 mod conformance;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use handfast::demo::pki::{Authority, Issued, KeyType};
 use rustls::pki_types::UnixTime;
 
+use crate::support::rights::installation;
 use crate::support::runtime::block_on;
 use crate::support::trial::trials;
 use crate::support::{ControlPlane, Handfast, Options, soak, wait_until};
@@ -24,24 +25,13 @@ trials!(
     a_controller_that_insists_is_not_fought,
     problems_become_events_on_ingresses_and_their_solution_too,
     conditions_of_a_policy_follow_it,
+    two_installations_leave_to_each_other_what_is_the_others,
     many_statuses_are_written_fast_and_a_shared_problem_is_told_on_a_few,
     with_no_status_nothing_is_written,
 );
 
-/// What it takes to read, in `edge` for the Lease and in all namespaces for the rest, and to write what is written here.
-const PERMISSIONS: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: {name: edge}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: handfast, namespace: edge}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: handfast}
-rules:
+/// What it takes to read and to write what is written here, in all namespaces.
+const EVERYWHERE: &str = r#"
 - {apiGroups: [""], resources: [services, secrets], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 - {apiGroups: [networking.k8s.io], resources: [ingresses, ingressclasses], verbs: [get, list, watch]}
@@ -49,30 +39,12 @@ rules:
 - {apiGroups: [networking.k8s.io], resources: [ingresses/status], verbs: [patch]}
 - {apiGroups: [handfast.dev], resources: [tlspolicies/status], verbs: [patch]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: handfast}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: handfast}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: handfast, namespace: edge}
-rules:
+"#;
+
+/// And for the Leases.
+const AT_HOME: &str = r#"
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
-- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [handfast-leader], verbs: [get, update]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: handfast, namespace: edge}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: handfast}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: handfast}
-spec: {controller: handfast.dev/ingress-controller}
+- {apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [handfast-leader, inner], verbs: [get, update]}
 "#;
 
 /// A cluster where Handfast may do what it needs to.
@@ -84,10 +56,8 @@ struct Cluster {
 impl Cluster {
     fn start() -> Self {
         let plane = ControlPlane::start(Options::default());
-        plane.define_policies();
-        plane.apply(PERMISSIONS);
-        let (kubeconfig, _) = plane.account_kubeconfig("edge", "handfast");
-        Self { plane, kubeconfig: kubeconfig.to_str().unwrap().to_owned() }
+        let kubeconfig = installation(&plane, &[(None, EVERYWHERE), (Some("edge"), AT_HOME)]);
+        Self { plane, kubeconfig }
     }
 
     fn handfast(&self, args: &[&str]) -> Handfast {
@@ -416,6 +386,52 @@ fn conditions_of_a_policy_follow_it() {
     cluster.plane.apply(&ingress("a", "handfast", ""));
     wait_until("an Ingress is served", || handfast.metric("handfast_snapshot_hosts", &[]) == 1.0);
     assert_eq!(writes(&handfast, &["tls-policy"]), settled);
+}
+
+fn two_installations_leave_to_each_other_what_is_the_others() {
+    let cluster = Cluster::start();
+    let asking = |name: &str, class: &str| {
+        ingress(name, class, "")
+            .replace("namespace: default}", "namespace: default, annotations: {handfast.dev/tls-policy: strict}}")
+    };
+    cluster.plane.apply(&format!(
+        "---\napiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {{name: inner}}\nspec: {{controller: \
+         handfast.dev/inner}}\n---\napiVersion: handfast.dev/v1alpha1\nkind: TlsPolicy\nmetadata: {{name: strict, \
+         namespace: default}}\nspec: {{preset: modern}}\n{}{}{}{}",
+        service(),
+        asking("outer", "handfast"),
+        asking("inner", "inner"),
+        asking("moving", "inner")
+    ));
+    let outer = cluster.handfast(&["--publish-status-address", "192.0.2.60"]);
+    let inner = ["--controller-class", "handfast.dev/inner", "--election-id", "inner"];
+    let inner = cluster.handfast(&[&inner[..], &["--publish-status-address", "192.0.2.61"]].concat());
+    for (name, address) in [("outer", "192.0.2.60"), ("inner", "192.0.2.61"), ("moving", "192.0.2.61")] {
+        cluster.wait_for_addresses(name, address);
+    }
+    assert!(leads(&outer) && leads(&inner));
+    // One of them says what the policy is to it, and the other one leaves it there.
+    let policy = || -> Value {
+        serde_json::from_str(&cluster.plane.kubectl(&["get", "tlspolicy", "strict", "-o", "json"])).unwrap()
+    };
+    let word = || policy()["status"]["conditions"][1]["message"].as_str().unwrap_or_default().to_owned();
+    let contested = || writes(&outer, &["tls-policy", "contested"]) + writes(&inner, &["tls-policy", "contested"]);
+    wait_until("one of them is silent", || contested() >= 1.0);
+    let (said, version) = (word(), policy()["metadata"]["resourceVersion"].clone());
+    assert!(["in force for 1 host", "in force for 2 hosts"].contains(&&*said), "{said}");
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(4) {
+        assert_eq!(policy()["metadata"]["resourceVersion"], version, "{}", word());
+    }
+    // Whoever loses an Ingress takes its own address away, and not the other's.
+    cluster.plane.apply(&asking("moving", "handfast"));
+    cluster.wait_for_addresses("moving", "192.0.2.60");
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(6) {
+        assert_eq!(cluster.addresses("moving"), "192.0.2.60");
+        assert_eq!(cluster.addresses("inner"), "192.0.2.61");
+    }
+    assert_eq!(writes(&outer, &["cleared"]) + writes(&inner, &["cleared"]), 0.0);
 }
 
 fn many_statuses_are_written_fast_and_a_shared_problem_is_told_on_a_few() {

@@ -11,6 +11,7 @@ use kube::Api;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::pki_types::UnixTime;
 
+use crate::support::rights::installation;
 use crate::support::runtime::block_on;
 use crate::support::trial::{scratch, trials};
 use crate::support::{ControlPlane, Handfast, Options, wait_until};
@@ -22,53 +23,21 @@ trials!(
     only_the_api_server_is_let_in_where_its_authority_is_known,
 );
 
-/// As the chart writes it down.
-const INSTALLATION: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: {name: edge}
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: handfast, namespace: edge}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: handfast}
-rules:
+/// Rights as the chart writes them down, in all namespaces.
+const EVERYWHERE: &str = r#"
 - {apiGroups: [""], resources: [services, secrets], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 - {apiGroups: [networking.k8s.io], resources: [ingresses, ingressclasses], verbs: [get, list, watch]}
 - {apiGroups: [handfast.dev], resources: [tlspolicies], verbs: [get, list, watch]}
 - {apiGroups: [admissionregistration.k8s.io], resources: [validatingwebhookconfigurations], resourceNames: [handfast], verbs: [get, patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: handfast}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: handfast}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: handfast, namespace: edge}
-rules:
-- {apiGroups: [""], resources: [secrets], resourceNames: [handfast-webhook], verbs: [get, update]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: handfast, namespace: edge}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: handfast}
-subjects: [{kind: ServiceAccount, name: handfast, namespace: edge}]
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: handfast}
-spec: {controller: handfast.dev/ingress-controller}
----
+"#;
+
+/// And for the Secret.
+const AT_HOME: &str =
+    r#"- {apiGroups: [""], resources: [secrets], resourceNames: [handfast-webhook], verbs: [get, update]}"#;
+
+/// As the chart writes it down.
+const INSTALLATION: &str = r#"
 apiVersion: v1
 kind: Secret
 metadata: {name: handfast-webhook, namespace: edge}
@@ -88,29 +57,21 @@ webhooks:
   failurePolicy: Ignore
   rules: [{apiGroups: [example.com], apiVersions: [v1], operations: [CREATE], resources: [things]}]
   clientConfig: {service: {name: others, namespace: edge}}
-- name: ingresses.handfast.dev
-  admissionReviewVersions: [v1]
-  sideEffects: None
-  failurePolicy: Ignore
-  timeoutSeconds: 5
-  rules: [{apiGroups: [networking.k8s.io], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [ingresses], scope: Namespaced}]
-  clientConfig: {service: {name: handfast-webhook, namespace: edge, path: /validate}}
-- name: tlspolicies.handfast.dev
-  admissionReviewVersions: [v1]
-  sideEffects: None
-  failurePolicy: Ignore
-  timeoutSeconds: 5
-  rules: [{apiGroups: [handfast.dev], apiVersions: [v1alpha1], operations: [CREATE, UPDATE, DELETE], resources: [tlspolicies], scope: Namespaced}]
-  clientConfig: {service: {name: handfast-webhook, namespace: edge, path: /validate}}
-- name: secrets.handfast.dev
-  admissionReviewVersions: [v1]
-  sideEffects: None
-  failurePolicy: Ignore
-  timeoutSeconds: 5
-  rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE, UPDATE, DELETE], resources: [secrets], scope: Namespaced}]
-  matchConditions: [{name: certificates, expression: '(object == null ? oldObject : object).type == "kubernetes.io/tls"'}]
-  clientConfig: {service: {name: handfast-webhook, namespace: edge, path: /validate}}
 "#;
+
+/// One of our webhooks.
+fn webhook((group, version): (&str, &str), resources: &str, operations: &str, more: &str) -> String {
+    format!(
+        "- name: {resources}.handfast.dev\n  admissionReviewVersions: [v1]\n  sideEffects: None\n  failurePolicy: Ignore\n\
+         \x20 timeoutSeconds: 5\n  rules: [{{apiGroups: ['{group}'], apiVersions: [{version}], operations: [{operations}], \
+         resources: [{resources}], scope: Namespaced}}]\n\
+         \x20 clientConfig: {{service: {{name: handfast-webhook, namespace: edge, path: /validate}}}}\n{more}"
+    )
+}
+
+/// Other kinds of Secrets are not shown to it.
+const CERTIFICATES: &str = "  matchConditions: [{name: certificates, expression: '(object == null ? oldObject : \
+    object).type == \"kubernetes.io/tls\"'}]\n";
 
 /// A cluster with the webhook's objects, and its Service behind kube-proxy.
 struct Cluster {
@@ -121,10 +82,15 @@ struct Cluster {
 impl Cluster {
     fn start(options: Options) -> Self {
         let plane = ControlPlane::start(Options { proxy: true, ..options });
-        plane.define_policies();
-        plane.apply(INSTALLATION);
-        let (kubeconfig, _) = plane.account_kubeconfig("edge", "handfast");
-        Self { plane, kubeconfig: kubeconfig.to_str().unwrap().to_owned() }
+        let kubeconfig = installation(&plane, &[(None, EVERYWHERE), (Some("edge"), AT_HOME)]);
+        let all = "CREATE, UPDATE, DELETE";
+        let webhooks = [
+            webhook(("networking.k8s.io", "v1"), "ingresses", "CREATE, UPDATE", ""),
+            webhook(("handfast.dev", "v1alpha1"), "tlspolicies", all, ""),
+            webhook(("", "v1"), "secrets", all, CERTIFICATES),
+        ];
+        plane.apply(&format!("{INSTALLATION}{}", webhooks.concat()));
+        Self { plane, kubeconfig }
     }
 
     /// A replica that is ready.
@@ -273,7 +239,7 @@ fn replicas_share_a_certificate_that_they_have_made_themselves() {
     for replica in [&one, &two] {
         cluster.serve(&[replica]);
     }
-    let made = |replica: &Handfast| replica.process.said().matches("The webhook has made a certificate").count();
+    let made = |replica: &Handfast| replica.process.said().matches("The webhook has written its certificate").count();
     assert_eq!(made(&one) + made(&two), 1);
     // A third one takes it over as it is.
     let version = cluster.secret().metadata.resource_version;

@@ -135,19 +135,12 @@ impl Server {
 
     /// A page of the admin listener.
     pub fn admin(&self, path: &str) -> (u16, String) {
-        let answer = handfast::demo::client::get_plain(self.admin, "localhost", path).unwrap();
-        let body = answer.text.split_once("\r\n\r\n").unwrap().1.to_owned();
-        (answer.status, body)
+        page(self.admin, path)
     }
 
     /// The sum of a metric's samples whose labels contain all of `labels`.
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let (_, text) = self.admin("/metrics");
-        text.lines()
-            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
-            .filter(|line| labels.iter().all(|label| line.contains(label)))
-            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
-            .sum()
+        sum(&self.admin("/metrics").1, name, labels)
     }
 
     /// Waits until a metric has a value: what a client sees comes before what the server counts.
@@ -269,4 +262,20 @@ pub fn listing(path: &Path) -> Vec<String> {
         std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// A page of an admin listener.
+pub fn page(admin: SocketAddr, path: &str) -> (u16, String) {
+    let answer = handfast::demo::client::get_plain(admin, "localhost", path).unwrap();
+    let body = answer.text.split_once("\r\n\r\n").unwrap().1.to_owned();
+    (answer.status, body)
+}
+
+/// The sum of a metric's samples, of all that a page holds, whose labels contain all of `labels`.
+pub fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
+    let samples = metrics.lines().filter(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    });
+    samples.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
 }

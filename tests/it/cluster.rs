@@ -2,18 +2,19 @@
 
 mod fake;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use handfast::api::tls_policy::TlsPolicy;
-use handfast::compile::{Change, Diagnostic, Object, ObjectKey, Scope};
+use handfast::compile::{Change, Diagnostic, Object, ObjectKey, Scope, SecretObject};
 use handfast::config::{Environment, RunArgs};
 use handfast::kubernetes;
 use handfast::metrics::Metrics;
 use handfast::source::cluster::seen::Seen;
 use handfast::source::cluster::{self, Saved, Settings};
 use handfast::source::{Event, Events};
-use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
 
@@ -27,6 +28,8 @@ struct World {
     rejected: BTreeMap<Scope, Vec<Diagnostic>>,
     synced: bool,
     upserts: usize,
+    /// Diagnostics in all that was said about what was rejected.
+    complaints: usize,
     seen: Seen,
     metrics: Metrics,
     _place: tempfile::TempDir,
@@ -34,7 +37,7 @@ struct World {
 
 fn settings() -> Settings {
     Settings {
-        namespaces: Vec::new(),
+        namespaces: BTreeSet::new(),
         selector: None,
         class: ("handfast".into(), "handfast.dev/ingress-controller".into()),
         default_tls_secret: None,
@@ -60,6 +63,7 @@ impl World {
             rejected: BTreeMap::new(),
             synced: false,
             upserts: 0,
+            complaints: 0,
             seen,
             metrics,
             _place: place,
@@ -71,7 +75,10 @@ impl World {
             Event::Remember(_) => {}
             Event::Synced => self.synced = true,
             Event::Change(Change::Delete(scope, key)) => drop(self.objects.remove(&(scope, key))),
-            Event::Change(Change::Rejected(scope, diagnostics)) => drop(self.rejected.insert(scope, diagnostics)),
+            Event::Change(Change::Rejected(scope, diagnostics)) => {
+                self.complaints += diagnostics.len();
+                self.rejected.insert(scope, diagnostics);
+            }
             Event::Change(Change::Replace(scope, objects)) => {
                 self.objects.retain(|(of, _), _| *of != scope);
                 self.objects.extend(objects.into_iter().map(|object| ((scope.clone(), object.key()), object)));
@@ -92,6 +99,15 @@ impl World {
             }
         };
         assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "{what} does not come");
+    }
+
+    /// Several deadlines of the start pass, and it is not over.
+    async fn still_waits(&mut self) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+        while let Ok(event) = tokio::time::timeout_at(deadline, self.events.next()).await {
+            self.take(event.unwrap());
+            assert!(!self.synced, "the start is over: {:?}", self.names());
+        }
     }
 
     /// The names of all objects, with their scopes.
@@ -285,17 +301,13 @@ async fn a_server_that_does_not_answer_is_waited_for_or_done_without_if_somethin
         ]
     };
     all(&api);
-    for resource in [INGRESSES, CLASSES, POLICIES, SECRETS, SECRET_NAMES, SERVICES, SLICES] {
-        api.manner(resource, Manner::Status(503));
-    }
+    EVERYTHING.iter().for_each(|resource| api.manner(resource, Manner::Status(503)));
     let quick = Settings { sync_timeout: Duration::from_secs(2), ..settings() };
     let mut world = World::open(&api, &quick, Saved::later(UnixTime::now(), objects)).await;
     world.until("the start", |world| world.synced).await;
     assert_eq!(world.names(), ["Ingress: shop/a", "Ingress: shop/old"], "and nothing of what is not watched");
     assert_eq!(world.metrics.serving_saved.get(), 1);
-    for resource in [INGRESSES, CLASSES, POLICIES, SECRETS, SECRET_NAMES, SERVICES, SLICES] {
-        api.manner(resource, Manner::Well);
-    }
+    EVERYTHING.iter().for_each(|resource| api.manner(resource, Manner::Well));
     world.until("what is there now", |world| world.has("Ingress: shop/b") && !world.has("Ingress: shop/old")).await;
     let metrics = world.metrics.clone();
     let wait = async {
@@ -311,12 +323,183 @@ async fn without_anything_saved_the_start_waits_as_long_as_it_takes() {
     let api = Api::start().await;
     all(&api);
     api.manner(SERVICES, Manner::Silent);
-    let quick = Settings { sync_timeout: Duration::from_millis(300), ..settings() };
-    let mut world = World::open(&api, &quick, Saved::default()).await;
+    let mut world = World::open(&api, &quick(), Saved::default()).await;
     world.until("the others", |world| world.has("secrets.referenced: shop/opaque")).await;
-    // Several deadlines pass.
-    let early = tokio::time::timeout(Duration::from_secs(1), world.events.next()).await;
-    assert!(early.is_err() && !world.synced, "{early:?}");
+    world.still_waits().await;
+}
+
+/// With deadlines that pass soon.
+fn quick() -> Settings {
+    Settings { sync_timeout: Duration::from_millis(300), ..settings() }
+}
+
+fn saved_ingress(namespace: &str, name: &str) -> Object {
+    let ingress: Ingress = serde_json::from_value(ingress(namespace, name, "a")).unwrap();
+    Object::Ingress(Arc::new(ingress))
+}
+
+const EVERYTHING: [&str; 7] = [INGRESSES, CLASSES, POLICIES, SECRETS, SECRET_NAMES, SERVICES, SLICES];
+
+#[tokio::test]
+async fn what_was_saved_of_something_else_is_no_configuration_to_start_with() {
+    for saved in [Vec::new(), vec![(Scope("Ingress/elsewhere".into()), vec![saved_ingress("elsewhere", "x")])]] {
+        let api = Api::start().await;
+        all(&api);
+        EVERYTHING.iter().for_each(|resource| api.manner(resource, Manner::Status(503)));
+        let mut world = World::open(&api, &quick(), Saved::later(UnixTime::now(), || saved)).await;
+        world.still_waits().await;
+        assert_eq!(world.names(), Vec::<String>::new());
+        EVERYTHING.iter().for_each(|resource| api.manner(resource, Manner::Well));
+        world.until("the start", |world| world.synced).await;
+        assert!(world.has("Ingress: shop/a") && !world.has("Ingress/elsewhere: elsewhere/x"));
+    }
+}
+
+#[tokio::test]
+async fn without_permission_for_ingresses_the_start_waits_as_long_as_it_takes() {
+    let api = Api::start().await;
+    all(&api);
+    api.manner(INGRESSES, Manner::Status(403));
+    let mut world = World::open(&api, &quick(), Saved::default()).await;
+    world.still_waits().await;
+    assert_eq!(world.problems(), ["kind-not-watched: Object ingresses.networking.k8s.io"]);
+    api.manner(INGRESSES, Manner::Well);
+    world.until("the start", |world| world.synced).await;
+    assert!(world.has("Ingress: shop/a"));
+}
+
+/// The path of a resource in a namespace.
+fn of(namespace: &str, resource: &str) -> String {
+    match (resource, resource.rsplit_once('/').unwrap()) {
+        (CLASSES, _) => resource.to_owned(),
+        (_, (group, kind)) => format!("{group}/namespaces/{namespace}/{kind}"),
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_without_permission_leaves_the_others_alone_and_nothing_else_is_missed() {
+    let api = Api::start().await;
+    api.put(&of("shop", INGRESSES), ingress("shop", "a", "gone"));
+    api.manner(CLASSES, Manner::Status(403));
+    for namespace in ["poor", "shop"] {
+        EVERYTHING.iter().for_each(|resource| api.manner(&of(namespace, resource), Manner::Status(403)));
+    }
+    let settings = Settings { namespaces: ["poor", "shop"].map(str::to_owned).into(), ..quick() };
+    let mut world = World::open(&api, &settings, Saved::default()).await;
+    world.still_waits().await;
+    let namespaced = EVERYTHING.iter().filter(|resource| **resource != CLASSES);
+    namespaced.for_each(|resource| api.manner(&of("shop", resource), Manner::Well));
+    world.until("the start", |world| world.synced).await;
+    assert!(world.has("Ingress/shop: shop/a") && world.has("IngressClass: /handfast"), "{:?}", world.names());
+    world.until("what is missing", |world| world.problems().len() == 5).await;
+    // A Role cannot allow this one.
+    assert!(!world.problems().iter().any(|problem| problem.contains("ingressclasses")), "{:?}", world.problems());
+    assert_eq!(world.metrics.watch_errors.with_label_values(&["IngressClass", "list"]).get(), 0);
+    api.manner(&of("poor", INGRESSES), Manner::Well);
+    world.until("its end", |world| world.problems().len() == 4).await;
+}
+
+#[tokio::test]
+async fn a_class_that_was_saved_is_not_replaced_by_one_that_is_only_supposed() {
+    let api = Api::start().await;
+    all(&api);
+    EVERYTHING.iter().for_each(|resource| api.manner(resource, Manner::Status(503)));
+    let class = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
+        "metadata": {"name": "handfast"}, "spec": {"controller": "handfast.dev/ingress-controller",
+        "parameters": {"apiGroup": "handfast.dev", "kind": "TlsPolicy", "name": "strict", "namespace": "shop"}}});
+    let saved = move || {
+        let class: IngressClass = serde_json::from_value(class).unwrap();
+        vec![
+            (Scope("Ingress".into()), vec![saved_ingress("shop", "a")]),
+            (Scope("IngressClass".into()), vec![Object::IngressClass(Arc::new(class))]),
+        ]
+    };
+    let mut world = World::open(&api, &quick(), Saved::later(UnixTime::now(), saved)).await;
+    world.until("the start", |world| world.synced).await;
+    EVERYTHING.iter().for_each(|resource| api.manner(resource, Manner::Well));
+    api.manner(CLASSES, Manner::Status(403));
+    let is_refused = |world: &World| world.problems() == ["kind-not-watched: Object ingressclasses.networking.k8s.io"];
+    world.until("the refusal", is_refused).await;
+    // What would come in its place comes right after the refusal.
+    api.put(INGRESSES, ingress("shop", "marker", "a"));
+    world.until("the marker", |world| world.has("Ingress: shop/marker")).await;
+    let key = ObjectKey::new(handfast::compile::Kind::IngressClass, "", "handfast");
+    let Object::IngressClass(class) = &world.objects[&(Scope("IngressClass".into()), key)] else { unreachable!() };
+    assert!(class.spec.as_ref().unwrap().parameters.is_some(), "the saved one, with its policy");
+}
+
+#[tokio::test]
+async fn saved_ingresses_of_namespaces_that_are_not_selected_go_when_that_is_known() {
+    // Namespaces are heard of before Ingresses, or after them.
+    for order in [[NAMESPACES, INGRESSES], [INGRESSES, NAMESPACES]] {
+        let api = Api::start().await;
+        all(&api);
+        api.put(INGRESSES, ingress("other", "o", "a"));
+        api.put(NAMESPACES, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}));
+        EVERYTHING.iter().chain(&[NAMESPACES]).for_each(|resource| api.manner(resource, Manner::Status(503)));
+        let saved = || {
+            let ingresses = [("shop", "a"), ("other", "o"), ("other", "old")];
+            let ingresses = ingresses.map(|(namespace, name)| saved_ingress(namespace, name));
+            vec![(Scope("Ingress".into()), ingresses.to_vec())]
+        };
+        let selected = Settings { selector: Some("team=shop".into()), ..quick() };
+        let mut world = World::open(&api, &selected, Saved::later(UnixTime::now(), saved)).await;
+        world.until("the start", |world| world.synced).await;
+        assert!(world.has("Ingress: shop/a") && world.has("Ingress: other/o"), "all that was saved is served");
+        for resource in order {
+            api.manner(resource, Manner::Well);
+            // The watch begins when the list has been told.
+            let wait = async {
+                while api.watches(resource) == 0 {
+                    let event = tokio::time::timeout(Duration::from_millis(10), world.events.next()).await;
+                    event.into_iter().flatten().for_each(|event| world.take(event));
+                }
+            };
+            tokio::time::timeout(PATIENCE, wait).await.unwrap();
+        }
+        world.until("their end", |world| !world.has("Ingress: other/o") && !world.has("Ingress: other/old")).await;
+        assert!(world.has("Ingress: shop/a"));
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_whose_secrets_may_not_be_read_leaves_those_of_another_alone() {
+    let api = Api::start().await;
+    let manner = |manner| {
+        for namespace in ["poor", "shop"] {
+            EVERYTHING.iter().for_each(|resource| api.manner(&of(namespace, resource), manner));
+        }
+    };
+    manner(Manner::Status(503));
+    api.put(&of("shop", INGRESSES), ingress("shop", "a", "gone"));
+    let saved = || {
+        let secret = serde_json::from_value(secret("shop", "gone", "Opaque")).unwrap();
+        vec![
+            (Scope("Ingress/shop".into()), vec![saved_ingress("shop", "a")]),
+            (Scope("secrets.referenced/shop".into()), vec![Object::Secret(SecretObject(Arc::new(secret)))]),
+        ]
+    };
+    let settings = Settings { namespaces: ["poor", "shop"].map(str::to_owned).into(), ..quick() };
+    let mut world = World::open(&api, &settings, Saved::later(UnixTime::now(), saved)).await;
+    world.until("the start", |world| world.synced).await;
+    assert!(world.has("secrets.referenced/shop: shop/gone"), "{:?}", world.names());
+    manner(Manner::Well);
+    api.manner(&of("poor", SECRET_NAMES), Manner::Status(403));
+    world.until("its end", |world| !world.has("secrets.referenced/shop: shop/gone")).await;
+    assert!(world.has("Ingress/shop: shop/a"));
+}
+
+#[tokio::test]
+async fn a_list_with_many_objects_that_do_not_parse_complains_once_about_each() {
+    let api = Api::start().await;
+    for number in 0..300 {
+        let mut broken = ingress("shop", &format!("broken-{number}"), "a");
+        broken["spec"]["rules"] = json!("none");
+        api.put(INGRESSES, broken);
+    }
+    let mut world = World::open(&api, &settings(), Saved::default()).await;
+    world.until("the start", |world| world.synced).await;
+    assert_eq!((world.problems().len(), world.complaints), (300, 300));
 }
 
 #[tokio::test]
@@ -392,7 +575,7 @@ async fn only_the_namespaces_that_are_named_are_asked_for_and_what_the_operator_
     policy["metadata"]["namespace"] = json!("ingress");
     api.put("/apis/handfast.dev/v1alpha1/namespaces/ingress/tlspolicies", policy);
     let scoped = Settings {
-        namespaces: vec!["shop".into()],
+        namespaces: BTreeSet::from(["shop".into()]),
         default_tls_secret: Some(("ingress".into(), "default".into())),
         default_tls_policy: Some(("ingress".into(), "strict".into())),
         ..settings()

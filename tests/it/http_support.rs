@@ -99,7 +99,11 @@ impl Site {
 
     pub fn build(self) -> Arc<Snapshot> {
         let hosts = self.hosts.into_values().map(|host| (host.name.clone(), Arc::new(host)));
-        Arc::new(Snapshot { hosts: hosts.collect(), backends: self.backends, default_tls: self.default_tls })
+        Arc::new(Snapshot {
+            hosts: hosts.collect(),
+            backends: self.backends.into_iter().collect(),
+            default_tls: self.default_tls,
+        })
     }
 }
 

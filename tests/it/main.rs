@@ -11,6 +11,7 @@
 mod accounting;
 mod backend;
 mod binary;
+mod cache;
 mod cases;
 mod chart;
 mod ciphers;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
 
 use handfast::compile::{Change, Compiler, Options, PolicyStatus, Scope, event_reason};
 
@@ -31,7 +32,7 @@ fn status(before: &str, spec: &str) -> PolicyStatus {
         compiler.apply(Change::Replace(Scope("a.yaml".into()), objects(&text)));
         last = compiler.compile(at(NOW)).policies.values().next().cloned();
     }
-    last.unwrap()
+    Arc::unwrap_or_clone(last.unwrap())
 }
 
 fn words(status: &PolicyStatus) -> Vec<String> {

@@ -5,11 +5,12 @@
 //! The folder is named by the digest of the lists, so each content of them is installed once, and nothing is changed
 //! that a running test uses.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::binary::program;
+use crate::cache;
 
 /// A list of what pip installs, and how.
 pub struct Requirements {
@@ -25,24 +26,9 @@ pub fn environment(name: &str, lists: &[Requirements]) -> PathBuf {
     let path = |list: &Requirements| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(list.file);
     let mut content: Vec<u8> = lists.iter().flat_map(|list| fs::read(path(list)).unwrap()).collect();
     content.extend(program("python3").arg("--version").output().unwrap().stdout);
-    let digest: String = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, &content)
-        .as_ref()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let folder = cache.unwrap_or_else(std::env::temp_dir).join("handfast");
-    fs::create_dir_all(&folder).unwrap();
-    let environment = folder.join(format!("{name}-{digest}"));
+    let environment = cache::folder(name, &content);
     let python = environment.join("bin/python");
-    let complete = environment.join("complete");
-    // Several test processes may want it at once; the first one makes it.
-    let lock = File::create(folder.join(format!("{name}.lock"))).unwrap();
-    lock.lock().unwrap();
-    if !complete.exists() {
-        let _ = fs::remove_dir_all(&environment);
+    let made = cache::complete(&environment, || {
         run(name, program("python3").args(["-m", "venv"]).arg(&environment), "Debian package python3-venv");
         for list in lists {
             let mut pip = Command::new(&python);
@@ -54,9 +40,9 @@ pub fn environment(name: &str, lists: &[Requirements]) -> PathBuf {
             pip.arg("--requirement").arg(path(list));
             run(name, &mut pip, "it needs a package index: PyPI, or a mirror that pip.conf or PIP_INDEX_URL names");
         }
-        fs::write(&complete, "").unwrap();
-    }
-    drop(lock);
+        Ok(())
+    });
+    made.unwrap();
     python
 }
 

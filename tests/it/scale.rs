@@ -3,12 +3,15 @@
 //! `make soak` has ten thousand hosts, other runs have a thousand. Counts of work are asserted. CPU time is measured
 //! and shown, since it depends on the machine: `HANDFAST_SOAK=1 cargo test --release --test it scale -- --nocapture`.
 
+use std::cell::Cell;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
 
 use handfast::compile::{Change, Compiled, Compiler, Object, Options, Scope, SecretObject, Units};
 use handfast::demo::pki::{Authority, KeyType};
 use handfast::tls::chain::TrustAnchors;
+use handfast::trie::Trie;
 use serde_json::{Value, json};
 
 use crate::binary::soak;
@@ -77,9 +80,37 @@ fn cpu_time() -> u64 {
     10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap())
 }
 
+/// How many entries of two maps have to be looked at to find what differs, if the maps are what a change made of each other.
+fn looks<K: Hash + Eq, V>(before: &Trie<K, V>, now: &Trie<K, V>) -> usize {
+    let compared = Cell::new(0);
+    // Those that are the same to the eye count as well: a map that was made anew shares nothing.
+    let found = now.since(before, |_, _| {
+        compared.set(compared.get() + 1);
+        true
+    });
+    compared.get() + found.len()
+}
+
+/// The most entries that whoever follows publications has to look at, for all that is published.
+fn looks_at(before: &Compiled, now: &Compiled) -> usize {
+    let looks = [
+        looks(&before.snapshot.hosts, &now.snapshot.hosts),
+        looks(&before.snapshot.backends, &now.snapshot.backends),
+        looks(&before.certificates, &now.certificates),
+        looks(&before.ingresses, &now.ingresses),
+        looks(&before.policies, &now.policies),
+        now.diagnostics.since(&before.diagnostics).len(),
+    ];
+    looks.into_iter().max().unwrap()
+}
+
+/// Entries that stand beside one that changed: the leaves of the maps on which one change touches.
+const NEIGHBOURS: usize = 40;
+
 struct World {
     compiler: Compiler,
     hosts: usize,
+    last: Option<Compiled>,
 }
 
 impl World {
@@ -92,6 +123,7 @@ impl World {
             self.compiler.apply(change);
             results.push(self.compiler.compile(at(NOW)));
         }
+        self.last = results.last().cloned();
         let (cpu, wall) = (cpu_time() - cpu, wall.elapsed());
         let stats = results.last().unwrap().stats;
         let built = |units: Units| units.built;
@@ -117,9 +149,14 @@ impl World {
     fn expect(&mut self, what: &str, changes: Vec<Change>, built: [usize; 4]) {
         let units = |built: usize| Units { built, reused: self.hosts - built };
         let expected = built.map(units);
+        let mut before = self.last.clone();
         for compiled in self.measure(what, changes) {
             let stats = compiled.stats;
             assert_eq!([stats.ingresses, stats.hosts, stats.tls, stats.backends], expected, "{what}");
+            let looks = before.map_or(0, |before| looks_at(&before, &compiled));
+            let touched = built.into_iter().max().unwrap_or_default();
+            assert!(looks <= (NEIGHBOURS * touched).min(self.hosts + NEIGHBOURS), "{what}: {looks} entries");
+            before = Some(compiled);
         }
     }
 }
@@ -131,7 +168,7 @@ fn a_change_compiles_what_it_touches_and_the_certificates_of_other_hosts_are_not
     let authority = Authority::new("Test", at(NOW)).unwrap();
     let trust_anchors = TrustAnchors::public().with_file(authority.root().as_bytes()).unwrap();
     let options = Options { watch_without_class: true, trust_anchors: Arc::new(trust_anchors), ..Options::default() };
-    let mut world = World { compiler: Compiler::new(options), hosts };
+    let mut world = World { compiler: Compiler::new(options), hosts, last: None };
     let each =
         (0..hosts).flat_map(|host| [secret(&authority, host), ingress(host), service(host), slice(host, "10.0.0.1")]);
     let policies = [policy("one", json!({"preset": "modern"})), policy("all", json!({"preset": "intermediate"}))];
@@ -156,4 +193,13 @@ fn a_change_compiles_what_it_touches_and_the_certificates_of_other_hosts_are_not
 
     let moved = (0..rounds).map(|host| upsert(slice(host, "10.0.0.2"))).collect();
     world.expect("one EndpointSlice changed", moved, [0, 0, 0, 1]);
+
+    // One batch each, as they come from a cluster.
+    for host in hosts..hosts + rounds {
+        for object in [secret(&authority, host), service(host), slice(host, "10.0.0.1")] {
+            world.compiler.apply(upsert(object));
+        }
+        world.hosts += 1;
+        world.expect("one new Ingress with all that belongs to it", vec![upsert(ingress(host))], [1; 4]);
+    }
 }

@@ -142,6 +142,16 @@ fn a_key_that_is_not_the_certificates_is_told_with_what_it_does() {
 }
 
 #[test]
+fn what_is_being_deleted_may_be_anything() {
+    let world = World::new(&shop()).denying();
+    let (good, bad) = (secret("tls", "a.example", "a.example"), secret("tls", "a.example", "other a.example"));
+    let mut ending = body("UPDATE", &good, &bad);
+    assert_eq!(world.send(&ending).outcome, Outcome::Denied);
+    ending["request"]["object"]["metadata"]["deletionTimestamp"] = "2025-01-01T00:00:00Z".into();
+    says(&world.send(&ending), Outcome::Allowed, &[]);
+}
+
+#[test]
 fn what_was_wrong_before_is_not_told_again_and_what_is_mended_is_not_told_at_all() {
     let bad = secret("tls", "a.example", "other a.example");
     let world = World::new(&format!("{}\n---\n{bad}", ingress("web", "a.example", "tls"))).denying();

@@ -17,11 +17,15 @@ use handfast::snapshot;
 use handfast::source::Event;
 use handfast::state::Sink;
 use handfast::webhook::{self, Webhook, WebhookError};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::binary::wait_until;
@@ -76,6 +80,13 @@ fn parts(args: WebhookArgs, end: &CancellationToken) -> (Webhook, mpsc::Receiver
 
 impl Server {
     async fn start(client_ca: Option<&str>, more: &[&str]) -> Self {
+        let (mut server, messages) = Self::alone(client_ca, more).await;
+        server.threads.insert(0, reconcile(messages, server.metrics.clone()));
+        server
+    }
+
+    /// With the inbox of a reconciler that is not there.
+    async fn alone(client_ca: Option<&str>, more: &[&str]) -> (Self, mpsc::Receiver<Message>) {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new("Webhook", at(NOW)).unwrap();
         let issued = issue(&authority);
@@ -91,9 +102,9 @@ impl Server {
         let (webhook, messages) = parts(args(&list), &end);
         let (address, metrics, inbox) =
             (webhook.listener.local_addr().unwrap(), webhook.metrics.clone(), webhook.inbox.clone());
-        let threads = vec![reconcile(messages, metrics.clone()), webhook::start(webhook).unwrap()];
+        let threads = vec![webhook::start(webhook).unwrap()];
         inbox.send(Event::Change(Change::Replace(Scope("test".into()), objects(WORLD))).into()).unwrap();
-        Self { address, metrics, inbox, end, threads, authority, _folder: folder }
+        (Self { address, metrics, inbox, end, threads, authority, _folder: folder }, messages)
     }
 
     fn synced(self) -> Self {
@@ -102,12 +113,13 @@ impl Server {
         self
     }
 
+    /// A client for which it is the time of the tests, which is that of their certificates.
     fn client(&self, identity: Option<(&str, &str)>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.root().as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let builder = builder.with_root_certificates(roots);
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(AtTheTime::new(&roots)));
         match identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
@@ -117,13 +129,15 @@ impl Server {
         }
     }
 
-    /// Sends text and reads to the end. The clock of the test's certificates is not that of this machine.
-    async fn exchange(&self, config: ClientConfig, text: &[u8]) -> std::io::Result<String> {
-        let mut config = config;
-        config.dangerous().set_certificate_verifier(Arc::new(AtTheTime(self.authority.root())));
-        let stream = tokio::net::TcpStream::connect(self.address).await?;
+    async fn connect(&self, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
         let name = ServerName::try_from("handfast-webhook.ingress.svc").unwrap();
-        let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    /// Sends text and reads to the end.
+    async fn exchange(&self, config: ClientConfig, text: &[u8]) -> std::io::Result<String> {
+        let mut stream = self.connect(config).await?;
         stream.write_all(text).await?;
         let mut answer = Vec::new();
         let result = stream.read_to_end(&mut answer).await;
@@ -156,46 +170,48 @@ impl Server {
 
 /// Verifies the server's certificate at the time of the tests.
 #[derive(Debug)]
-struct AtTheTime(String);
+struct AtTheTime(Arc<WebPkiServerVerifier>);
 
-impl rustls::client::danger::ServerCertVerifier for AtTheTime {
+impl AtTheTime {
+    fn new(roots: &RootCertStore) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots.clone()), provider);
+        Self(verifier.build().unwrap())
+    }
+}
+
+impl ServerCertVerifier for AtTheTime {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
         ocsp_response: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.0.as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-        verifier.build().unwrap().verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at(NOW))
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at(NOW))
     }
 
     fn verify_tls12_signature(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
     }
 
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 
@@ -301,6 +317,91 @@ async fn while_nothing_has_been_compiled_objects_are_let_in() {
     let answer = server.post("/validate", GARBAGE).await;
     assert!(answer.contains(r#""allowed":true"#) && answer.contains("not judged: the controller was busy"), "{answer}");
     assert_eq!(server.count("secret", "failed"), 1);
+    server.finish();
+}
+
+/// A request whose body is still to come.
+fn announced() -> String {
+    let length = GARBAGE.len();
+    format!("POST /validate HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n")
+}
+
+#[tokio::test]
+async fn what_has_begun_at_the_end_is_answered_and_what_is_idle_is_closed() {
+    let (server, messages) = Server::alone(None, &[]).await;
+    let mut idle = server.connect(server.client(None)).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut first = [0; 12];
+    idle.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 404");
+    let mut asking = server.connect(server.client(None)).await.unwrap();
+    asking.write_all(format!("{}{GARBAGE}", announced()).as_bytes()).await.unwrap();
+    let end = server.end.clone();
+    let compiler = tokio::task::spawn_blocking(move || {
+        let mut compiler = Compiler::new(Options { watch_without_class: true, ..Options::default() });
+        compiler.apply(Change::Replace(Scope("test".into()), objects(WORLD)));
+        compiler.compile(at(NOW));
+        // The judge has put its first question when the end begins.
+        for message in messages {
+            if let Message::Ask(ask) = message {
+                end.cancel();
+                ask(&compiler);
+            }
+        }
+    });
+    let (mut rest, mut answer) = (Vec::new(), Vec::new());
+    let _ = idle.read_to_end(&mut rest).await;
+    let _ = asking.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.contains("HTTP/1.1 200 OK") && answer.contains("last-good: a.example"), "{answer}");
+    assert_eq!(server.count("secret", "warned"), 1);
+    server.finish();
+    compiler.await.unwrap();
+}
+
+#[tokio::test]
+async fn those_who_ask_nothing_lose_their_places_to_those_who_do() {
+    const PLACES: usize = 64;
+    let server = Server::start(None, &[]).await.synced();
+    let mut silent = Vec::new();
+    for index in 0..PLACES {
+        let mut stream = server.connect(server.client(None)).await.unwrap();
+        if index % 2 == 0 {
+            stream.write_all(b"POST /validate HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+        }
+        silent.push(stream);
+    }
+    assert!(server.post("/", "").await.contains(" 404 "));
+    for mut stream in silent {
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        assert_eq!(said, b"");
+    }
+    server.finish();
+}
+
+#[tokio::test]
+async fn no_more_bodies_are_held_than_have_a_place() {
+    // Nobody answers the judge, so each verdict takes as long as it may.
+    let (server, _messages) = Server::alone(None, &[]).await;
+    const PLACES: usize = 8;
+    let mut connections = Vec::new();
+    let mut go_on = [0; 25];
+    for _ in 0..PLACES {
+        let mut connection = server.connect(server.client(None)).await.unwrap();
+        connection.write_all(announced().as_bytes()).await.unwrap();
+        connection.read_exact(&mut go_on).await.unwrap();
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+        connections.push(connection);
+    }
+    for connection in &mut connections {
+        connection.write_all(GARBAGE.as_bytes()).await.unwrap();
+    }
+    let mut one_more = server.connect(server.client(None)).await.unwrap();
+    one_more.write_all(announced().as_bytes()).await.unwrap();
+    one_more.read_exact(&mut go_on).await.unwrap();
+    assert!(server.count("secret", "failed") > 0, "there was no place until one had been answered");
+    drop((connections, one_more));
     server.finish();
 }
 

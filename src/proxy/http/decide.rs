@@ -260,7 +260,7 @@ pub(super) fn asks_otherwise(snapshot: &Snapshot, connection: &TlsConnection, na
 }
 
 /// Whether, from one snapshot to the next, any name's answer may ask for other certificates of clients. Hosts that did
-/// not change are the same in both, so this costs a comparison of addresses each.
+/// not change are the same in both, and not looked at.
 pub(super) fn some_host_asks_otherwise(before: &Arc<Snapshot>, now: &Arc<Snapshot>) -> bool {
     let of_host = |host: &VirtualHost| match &host.tls {
         HostTls::Terminate(tls) => client_auth(tls).cloned(),
@@ -272,16 +272,12 @@ pub(super) fn some_host_asks_otherwise(before: &Arc<Snapshot>, now: &Arc<Snapsho
     if Arc::ptr_eq(before, now) {
         return false;
     }
-    let changed = now.hosts.iter().any(|(name, host)| match before.hosts.get(name) {
-        Some(old) => {
-            !Arc::ptr_eq(old, host) && (differ(of_host(old), of_host(host)) || old.https_only != host.https_only)
-        }
-        // A new name may have been answered by a wildcard or by the default certificate.
-        None => asks(host),
+    let changed = now.hosts.since(&before.hosts, Arc::ptr_eq).iter().any(|host| match (host.before, host.now) {
+        (Some(old), Some(host)) => differ(of_host(old), of_host(host)) || old.https_only != host.https_only,
+        // A new name may have been answered by a wildcard or by the default certificate, and one that is gone may be now.
+        (host, None) | (None, host) => host.is_some_and(asks),
     });
-    changed
-        || differ(of_default(before), of_default(now))
-        || before.hosts.iter().any(|(name, host)| asks(host) && !now.hosts.contains_key(name))
+    changed || differ(of_default(before), of_default(now))
 }
 
 /// What came of asking the sender of a request for `name` for a certificate; `None` if that host asks for none. Over

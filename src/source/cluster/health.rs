@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::kubernetes::{Guard, cause};
+use super::attempts::status;
+use super::endless::Endless;
+use crate::kubernetes::{Guard, cause, causes};
 use crate::metrics::Metrics;
 
 /// Longest wait for the head of the answer to a list or a watch.
@@ -24,10 +26,17 @@ const PACE: Duration = Duration::from_secs(1);
 const PULSE: Duration = Duration::from_secs(5);
 
 /// The health of all watches.
-#[derive(Default)]
 pub(super) struct Board {
+    metrics: Metrics,
     watches: Vec<Health>,
     /// Since when the server has not answered, if so.
+    silent: Arc<Mutex<Option<Instant>>>,
+}
+
+/// Asks the server for its version again and again. One that stands still keeps its connections, and its watches look as
+/// if nothing happened: only an answer tells.
+pub(super) struct Pulse {
+    client: Client,
     silent: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -50,37 +59,31 @@ struct State {
 }
 
 impl Board {
-    pub(super) fn health(&mut self, kind: &'static str, namespace: &str, metrics: &Metrics) -> Health {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        Self { metrics: metrics.clone(), watches: Vec::new(), silent: Arc::default() }
+    }
+
+    pub(super) fn health(&mut self, kind: &'static str, namespace: &str) -> Health {
         let state = State { stale: Some(Instant::now()), said: Vec::new() };
         let state = Arc::new(Mutex::new(state));
         let accepted = watch::Sender::new(0);
-        let health = Health { kind, namespace: namespace.into(), metrics: metrics.clone(), state, accepted };
+        let health = Health { kind, namespace: namespace.into(), metrics: self.metrics.clone(), state, accepted };
         self.watches.push(health.clone());
         health
     }
 
-    /// Asks the server for its version again and again. One that stands still keeps its connections, and its watches
-    /// look as if nothing happened: only an answer tells.
-    pub(super) fn pulse(&self, client: Client) -> impl Future<Output = ()> + Send + use<> {
-        let silent = self.silent.clone();
-        async move {
-            loop {
-                let asked = Instant::now();
-                let problem = match timeout(PULSE, client.apiserver_version()).await {
-                    Ok(Err(kube::Error::Api(status))) if status.code >= 500 => Some(status.message.clone()),
-                    Ok(Ok(_) | Err(kube::Error::Api(_))) => None,
-                    Ok(Err(error)) => Some(cause(&error)),
-                    Err(_) => Some(format!("no answer within {PULSE:?}")),
-                };
-                let pause = if problem.is_some() { PACE } else { PULSE };
-                note_pulse(&silent, asked, problem);
-                sleep(pause).await;
-            }
-        }
+    pub(super) fn pulse(&self, client: Client) -> Pulse {
+        Pulse { client, silent: self.silent.clone() }
+    }
+}
+
+/// Keeps the metrics.
+impl Endless for Board {
+    fn name(&self) -> String {
+        "health of watches".into()
     }
 
-    /// Keeps the metrics, for ever.
-    pub(super) async fn tick(self, metrics: Metrics) {
+    async fn run(&mut self) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {
             ticks.tick().await;
@@ -93,8 +96,29 @@ impl Board {
                 *oldest = oldest.max(age);
             }
             for (kind, age) in ages {
-                metrics.watch_stale.with_label_values(&[kind]).set(age);
+                self.metrics.watch_stale.with_label_values(&[kind]).set(age);
             }
+        }
+    }
+}
+
+impl Endless for Pulse {
+    fn name(&self) -> String {
+        "pulse of the API server".into()
+    }
+
+    async fn run(&mut self) {
+        loop {
+            let asked = Instant::now();
+            let problem = match timeout(PULSE, self.client.apiserver_version()).await {
+                Ok(Err(kube::Error::Api(status))) if status.code >= 500 => Some(status.message.clone()),
+                Ok(Ok(_) | Err(kube::Error::Api(_))) => None,
+                Ok(Err(error)) => Some(cause(&error)),
+                Err(_) => Some(format!("no answer within {PULSE:?}")),
+            };
+            let pause = if problem.is_some() { PACE } else { PULSE };
+            note_pulse(&self.silent, asked, problem);
+            sleep(pause).await;
         }
     }
 }
@@ -133,7 +157,12 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server has accepted the watch, or listed all there is.
+    #[cfg(test)]
+    pub(super) fn is_stale(&self) -> bool {
+        self.state().stale.is_some()
+    }
+
+    /// The server has accepted the watch, or listed all there is, or refused what is done without.
     pub(super) fn works(&self) {
         let mut state = self.state();
         let since = state.stale.take();
@@ -158,7 +187,7 @@ impl Health {
         let mut state = self.state();
         state.stale.get_or_insert_with(Instant::now);
         let causes = causes(error);
-        let code = code(error);
+        let code = status(error).map_or(0, |status| status.code);
         // That nobody answers and that somebody says no are two things to know; there are few of them.
         if cause == "expired" || state.said.contains(&code) {
             debug!(kind = self.kind, namespace = %self.namespace, error = %causes, "The watch failed; it is tried again.");
@@ -173,6 +202,15 @@ impl Health {
         }
     }
 
+    /// The task of the watch has ended, which is a bug.
+    pub(super) fn ended(&self) {
+        self.metrics.watch_errors.with_label_values(&[self.kind, "bug"]).inc();
+        let mut state = self.state();
+        state.stale.get_or_insert_with(Instant::now);
+        // So that it is said when it works again.
+        state.said.push(0);
+    }
+
     pub(super) fn event(&self) {
         self.metrics.watch_events.with_label_values(&[self.kind]).inc();
     }
@@ -181,32 +219,4 @@ impl Health {
         self.metrics.watch_relists.with_label_values(&[self.kind]).inc();
         self.works();
     }
-}
-
-/// The status code of the server's answer, 0 if it is none.
-fn code(error: &watcher::Error) -> u16 {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
-        watcher::Error::WatchError(status) => status.code,
-        watcher::Error::InitialListFailed(_)
-        | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => 0,
-    }
-}
-
-/// An error with what it comes from, each part once: many repeat their source in their own text.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

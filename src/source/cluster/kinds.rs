@@ -13,15 +13,16 @@ use serde::de::DeserializeOwned;
 use super::seen::{Objects, SeenIngress, SeenPolicy};
 use crate::api::tls_policy::TlsPolicy;
 use crate::compile::{Kind, Object, ObjectKey, SecretObject};
+use crate::kubernetes::MANAGER;
 
 /// A kind that is watched whole.
 pub(super) trait Watched:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
 {
-    /// For labels of metrics and scopes.
-    const KIND: &'static str;
     /// For diagnostics.
     const OBJECT: Kind;
+    /// For labels of metrics and scopes.
+    const KIND: &'static str = Self::OBJECT.name();
     /// The resource, as permissions name it.
     const RESOURCE: &'static str;
     /// Its objects may name Secrets.
@@ -42,7 +43,6 @@ pub(super) trait Watched:
 }
 
 impl Watched for EndpointSlice {
-    const KIND: &'static str = "EndpointSlice";
     const OBJECT: Kind = Kind::EndpointSlice;
     const RESOURCE: &'static str = "endpointslices.discovery.k8s.io";
 
@@ -52,7 +52,6 @@ impl Watched for EndpointSlice {
 }
 
 impl Watched for Ingress {
-    const KIND: &'static str = "Ingress";
     const OBJECT: Kind = Kind::Ingress;
     const RESOURCE: &'static str = "ingresses.networking.k8s.io";
     const NEEDS_SECRETS: bool = true;
@@ -77,7 +76,6 @@ impl Watched for Ingress {
 }
 
 impl Watched for IngressClass {
-    const KIND: &'static str = "IngressClass";
     const OBJECT: Kind = Kind::IngressClass;
     const RESOURCE: &'static str = "ingressclasses.networking.k8s.io";
 
@@ -87,7 +85,6 @@ impl Watched for IngressClass {
 }
 
 impl Watched for Secret {
-    const KIND: &'static str = "Secret";
     const OBJECT: Kind = Kind::Secret;
     const RESOURCE: &'static str = "secrets";
 
@@ -97,7 +94,6 @@ impl Watched for Secret {
 }
 
 impl Watched for Service {
-    const KIND: &'static str = "Service";
     const OBJECT: Kind = Kind::Service;
     const RESOURCE: &'static str = "services";
 
@@ -107,7 +103,6 @@ impl Watched for Service {
 }
 
 impl Watched for TlsPolicy {
-    const KIND: &'static str = "TlsPolicy";
     const OBJECT: Kind = Kind::TlsPolicy;
     const RESOURCE: &'static str = "tlspolicies.handfast.dev";
     const NEEDS_SECRETS: bool = true;
@@ -121,6 +116,7 @@ impl Watched for TlsPolicy {
             uid: uid(&self.metadata),
             generation: self.metadata.generation.unwrap_or_default(),
             status: self.status.clone(),
+            other: other_installation(&self.metadata, &seen.manager),
         };
         seen.policies.insert(key.clone(), look.clone()) != Some(look)
     }
@@ -142,8 +138,64 @@ fn has_our_status(metadata: &ObjectMeta, manager: &str) -> bool {
         .any(|entry| entry.manager.as_deref() == Some(manager) && entry.subresource.as_deref() == Some("status"))
 }
 
+/// Whose word the conditions of a policy are, if it is another installation's and not ours. What two of them agree about
+/// is of both, and the message of `Programmed` is what they do not agree about.
+fn other_installation(metadata: &ObjectMeta, manager: &str) -> Option<Arc<str>> {
+    const WORD: [&str; 4] = ["f:status", "f:conditions", r#"k:{"type":"Programmed"}"#, "f:message"];
+    let entries = metadata.managed_fields.iter().flatten();
+    let speakers = entries.filter_map(|entry| {
+        let fields = &entry.fields_v1.as_ref()?.0;
+        WORD.iter().try_fold(fields, |fields, name| fields.get(name))?;
+        entry.manager.as_deref().filter(|manager| manager.starts_with(MANAGER))
+    });
+    let speakers: Vec<&str> = speakers.collect();
+    if speakers.contains(&manager) { None } else { speakers.first().copied().map(Arc::from) }
+}
+
 /// The name of an object, whatever else is wrong with it.
 pub(super) fn key(kind: Kind, metadata: &ObjectMeta) -> ObjectKey {
     let namespace = metadata.namespace.as_deref().filter(|_| kind.is_namespaced()).unwrap_or_default();
     ObjectKey::new(kind, namespace, metadata.name.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const OURS: &str = "handfast/edge/handfast-leader";
+    const THEIRS: &str = "handfast/inner/handfast-leader";
+
+    fn metadata(entries: Value) -> ObjectMeta {
+        serde_json::from_value(json!({"name": "x", "managedFields": entries})).unwrap()
+    }
+
+    fn entry(manager: &str, subresource: Option<&str>, fields: Value) -> Value {
+        json!({"manager": manager, "operation": "Apply", "subresource": subresource, "fieldsV1": {"f:status": fields}})
+    }
+
+    #[test]
+    fn a_status_is_that_of_the_installation_that_wrote_it() {
+        let addresses = json!({"f:loadBalancer": {"f:ingress": {}}});
+        let written = metadata(json!([entry(THEIRS, Some("status"), addresses.clone())]));
+        assert!(has_our_status(&written, THEIRS) && !has_our_status(&written, OURS));
+        assert!(!has_our_status(&metadata(json!([entry(OURS, None, addresses)])), OURS), "the object, not its status");
+        assert!(!has_our_status(&ObjectMeta::default(), OURS));
+    }
+
+    #[test]
+    fn conditions_are_the_word_of_one_installation_or_of_both_if_they_agree() {
+        let says = |manager: &str, field: &str| {
+            let fields = json!({"f:conditions": {r#"k:{"type":"Programmed"}"#: {".": {}, field: {}, "f:type": {}}}});
+            entry(manager, Some("status"), fields)
+        };
+        let other = |entries: Value| other_installation(&metadata(entries), OURS);
+        let message = "f:message";
+        assert_eq!(other(json!([says(THEIRS, message), says(OURS, "f:status")])).as_deref(), Some(THEIRS));
+        assert_eq!(other(json!([says(OURS, message), says(THEIRS, "f:status")])), None);
+        assert_eq!(other(json!([says(OURS, message), says(THEIRS, message)])), None);
+        assert_eq!(other(json!([says("kubectl-edit", message)])), None, "what people write is put right");
+        assert_eq!(other(json!([])), None);
+    }
 }

@@ -11,14 +11,16 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use tokio::sync::{Mutex, mpsc};
 
+use super::attempts::{Answer, Backoff, Reporter};
+use super::endless::Endless;
 use super::health::Health;
 use super::seen::Seen;
-use super::watch::{Answer, Backoff, Report, WATCH_TIMEOUT, is_refusal};
+use super::watch::WATCH_TIMEOUT;
 use crate::compile::{Change, Diagnostic, Object, ObjectKey, Scope};
 use crate::source::Event;
 
@@ -129,51 +131,64 @@ impl Outlet {
     }
 }
 
-/// Watches the names of the namespaces with the labels, for ever.
-pub(super) async fn run(
-    client: Client,
-    selector: String,
-    outlet: Outlet,
-    health: Health,
-    (index, reports): (usize, mpsc::UnboundedSender<Report>),
-) {
-    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
-    let config = watcher::Config::default().timeout(WATCH_TIMEOUT).labels(&selector);
-    let mut stream = pin!(watcher::watcher(api, config));
-    let mut backoff = Backoff::default();
-    let mut listed = HashSet::new();
-    while let Some(event) = stream.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                health.failed(&error);
-                let answer = if is_refusal(&error).is_some() { Answer::Refused } else { Answer::Failed };
-                let _ = reports.send(Report { index, answer });
-                tokio::time::sleep(backoff.next()).await;
-                continue;
-            }
-        };
-        backoff.settle(&event);
-        health.event();
-        let name = |namespace: &PartialObjectMeta<Namespace>| namespace.metadata.name.clone().unwrap_or_default();
-        match event {
-            watcher::Event::Init => listed.clear(),
-            watcher::Event::InitApply(namespace) => {
-                outlet.select(&name(&namespace), true).await;
-                listed.insert(name(&namespace));
-            }
-            watcher::Event::InitDone => {
-                for namespace in outlet.namespaces().await {
-                    if !listed.contains(&*namespace) {
-                        outlet.select(&namespace, false).await;
-                    }
+/// Watches the names of the namespaces with the labels.
+pub(super) struct Namespaces {
+    pub(super) api: Api<PartialObjectMeta<Namespace>>,
+    pub(super) selector: String,
+    pub(super) outlet: Outlet,
+    pub(super) health: Health,
+    pub(super) reporter: Reporter,
+}
+
+impl Endless for Namespaces {
+    fn name(&self) -> String {
+        "watch of namespaces".into()
+    }
+
+    async fn run(&mut self) {
+        let Self { api, selector, outlet, health, reporter } = &*self;
+        let config = watcher::Config::default().timeout(WATCH_TIMEOUT).labels(selector);
+        let mut stream = pin!(watcher::watcher(api.clone(), config));
+        let mut backoff = Backoff::default();
+        let mut listed = HashSet::new();
+        while let Some(event) = stream.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    health.failed(&error);
+                    let answer = Answer::of(&error);
+                    reporter.tell(answer);
+                    tokio::time::sleep(backoff.next(reporter.longest_wait(answer))).await;
+                    continue;
                 }
-                outlet.know().await;
-                health.relisted();
-                let _ = reports.send(Report { index, answer: Answer::Listed });
+            };
+            backoff.settle(&event);
+            health.event();
+            let name = |namespace: &PartialObjectMeta<Namespace>| namespace.metadata.name.clone().unwrap_or_default();
+            match event {
+                watcher::Event::Init => listed.clear(),
+                watcher::Event::InitApply(namespace) => {
+                    outlet.select(&name(&namespace), true).await;
+                    listed.insert(name(&namespace));
+                }
+                watcher::Event::InitDone => {
+                    for namespace in outlet.namespaces().await {
+                        if !listed.contains(&*namespace) {
+                            outlet.select(&namespace, false).await;
+                        }
+                    }
+                    outlet.know().await;
+                    health.relisted();
+                    reporter.tell(Answer::Listed);
+                }
+                watcher::Event::Apply(namespace) => outlet.select(&name(&namespace), true).await,
+                watcher::Event::Delete(namespace) => outlet.select(&name(&namespace), false).await,
             }
-            watcher::Event::Apply(namespace) => outlet.select(&name(&namespace), true).await,
-            watcher::Event::Delete(namespace) => outlet.select(&name(&namespace), false).await,
         }
+    }
+
+    fn ended(&mut self) {
+        self.health.ended();
+        self.reporter.tell(Answer::Failed);
     }
 }

@@ -18,12 +18,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::health::{Health, causes};
+use super::Phase;
+use super::attempts::{Answer, Backoff, Reporter};
+use super::endless::Endless;
+use super::health::Health;
 use super::kinds::{self, Watched as _};
 use super::namespaces::Outlet;
-use super::watch::{Answer, Backoff, Report, WATCH_TIMEOUT, digest_of, is_refusal};
-use super::{Phase, Told};
+use super::watch::{WATCH_TIMEOUT, digest_of};
 use crate::compile::{Kind, ObjectKey, Scope, trim};
+use crate::kubernetes::cause;
 
 /// What other watches say about Secrets that are needed.
 #[derive(Debug)]
@@ -38,16 +41,32 @@ pub(super) enum Need {
 const FETCHES: usize = 16;
 
 type Metadata = PartialObjectMeta<Secret>;
-type Looks = Pin<Box<dyn futures_util::Stream<Item = Look> + Send>>;
+type Looks = Pin<Box<dyn futures_util::Stream<Item = watcher::Event<Metadata>> + Send>>;
 type Fetched = (ObjectKey, Result<Option<Secret>, kube::Error>);
 
-/// What one of the watches found, or what came of an attempt.
-type Look = Result<watcher::Event<Metadata>, Answer>;
+/// Types of Secrets that nobody refers to from an Ingress or a TlsPolicy; the first is watched apart, whole.
+const FIELDS: &str = "type!=kubernetes.io/tls,type!=helm.sh/release.v1,type!=kubernetes.io/dockerconfigjson,\
+    type!=kubernetes.io/dockercfg,type!=kubernetes.io/service-account-token,type!=bootstrap.kubernetes.io/token";
 
+/// How many watches say what is needed: of Ingresses and of TlsPolicies.
+const NEEDING: usize = 2;
+
+/// Of one namespace, or of all.
 pub(super) struct Referenced {
     scope: Scope,
+    names: Api<Metadata>,
+    /// For whole Secrets.
     client: Client,
+    health: Health,
     outlet: Outlet,
+    phase: Phase,
+    reporter: Reporter,
+    inbox: mpsc::UnboundedReceiver<Need>,
+    /// Watches that have not said yet what is needed at the start.
+    incomplete: usize,
+    /// All names have been told.
+    is_known: bool,
+    was_listed: bool,
     /// Resource versions of the Secrets that exist.
     existing: HashMap<ObjectKey, String>,
     /// By whom each is needed.
@@ -61,95 +80,60 @@ pub(super) struct Referenced {
     fetching: HashSet<ObjectKey>,
     /// Could not be fetched, which was said. They keep nobody waiting.
     failed: HashSet<ObjectKey>,
-    /// `None` once this task has told something.
-    phase: Option<Phase>,
 }
 
-impl Referenced {
-    pub(super) fn new(scope: Scope, client: Client, outlet: Outlet, phase: Phase) -> Self {
-        Self {
-            scope,
-            client,
-            outlet,
-            existing: HashMap::new(),
-            needed: HashMap::new(),
-            needs: HashMap::new(),
-            sent: HashMap::new(),
-            wanted: BTreeSet::new(),
-            fetching: HashSet::new(),
-            failed: HashSet::new(),
-            phase: Some(phase),
-        }
+impl Endless for Referenced {
+    fn name(&self) -> String {
+        format!("watch of {}", self.scope.0)
     }
 
-    /// Watches and fetches, for ever. `incomplete` other watches say what is needed at the start.
-    pub(super) async fn run(
-        mut self,
-        apis: Vec<(Api<Metadata>, Health)>,
-        fields: &'static str,
-        mut needs: mpsc::UnboundedReceiver<Need>,
-        mut incomplete: usize,
-        (index, reports): (usize, mpsc::UnboundedSender<Report>),
-    ) {
-        let report = |answer| drop(reports.send(Report { index, answer }));
-        let mut was_listed = false;
-        // Everything is known once each watch has listed; one that is refused has nothing.
-        let mut waiting: HashSet<usize> = (0..apis.len()).collect();
-        let mut listed: HashMap<usize, HashSet<ObjectKey>> = HashMap::new();
-        let mut of_watch: HashMap<usize, HashSet<ObjectKey>> = HashMap::new();
-        let looks = apis
-            .into_iter()
-            .enumerate()
-            .map(|(at, (api, health))| looks(api, fields, health).map(move |look| (at, look)).boxed());
-        let mut looks = stream::select_all(looks);
+    async fn run(&mut self) {
+        let mut looks = looks(self.names.clone(), self.health.clone(), self.reporter.clone());
+        let mut listed: HashSet<ObjectKey> = HashSet::new();
         let mut fetches = FuturesUnordered::new();
         let mut backoff = Backoff::default();
         // When to try again what could not be fetched.
         let mut retry: Option<Instant> = None;
         loop {
             tokio::select! {
-                need = needs.recv() => match need {
-                    Some(Need::Complete) => incomplete = incomplete.saturating_sub(1),
+                need = self.inbox.recv() => match need {
+                    Some(Need::Complete) => self.incomplete = self.incomplete.saturating_sub(1),
                     Some(Need::Of { by, secrets }) => self.note(by, secrets).await,
                     None => return,
                 },
-                Some((at, look)) = looks.next() => match look {
-                    Err(answer) => report(answer),
-                    Ok(watcher::Event::Init) => drop(listed.insert(at, HashSet::new())),
-                    Ok(watcher::Event::InitApply(secret)) => {
+                look = looks.next() => match look {
+                    Some(watcher::Event::Init) => listed.clear(),
+                    Some(watcher::Event::InitApply(secret)) => {
                         let key = kinds::key(Kind::Secret, &secret.metadata);
-                        listed.entry(at).or_default().insert(key.clone());
-                        of_watch.entry(at).or_default().insert(key.clone());
-                        self.exists(key, secret).await;
+                        listed.insert(key.clone());
+                        self.exists(key, secret);
                     }
-                    Ok(watcher::Event::InitDone) => {
-                        let listed = listed.remove(&at).unwrap_or_default();
-                        let before = of_watch.insert(at, listed.clone()).unwrap_or_default();
-                        for key in before.difference(&listed) {
-                            self.is_gone(key).await;
+                    Some(watcher::Event::InitDone) => {
+                        let gone = self.existing.keys().filter(|key| !listed.contains(*key));
+                        let gone: Vec<ObjectKey> = gone.cloned().collect();
+                        for key in gone {
+                            self.is_gone(&key).await;
                         }
-                        waiting.remove(&at);
-                        if waiting.is_empty() {
-                            self.take_over().await;
-                            self.forget_unexpected().await;
-                        }
+                        listed = HashSet::new();
+                        self.is_known = true;
+                        self.take_over().await;
+                        self.forget_unexpected().await;
                     }
-                    Ok(watcher::Event::Apply(secret)) => {
-                        let key = kinds::key(Kind::Secret, &secret.metadata);
-                        of_watch.entry(at).or_default().insert(key.clone());
-                        self.exists(key, secret).await;
+                    Some(watcher::Event::Apply(secret)) => {
+                        self.exists(kinds::key(Kind::Secret, &secret.metadata), secret);
                     }
-                    Ok(watcher::Event::Delete(secret)) => {
-                        let key = kinds::key(Kind::Secret, &secret.metadata);
-                        of_watch.entry(at).or_default().remove(&key);
-                        self.is_gone(&key).await;
+                    Some(watcher::Event::Delete(secret)) => {
+                        self.is_gone(&kinds::key(Kind::Secret, &secret.metadata)).await;
                     }
+                    None => return,
                 },
                 Some((key, fetched)) = fetches.next(), if !fetches.is_empty() => {
-                    if self.take(key, fetched).await {
-                        backoff = Backoff::default();
-                    } else if retry.is_none() {
-                        retry = Some(Instant::now() + backoff.next());
+                    match self.take(key, fetched).await {
+                        Ok(()) => backoff = Backoff::default(),
+                        Err(answer) if retry.is_none() => {
+                            retry = Some(Instant::now() + backoff.next(self.reporter.longest_wait(answer)));
+                        }
+                        Err(_) => {}
                     }
                 }
                 () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => retry = None,
@@ -166,14 +150,60 @@ impl Referenced {
                 self.fetching.insert(key.clone());
                 fetches.push(fetch(self.client.clone(), key).boxed());
             }
-            let is_listed = waiting.is_empty()
-                && incomplete == 0
+            let is_listed = self.is_known
+                && self.incomplete == 0
                 && self.wanted.iter().all(|key| self.failed.contains(key))
                 && self.fetching.iter().all(|key| self.failed.contains(key));
-            if is_listed && !std::mem::replace(&mut was_listed, true) {
-                report(Answer::Listed);
+            if is_listed && !std::mem::replace(&mut self.was_listed, true) {
+                self.reporter.tell(Answer::Listed);
             }
         }
+    }
+
+    fn ended(&mut self) {
+        self.health.ended();
+        self.reporter.tell(Answer::Failed);
+        // The next list names all that exist as if they were new.
+        self.existing.clear();
+        self.wanted.clear();
+        self.fetching.clear();
+        self.sent.values_mut().for_each(|digest| *digest = None);
+    }
+}
+
+impl Referenced {
+    /// One, and the way to tell it what is needed.
+    pub(super) fn new(
+        scope: Scope,
+        names: Api<Metadata>,
+        client: Client,
+        health: Health,
+        outlet: Outlet,
+        phase: Phase,
+        reporter: Reporter,
+    ) -> (Self, mpsc::UnboundedSender<Need>) {
+        let (needs, inbox) = mpsc::unbounded_channel();
+        let referenced = Self {
+            scope,
+            names,
+            client,
+            health,
+            outlet,
+            phase,
+            reporter,
+            inbox,
+            incomplete: NEEDING,
+            is_known: false,
+            was_listed: false,
+            existing: HashMap::new(),
+            needed: HashMap::new(),
+            needs: HashMap::new(),
+            sent: HashMap::new(),
+            wanted: BTreeSet::new(),
+            fetching: HashSet::new(),
+            failed: HashSet::new(),
+        };
+        (referenced, needs)
     }
 
     async fn note(&mut self, by: ObjectKey, secrets: Vec<ObjectKey>) {
@@ -196,7 +226,7 @@ impl Referenced {
         }
     }
 
-    async fn exists(&mut self, key: ObjectKey, secret: Metadata) {
+    fn exists(&mut self, key: ObjectKey, secret: Metadata) {
         let version = secret.metadata.resource_version.unwrap_or_default();
         let is_other = self.existing.insert(key.clone(), version.clone()) != Some(version);
         if is_other && self.needed.contains_key(&key) {
@@ -217,13 +247,9 @@ impl Referenced {
         }
     }
 
-    /// From now on the objects of the scope are told by this task. What was saved goes if it does not exist.
+    /// What was saved goes if it does not exist.
     async fn take_over(&mut self) {
-        if let Some(phase) = self.phase.take()
-            && let Told::Saved(keys) = std::mem::replace(&mut *phase.lock().await, Told::Watch)
-        {
-            self.sent.extend(keys.into_iter().map(|key| (key, None)));
-        }
+        self.sent.extend(self.phase.take_over().await.into_iter().map(|key| (key, None)));
     }
 
     /// What came from elsewhere and does not exist here, or is not needed.
@@ -235,8 +261,8 @@ impl Referenced {
         }
     }
 
-    /// False if it failed and is to be tried again.
-    async fn take(&mut self, key: ObjectKey, fetched: Result<Option<Secret>, kube::Error>) -> bool {
+    /// An error if it is to be tried again.
+    async fn take(&mut self, key: ObjectKey, fetched: Result<Option<Secret>, kube::Error>) -> Result<(), Answer> {
         self.fetching.remove(&key);
         match fetched {
             // One that was deleted while the answer was on its way does not come back.
@@ -248,16 +274,16 @@ impl Referenced {
                 if self.sent.insert(key, digest) != Some(digest) {
                     self.outlet.upsert(&self.scope, object).await;
                 }
-                true
+                Ok(())
             }
             // Nobody needs it any more, or it is gone: the watch says so, too.
-            Ok(_) => true,
+            Ok(_) => Ok(()),
             Err(error) => {
                 if self.failed.insert(key.clone()) {
-                    warn!(secret = %key.path(), error = %causes(&error), "A Secret cannot be fetched; it is tried again.");
+                    warn!(secret = %key.path(), error = %cause(&error), "A Secret cannot be fetched; it is tried again.");
                 }
                 self.wanted.insert(key);
-                false
+                Err(Answer::to_request(&error))
             }
         }
     }
@@ -269,33 +295,90 @@ async fn fetch(client: Client, key: ObjectKey) -> Fetched {
     (key, found)
 }
 
-/// One watch with its waits.
-fn looks(api: Api<Metadata>, fields: &str, health: Health) -> Looks {
-    let config = watcher::Config::default().timeout(WATCH_TIMEOUT).fields(fields);
-    let events = watcher::watcher(api, config).boxed();
+/// What the watch of names finds. It waits after errors by itself, so that Secrets are fetched meanwhile.
+fn looks(names: Api<Metadata>, health: Health, reporter: Reporter) -> Looks {
+    let config = watcher::Config::default().timeout(WATCH_TIMEOUT).fields(FIELDS);
+    let events = watcher::watcher(names, config).boxed();
     stream::unfold(
-        (events, health, Backoff::default(), false),
-        |(mut events, health, mut backoff, failed)| async move {
-            if failed {
-                tokio::time::sleep(backoff.next()).await;
-            }
-            let look = match events.next().await? {
-                Ok(event) => {
-                    backoff.settle(&event);
-                    health.event();
-                    if matches!(event, watcher::Event::InitDone) {
-                        health.relisted();
+        (events, health, reporter, Backoff::default()),
+        |(mut events, health, reporter, mut backoff)| async move {
+            loop {
+                match events.next().await? {
+                    Ok(event) => {
+                        backoff.settle(&event);
+                        health.event();
+                        if matches!(event, watcher::Event::InitDone) {
+                            health.relisted();
+                        }
+                        return Some((event, (events, health, reporter, backoff)));
                     }
-                    Ok(event)
+                    Err(error) => {
+                        health.failed(&error);
+                        let answer = Answer::of(&error);
+                        reporter.tell(answer);
+                        tokio::time::sleep(backoff.next(reporter.longest_wait(answer))).await;
+                    }
                 }
-                Err(error) => {
-                    health.failed(&error);
-                    Err(if is_refusal(&error).is_some() { Answer::Refused } else { Answer::Failed })
-                }
-            };
-            let failed = look.is_err();
-            Some((look, (events, health, backoff, failed)))
+            }
         },
     )
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::Change;
+    use crate::kubernetes::fake::Fake;
+    use crate::metrics::Metrics;
+    use crate::source::Event;
+    use crate::source::cluster::health::Board;
+    use crate::source::cluster::seen::Seen;
+    use kube::core::ObjectMeta;
+
+    fn named(name: &str) -> ObjectMeta {
+        ObjectMeta { namespace: Some("shop".into()), name: Some(name.into()), ..ObjectMeta::default() }
+    }
+
+    fn key(kind: Kind, name: &str) -> ObjectKey {
+        ObjectKey::new(kind, "shop", name)
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_is_deleted_while_it_is_fetched_does_not_come_back() {
+        let (events, mut told) = mpsc::channel(8);
+        let (reports, _inbox) = mpsc::unbounded_channel();
+        let client = Fake::default().client();
+        let health = Board::new(&Metrics::default()).health("Secret", "");
+        let outlet = Outlet::new(events, false, &Seen::default());
+        let reporter = Reporter { index: 0, reports, has_begun: Default::default() };
+        let scope = Scope("secrets.referenced".into());
+        let names = Api::all(client.clone());
+        let (mut secrets, _needs) = Referenced::new(scope, names, client, health, outlet, Phase::default(), reporter);
+        let names = ["kept", "deleted"];
+        let exists = |name| PartialObjectMeta { metadata: named(name), ..PartialObjectMeta::default() };
+        secrets.note(key(Kind::Ingress, "shop"), names.map(|name| key(Kind::Secret, name)).to_vec()).await;
+        for name in names {
+            secrets.exists(key(Kind::Secret, name), exists(name));
+        }
+        assert_eq!(secrets.wanted.len(), 2);
+        secrets.is_gone(&key(Kind::Secret, "deleted")).await;
+        for name in names {
+            let answer = Secret { metadata: named(name), ..Secret::default() };
+            assert_eq!(secrets.take(key(Kind::Secret, name), Ok(Some(answer))).await, Ok(()));
+        }
+        // Neither when its name is listed the next time, without it.
+        secrets.ended();
+        secrets.forget_unexpected().await;
+        drop(secrets);
+        let mut changes = Vec::new();
+        while let Some(Event::Change(change)) = told.recv().await {
+            changes.push(match change {
+                Change::Upsert(_, object) => format!("upsert {}", object.key()),
+                Change::Delete(_, key) => format!("delete {key}"),
+                Change::Rejected(..) | Change::Replace(..) => unreachable!(),
+            });
+        }
+        assert_eq!(changes, ["upsert Secret shop/kept", "delete Secret shop/kept"]);
+    }
 }

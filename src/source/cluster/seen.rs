@@ -5,7 +5,7 @@
 //! The compiler gets objects without their status, so that a status that somebody writes rebuilds nothing. Whoever
 //! writes statuses looks here first, and writes what differs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::networking::v1::IngressLoadBalancerIngress;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::api::tls_policy::TlsPolicyStatus;
 use crate::compile::ObjectKey;
+use crate::trie::Trie;
 
 /// One look at an Ingress.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,17 +35,19 @@ pub struct SeenPolicy {
     pub generation: i64,
     /// What stands there.
     pub status: Option<TlsPolicyStatus>,
+    /// The field manager of another installation of Handfast, if what stands there is its word and not ours.
+    pub other: Option<Arc<str>>,
 }
 
 /// All that was seen.
 #[derive(Debug, Default)]
 pub struct Objects {
     /// Ingresses of every class.
-    pub ingresses: HashMap<ObjectKey, SeenIngress>,
+    pub ingresses: Trie<ObjectKey, SeenIngress>,
     /// The field manager of our writes: statuses of this one are ours.
     pub manager: Arc<str>,
     /// Policies.
-    pub policies: HashMap<ObjectKey, SeenPolicy>,
+    pub policies: Trie<ObjectKey, SeenPolicy>,
     /// The namespaces whose Ingresses are served, as `--watch-namespace-selector` selects them; `None` without it.
     pub selected: Option<HashSet<Arc<str>>>,
 }

@@ -75,7 +75,7 @@ impl Running {
 
     fn publish(&self, ours: std::ops::Range<usize>) {
         let mut compiled = Compiler::new(Options::default()).compile(UnixTime::now());
-        compiled.ingresses = Arc::new(ours.map(key).collect());
+        compiled.ingresses = ours.map(|index| (key(index), ())).collect();
         self.publications.send_replace(Some(Publication { generation: 1, compiled: Arc::new(compiled) }));
     }
 
@@ -83,7 +83,7 @@ impl Running {
     fn watch(&self) {
         let state = self.fake.state();
         let mut objects = self.seen.objects();
-        objects.ingresses.clear();
+        objects.ingresses = Default::default();
         for (_, object) in state.objects.iter().filter(|(path, _)| path.contains("/ingresses/")) {
             let addresses = object["status"]["loadBalancer"]["ingress"].clone();
             let addresses: Vec<IngressLoadBalancerIngress> = serde_json::from_value(addresses).unwrap_or_default();
@@ -232,6 +232,29 @@ async fn nothing_is_written_after_the_term_not_even_what_was_begun() {
     running.lead(2);
     sleep(Duration::from_secs(5)).await;
     assert_eq!(running.count("written"), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_does_not_wait_for_a_term_that_is_over() {
+    let fake = Fake::default();
+    fake.put("/api/v1/namespaces/edge/pods/replica-1", json!({"metadata": {"name": "replica-1", "labels": {}}}));
+    fake.put("/api/v1/namespaces/edge/pods", json!({"metadata": {}, "items": []}));
+    let running = Running::start_with(&fake, 30, |args| args.update_status_on_shutdown = true);
+    running.lead(1);
+    sleep(Duration::from_secs(5)).await;
+    running.watch();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(running.count("written"), 30);
+    fake.script(|asked| (asked.method == Method::PATCH).then_some(Fault::Silence));
+    running.terms.send_replace(Term { number: 1, until: Some(Instant::now() + Duration::from_secs(2)) });
+    sleep(Duration::from_secs(1)).await;
+    let (began, metrics) = (Instant::now(), running.metrics.clone());
+    running.end.cancel();
+    for task in running.tasks {
+        task.await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(metrics.status_writes.with_label_values(&["ingress", "failed"]).get() > 0, "it had begun");
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::super::bucket::Bucket;
 use super::{Rank, Text};
-use crate::compile::{Diagnostic, Kind, ObjectKey};
+use crate::compile::{Diagnostic, Diagnostics, Kind, ObjectKey};
 use crate::snapshot::Snapshot;
 
 /// Objects that one problem is told on.
@@ -60,6 +60,8 @@ pub(in super::super) struct LeftOut {
 
 /// What is to be told, and what has been.
 pub(in super::super) struct Book {
+    /// What was wrong at the last look.
+    looked: Arc<Diagnostics>,
     /// Problems that are there, by their identity.
     active: HashMap<u64, Active>,
     /// Notes by rank, then by age.
@@ -92,6 +94,7 @@ struct Active {
 impl Book {
     pub(in super::super) fn new(now: Instant) -> Self {
         Self {
+            looked: Arc::default(),
             active: HashMap::new(),
             pending: BTreeMap::new(),
             next: 0,
@@ -104,12 +107,15 @@ impl Book {
     }
 
     /// Takes in what is wrong now: what appeared is to be told, and what is gone is not, or is told to be gone.
-    pub(in super::super) fn look(&mut self, diagnostics: &[Diagnostic], snapshot: &Snapshot) -> LeftOut {
+    /// Objects with which the same is wrong as at the last look are not looked at.
+    pub(in super::super) fn look(&mut self, diagnostics: Arc<Diagnostics>, snapshot: &Snapshot) -> LeftOut {
+        let before = std::mem::replace(&mut self.looked, diagnostics.clone());
+        let renewed = diagnostics.since(&before);
         let mut left_out = LeftOut::default();
         let mut appeared = Vec::new();
-        let mut now = HashSet::with_capacity(diagnostics.len());
+        let mut now = HashSet::new();
         let mut kinds = HashSet::new();
-        for diagnostic in diagnostics {
+        for diagnostic in renewed.iter().flat_map(|renewed| renewed.now) {
             let (id, kind, hosts) = identify(diagnostic);
             now.insert(id);
             kinds.insert(kind);
@@ -145,8 +151,9 @@ impl Book {
                 }
             }
         }
-        let gone: Vec<u64> = self.active.keys().filter(|id| !now.contains(id)).copied().collect();
-        let gone: HashMap<u64, Active> = gone.into_iter().filter_map(|id| self.active.remove_entry(&id)).collect();
+        let gone = renewed.iter().flat_map(|renewed| renewed.before).map(|diagnostic| identify(diagnostic).0);
+        let gone = gone.filter(|id| !now.contains(id)).filter_map(|id| self.active.remove_entry(&id));
+        let gone: HashMap<u64, Active> = gone.collect();
         if !gone.is_empty() {
             self.pending.retain(|_, (_, id)| !gone.contains_key(id));
             self.repeats.retain(|(_, id, _)| !gone.contains_key(id));

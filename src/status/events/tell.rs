@@ -22,7 +22,7 @@ use super::super::cluster::{Inputs, wake};
 use super::book::{Note, REPEAT};
 use super::{Book, CONTROLLER, Rank, Remark, Text, Told, fingerprint};
 use crate::clock;
-use crate::compile::{Diagnostic, Kind, ObjectKey};
+use crate::compile::{Kind, ObjectKey};
 use crate::kubernetes::{Complaints, cause};
 use crate::leader::Leadership;
 use crate::metrics::{EVENT, Metrics};
@@ -73,7 +73,6 @@ impl Teller {
     pub(in super::super) async fn run(mut self, end: CancellationToken) {
         let mut term = None;
         let mut book = Book::new(Instant::now());
-        let mut looked: Arc<[Diagnostic]> = Arc::default();
         let mut look_at = None;
         loop {
             let now = Instant::now();
@@ -81,13 +80,12 @@ impl Teller {
             if leads != term {
                 term = leads;
                 book = Book::new(now);
-                looked = Arc::default();
                 look_at = term.map(|_| now);
             }
             if term.is_some() {
                 if look_at.is_some_and(|at| at <= now) {
                     look_at = None;
-                    self.look(&mut book, &mut looked);
+                    self.look(&mut book);
                 }
                 tokio::select! {
                     () = end.cancelled() => return,
@@ -113,15 +111,10 @@ impl Teller {
         }
     }
 
-    fn look(&mut self, book: &mut Book, looked: &mut Arc<[Diagnostic]>) {
+    fn look(&mut self, book: &mut Book) {
         let Some(publication) = self.publications.borrow_and_update().clone() else { return };
         let compiled = &publication.compiled;
-        // What did not change keeps its address.
-        if Arc::ptr_eq(looked, &compiled.diagnostics) {
-            return;
-        }
-        *looked = compiled.diagnostics.clone();
-        let left_out = book.look(looked, &compiled.snapshot);
+        let left_out = book.look(compiled.diagnostics.clone(), &compiled.snapshot);
         let all = left_out.shared + left_out.crowded;
         self.count(Told::Dropped, all);
         if all > 0 && self.left_out.is_due("left out", Instant::now()) {

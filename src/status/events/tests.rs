@@ -59,6 +59,10 @@ fn snapshot(hosts: &[(&str, &[&str])]) -> Snapshot {
     Snapshot { hosts: hosts.iter().map(host).collect(), ..Snapshot::default() }
 }
 
+fn look(book: &mut Book, diagnostics: &[Diagnostic], snapshot: &Snapshot) -> LeftOut {
+    book.look(Arc::new(diagnostics.iter().cloned().collect()), snapshot)
+}
+
 /// Everything that may be told now, as `object reason`.
 fn told(book: &mut Book, now: Instant) -> Vec<String> {
     let mut lines = Vec::new();
@@ -79,13 +83,13 @@ fn a_problem_of_a_secret_is_told_on_the_ingresses_of_its_namespace_that_it_touch
         ("c.example", &["shop/c"]),
     ]);
     let problem = [broken(secret("tls"), &["a.example", "b.example", "gone.example"])];
-    assert_eq!(book.look(&problem, &snapshot), LeftOut::default());
+    assert_eq!(look(&mut book, &problem, &snapshot), LeftOut::default());
     let expected = ["Ingress shop/new SecretNotFound", "Ingress shop/old SecretNotFound"];
     assert_eq!(told(&mut book, now), expected);
     // What stays is not told again; what stays and touches one more host is told there.
-    book.look(&problem, &snapshot);
+    look(&mut book, &problem, &snapshot);
     assert_eq!(told(&mut book, now), [""; 0]);
-    book.look(&[broken(secret("tls"), &["a.example", "b.example", "c.example"])], &snapshot);
+    look(&mut book, &[broken(secret("tls"), &["a.example", "b.example", "c.example"])], &snapshot);
     assert_eq!(told(&mut book, now), ["Ingress shop/c SecretNotFound"]);
 }
 
@@ -96,9 +100,9 @@ fn what_nobody_in_its_namespace_uses_is_told_on_the_oldest_and_a_policy_is_told_
     let snapshot = snapshot(&[("a.example", &["shop/old", "team/new"])]);
     let default = ObjectKey::new(Kind::Secret, "edge", "default");
     let policy = ObjectKey::new(Kind::TlsPolicy, "edge", "strict");
-    book.look(&[broken(default, &["a.example"])], &snapshot);
+    look(&mut book, &[broken(default, &["a.example"])], &snapshot);
     assert_eq!(told(&mut book, now), ["Ingress shop/old SecretNotFound"]);
-    book.look(&[broken(policy, &["a.example"])], &snapshot);
+    look(&mut book, &[broken(policy, &["a.example"])], &snapshot);
     let lines = told(&mut book, now);
     assert_eq!(lines[..2], ["Ingress shop/old SecretNotFound", "TlsPolicy edge/strict SecretNotFound"]);
     assert_eq!(lines[2..], ["Ingress shop/old SecretNotFoundSolved"]);
@@ -113,15 +117,15 @@ fn a_problem_that_many_share_is_told_on_a_few() {
     let hosts: Vec<(&str, &[&str])> =
         names.iter().zip(&ingresses).map(|((host, _), paths)| (host.as_str(), &paths[..])).collect();
     let all: Vec<&str> = names.iter().map(|(host, _)| host.as_str()).collect();
-    let left_out = book.look(&[broken(secret("tls"), &all)], &snapshot(&hosts));
+    let left_out = look(&mut book, &[broken(secret("tls"), &all)], &snapshot(&hosts));
     assert_eq!(left_out, LeftOut { shared: 480, crowded: 0 });
     let first = told(&mut book, now);
     assert_eq!(first.len(), 20);
     // It spreads, and goes back: the same are told, and no others, and the rest is counted once.
-    book.look(&[broken(secret("tls"), &all[..250])], &snapshot(&hosts));
-    assert_eq!(book.look(&[broken(secret("tls"), &all)], &snapshot(&hosts)), LeftOut::default());
+    look(&mut book, &[broken(secret("tls"), &all[..250])], &snapshot(&hosts));
+    assert_eq!(look(&mut book, &[broken(secret("tls"), &all)], &snapshot(&hosts)), LeftOut::default());
     assert_eq!(told(&mut book, now), [""; 0]);
-    book.look(&[], &snapshot(&hosts));
+    look(&mut book, &[], &snapshot(&hosts));
     assert_eq!(told(&mut book, now).len(), 20, "the solution, on those that were told");
 }
 
@@ -131,7 +135,7 @@ fn the_worst_comes_first_and_a_flood_is_slow_and_bounded() {
     let mut book = Book::new(now);
     let trifles = (0..400).map(|index| trifle(ingress(&format!("t{index}"))));
     let broken = (0..300).map(|index| broken(ingress(&format!("b{index}")), &[]));
-    let left_out = book.look(&trifles.chain(broken).collect::<Vec<_>>(), &Snapshot::default());
+    let left_out = look(&mut book, &trifles.chain(broken).collect::<Vec<_>>(), &Snapshot::default());
     assert_eq!(left_out, LeftOut { shared: 0, crowded: 200 }, "500 may wait");
     let first = told(&mut book, now);
     assert_eq!(first.len(), 50);
@@ -151,7 +155,7 @@ fn one_object_has_its_share_and_no_more() {
     let problems: Vec<Diagnostic> = (0..30)
         .map(|index| Diagnostic { field: format!("spec.rules[{index}]").into(), ..broken(ingress("a"), &[]) })
         .collect();
-    book.look(&problems, &Snapshot::default());
+    look(&mut book, &problems, &Snapshot::default());
     let mut lines = 0;
     let dropped = loop {
         match book.next(now) {
@@ -171,17 +175,17 @@ fn what_flaps_before_its_turn_costs_nothing_and_what_was_told_is_told_to_be_solv
     let mut book = Book::new(now);
     let problem = [broken(ingress("a"), &[])];
     for _ in 0..10 {
-        book.look(&problem, &Snapshot::default());
-        book.look(&[], &Snapshot::default());
+        look(&mut book, &problem, &Snapshot::default());
+        look(&mut book, &[], &Snapshot::default());
     }
     assert_eq!(told(&mut book, now), [""; 0]);
-    book.look(&problem, &Snapshot::default());
+    look(&mut book, &problem, &Snapshot::default());
     assert_eq!(told(&mut book, now), ["Ingress shop/a SecretNotFound"]);
     // Another effect is the same problem: it is told, and is not solved.
     let milder = [Diagnostic { effect: Effect::LastGood, ..problem[0].clone() }];
-    book.look(&milder, &Snapshot::default());
+    look(&mut book, &milder, &Snapshot::default());
     assert_eq!(told(&mut book, now), ["Ingress shop/a SecretNotFound"]);
-    book.look(&[], &Snapshot::default());
+    look(&mut book, &[], &Snapshot::default());
     assert_eq!(told(&mut book, now), ["Ingress shop/a SecretNotFoundSolved"]);
 }
 
@@ -189,12 +193,12 @@ fn what_flaps_before_its_turn_costs_nothing_and_what_was_told_is_told_to_be_solv
 fn an_error_that_goes_on_is_told_again_before_its_event_vanishes_and_a_trifle_is_not() {
     let start = Instant::now();
     let mut book = Book::new(start);
-    book.look(&[broken(ingress("a"), &[]), trifle(ingress("a"))], &Snapshot::default());
+    look(&mut book, &[broken(ingress("a"), &[]), trifle(ingress("a"))], &Snapshot::default());
     assert_eq!(told(&mut book, start).len(), 2);
     assert_eq!(book.next_at(start), Some(start + book::REPEAT));
     let later = start + book::REPEAT;
     assert_eq!(told(&mut book, later), ["Ingress shop/a SecretNotFound"]);
-    book.look(&[trifle(ingress("a"))], &Snapshot::default());
+    look(&mut book, &[trifle(ingress("a"))], &Snapshot::default());
     assert_eq!(told(&mut book, later), ["Ingress shop/a SecretNotFoundSolved"]);
     assert_eq!(book.next_at(later), None);
 }
@@ -204,7 +208,7 @@ fn a_note_that_fails_is_tried_a_few_times_while_its_problem_is_there() {
     let mut now = Instant::now();
     let mut book = Book::new(now);
     let problem = [broken(ingress("a"), &[])];
-    book.look(&problem, &Snapshot::default());
+    look(&mut book, &problem, &Snapshot::default());
     let mut tries = 0;
     loop {
         let (Some((note, id)), _) = book.next(now) else { panic!("nothing after {tries}") };
@@ -251,7 +255,7 @@ impl Running {
             let look = SeenIngress { uid: format!("uid-{name}").into(), addresses: Vec::new(), is_ours: false };
             seen.objects().ingresses.insert(ingress(name), look);
         }
-        let policy = SeenPolicy { uid: "uid-p".into(), generation: 1, status: None };
+        let policy = SeenPolicy { uid: "uid-p".into(), generation: 1, status: None, other: None };
         seen.objects().policies.insert(ObjectKey::new(Kind::TlsPolicy, "shop", "p"), policy);
         let metrics = Metrics::default();
         let inputs = Inputs {
@@ -274,7 +278,7 @@ impl Running {
 
     fn publish(&self, diagnostics: Vec<Diagnostic>) {
         let mut compiled = Compiler::new(Options::default()).compile(rustls::pki_types::UnixTime::now());
-        compiled.diagnostics = diagnostics.into();
+        compiled.diagnostics = Arc::new(diagnostics.into_iter().collect());
         self.publications.send_replace(Some(Publication { generation: 1, compiled: Arc::new(compiled) }));
     }
 

@@ -26,8 +26,8 @@ impl Case {
     /// These Ingresses are ours, and are to have this address.
     fn new(names: &[&str], ip: &str) -> Self {
         let wanted = Wanted {
-            ingresses: Arc::new(names.iter().map(|name| key(name)).collect()),
-            policies: Arc::default(),
+            ingresses: names.iter().map(|name| (key(name), ())).collect(),
+            policies: Trie::default(),
             addresses: Some(addresses(&[ip]).into()),
         };
         let ingresses = names.iter().map(|name| (key(name), seen(name, &[], false))).collect();
@@ -40,7 +40,7 @@ impl Case {
     }
 
     fn disown(&mut self, name: &str) {
-        Arc::make_mut(&mut self.wanted.ingresses).remove(&key(name));
+        self.wanted.ingresses.remove(&key(name));
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -77,6 +77,35 @@ fn only_what_differs_is_written_and_what_was_written_is_awaited() {
     case.see("a", seen("a", &["192.0.2.1"], true));
     assert_eq!(case.differing(), ["c"]);
     assert_eq!(case.next("a"), Next::Nothing);
+}
+
+#[test]
+fn a_look_is_at_what_has_changed_and_at_everything_when_the_addresses_have() {
+    let mut case = Case::new(&["a", "b", "c"], "192.0.2.1");
+    assert_eq!(case.differing(), ["a", "b", "c"]);
+    // Forgotten by hand, it would be found by a look at it.
+    case.plans.differing.clear();
+    assert_eq!(case.differing(), [""; 0]);
+    case.see("b", seen("b", &["203.0.113.9"], false));
+    assert_eq!(case.differing(), ["b"]);
+    case.disown("b");
+    case.wanted.ingresses.insert(key("d"), ());
+    case.see("d", seen("d", &[], false));
+    assert_eq!(case.differing(), ["d"]);
+    case.wanted.addresses = Some(addresses(&["192.0.2.7"]).into());
+    assert_eq!(case.differing(), ["a", "c", "d"]);
+}
+
+#[test]
+fn what_is_seen_before_the_answer_to_the_write_counts() {
+    let mut case = Case::new(&["a"], "192.0.2.1");
+    let Next::Write(write) = case.next("a") else { panic!() };
+    case.see("a", seen("a", &["192.0.2.1"], true));
+    assert_eq!(case.differing(), [""; 0]);
+    case.plans.written(&key("a"), write, case.now);
+    // Changed back to just what was there before: that is no watch that is late.
+    case.see("a", seen("a", &[], false));
+    assert_eq!(case.next("a"), Next::At(case.now + FIRST_ROUND));
 }
 
 #[test]
@@ -159,7 +188,7 @@ fn an_ingress_that_is_no_longer_ours_loses_our_addresses_after_a_moment_and_thos
         case.disown(name);
     }
     case.disown("b");
-    case.wanted.ingresses = Arc::new([key("c")].into());
+    case.wanted.ingresses = [(key("c"), ())].into();
     assert_eq!(case.differing(), [""; 0]);
     case.pass(UNOWNED.as_secs());
     assert_eq!(case.differing(), ["a"]);
@@ -178,7 +207,7 @@ fn one_that_is_ours_again_in_time_keeps_what_it_has() {
     case.disown("a");
     case.differing();
     case.pass(4);
-    Arc::make_mut(&mut case.wanted.ingresses).insert(key("a"));
+    case.wanted.ingresses.insert(key("a"), ());
     case.differing();
     case.disown("a");
     case.differing();
@@ -219,10 +248,10 @@ fn a_policy_is_written_once_a_second_at_most_and_not_over_what_is_newer() {
     let key = ObjectKey::new(Kind::TlsPolicy, "shop", "strict");
     let status =
         |hosts, generation| PolicyStatus { generation: Some(generation), refused: None, hosts, held: Vec::new() };
-    let look = |status| SeenPolicy { uid: "p".into(), generation: 2, status };
+    let look = |status| SeenPolicy { uid: "p".into(), generation: 2, status, other: None };
     case.objects.policies.insert(key.clone(), look(None));
     let set = |case: &mut Case, status| {
-        case.wanted.policies = Arc::new([(key.clone(), status)].into());
+        case.wanted.policies = [(key.clone(), Arc::new(status))].into();
         case.plans.next(&key, &case.wanted, &case.objects, case.now, Timestamp::UNIX_EPOCH)
     };
     let Next::Write(write) = set(&mut case, status(1, 2)) else { panic!() };
@@ -237,4 +266,50 @@ fn a_policy_is_written_once_a_second_at_most_and_not_over_what_is_newer() {
     assert_eq!(set(&mut case, status(2, 2)), Next::Nothing);
     assert_eq!(set(&mut case, status(2, 1)), Next::Nothing, "this replica's watch is behind");
     assert_eq!(case.differing(), ["strict"]);
+}
+
+#[test]
+fn conditions_of_another_installation_are_left_alone_as_long_as_they_follow_the_policy() {
+    let mut case = Case::new(&[], "192.0.2.1");
+    let key = ObjectKey::new(Kind::TlsPolicy, "shop", "strict");
+    let status =
+        |hosts, generation| PolicyStatus { generation: Some(generation), refused: None, hosts, held: Vec::new() };
+    let see = |case: &mut Case, theirs: PolicyStatus| {
+        let there = Some(conditions::wanted(&theirs, None, Timestamp::UNIX_EPOCH));
+        let look = SeenPolicy { uid: "p".into(), generation: 2, status: there, other: Some("handfast/x/y".into()) };
+        case.objects.policies.insert(key.clone(), look);
+    };
+    let next = |case: &mut Case, ours: PolicyStatus| {
+        case.wanted.policies = [(key.clone(), Arc::new(ours))].into();
+        case.plans.next(&key, &case.wanted, &case.objects, case.now, Timestamp::UNIX_EPOCH)
+    };
+    see(&mut case, status(3, 2));
+    assert_eq!(next(&mut case, status(1, 2)), Next::Contested);
+    case.pass(3_600);
+    assert_eq!(next(&mut case, status(2, 2)), Next::Nothing, "it is said once");
+    // The policy has changed, and the other one has time to say so.
+    assert_eq!(next(&mut case, status(2, 3)), Next::At(case.now + LAG));
+    see(&mut case, status(3, 3));
+    assert_eq!(next(&mut case, status(2, 3)), Next::Nothing);
+    // It changes again, and the other one is not there any more.
+    assert_eq!(next(&mut case, status(2, 4)), Next::At(case.now + LAG));
+    case.pass(LAG.as_secs());
+    assert!(matches!(next(&mut case, status(2, 4)), Next::Write(_)));
+}
+
+#[test]
+fn whoever_has_hosts_speaks_in_place_of_an_installation_without() {
+    let mut case = Case::new(&[], "192.0.2.1");
+    let key = ObjectKey::new(Kind::TlsPolicy, "shop", "strict");
+    let status = |hosts| PolicyStatus { generation: Some(1), refused: None, hosts, held: Vec::new() };
+    let next = |case: &mut Case, theirs: usize, ours: usize| {
+        let there = Some(conditions::wanted(&status(theirs), None, Timestamp::UNIX_EPOCH));
+        let look = SeenPolicy { uid: "p".into(), generation: 1, status: there, other: Some("handfast/x/y".into()) };
+        case.objects.policies.insert(key.clone(), look);
+        case.wanted.policies = [(key.clone(), Arc::new(status(ours)))].into();
+        case.plans.next(&key, &case.wanted, &case.objects, case.now, Timestamp::UNIX_EPOCH)
+    };
+    assert!(matches!(next(&mut case, 0, 2), Next::Write(_)));
+    assert_eq!(next(&mut case, 2, 0), Next::Contested);
+    assert_eq!(next(&mut case, 0, 0), Next::Nothing, "they agree");
 }

@@ -134,6 +134,12 @@ impl ApiServer {
     }
 }
 
+fn data(kept: &Kept) -> Value {
+    let mut data = BTreeMap::new();
+    kept.write(&mut data);
+    json!(data)
+}
+
 /// A keeper, and the time that it sees.
 fn keeper(server: &ApiServer, day: u64) -> (Keeper, watch::Receiver<Option<Arc<ServerConfig>>>) {
     let (offered, offers) = watch::channel(None);
@@ -181,11 +187,9 @@ async fn who_comes_second_takes_over_what_the_first_one_wrote() {
     let server = ApiServer::new();
     let (keeper, _offers) = keeper(&server, 0);
     let other = certificate::make(None, Need::Everything, &keeper.names(), (keeper.clock)()).unwrap();
-    let theirs = other.clone();
+    let theirs = data(&other);
     server.objects().overtaken = Some(Box::new(move |secret| {
-        let mut data = BTreeMap::new();
-        theirs.write(&mut data);
-        secret["data"] = json!(data);
+        secret["data"] = theirs;
         secret["metadata"]["resourceVersion"] = "7".into();
     }));
     let mut shown = None;
@@ -198,8 +202,9 @@ async fn a_new_authority_is_announced_before_its_certificate_is_shown() {
     let server = ApiServer::new();
     let mut shown = None;
     keeper(&server, 0).0.turn(&mut shown).await.unwrap();
+    keeper(&server, 2_400).0.turn(&mut shown).await.unwrap();
     let before = server.kept().unwrap();
-    let (later, mut offers) = keeper(&server, 3_000);
+    let (later, mut offers) = keeper(&server, 2_440);
     let started = tokio::time::Instant::now();
     later.turn(&mut shown).await.unwrap();
     assert_eq!(started.elapsed(), SETTLE);
@@ -208,10 +213,80 @@ async fn a_new_authority_is_announced_before_its_certificate_is_shown() {
     assert_eq!(server.bundles()[0].as_ref(), Some(&after.ca));
     // Another leaf of the same CA is nothing that has to be announced.
     server.objects().writes.clear();
-    let (later, _offers) = keeper(&server, 3_070);
+    let (later, _offers) = keeper(&server, 2_510);
     later.turn(&mut shown).await.unwrap();
     assert!(server.kept().unwrap().certificate != after.certificate);
     assert_eq!(server.objects().writes, ["secret"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_authority_that_cannot_be_announced_is_shown_when_the_old_certificate_has_expired() {
+    let server = ApiServer::new();
+    let mut shown = None;
+    keeper(&server, 0).0.turn(&mut shown).await.unwrap();
+    let before = shown.clone();
+    server.objects().refused = vec![(Method::PATCH, "configuration")];
+    let (later, offers) = keeper(&server, 5);
+    let new = certificate::make(before.as_ref(), Need::Everything, &later.names(), (later.clock)()).unwrap();
+    server.objects().secret["data"] = data(&new);
+    later.turn(&mut shown).await.unwrap_err();
+    assert!(shown == before && offers.borrow().is_none());
+    let (late, offers) = keeper(&server, 91);
+    late.turn(&mut shown).await.unwrap_err();
+    assert!(shown == server.kept() && shown != before && offers.borrow().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_another_replica_has_announced_first_stays_announced() {
+    let server = ApiServer::new();
+    let mut shown = None;
+    let (one, _offers) = keeper(&server, 0);
+    one.turn(&mut shown).await.unwrap();
+    let old = shown.unwrap();
+    let new = certificate::make(Some(&old), Need::Everything, &one.names(), (one.clock)()).unwrap();
+    assert!(one.announce(&new.ca).await.unwrap());
+    // This one had read the Secret before.
+    assert!(!one.announce(&old.ca).await.unwrap());
+    assert_eq!(server.bundles()[0].as_ref(), Some(&new.ca));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_somebody_has_emptied_gets_what_is_shown() {
+    let server = ApiServer::new();
+    let mut shown = None;
+    keeper(&server, 0).0.turn(&mut shown).await.unwrap();
+    let before = server.kept();
+    server.objects().secret["data"] = Value::Null;
+    server.objects().writes.clear();
+    keeper(&server, 1).0.turn(&mut shown).await.unwrap();
+    assert!(server.kept() == before && shown == before);
+    assert_eq!(server.objects().writes, ["secret"]);
+    // When something is due as well, whoever still shows the old one is believed.
+    server.objects().secret["data"] = Value::Null;
+    keeper(&server, 3_000).0.turn(&mut shown).await.unwrap();
+    assert!(server.kept().unwrap().ca.ends_with(&before.unwrap().ca));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_been_made_for_want_of_permission_is_made_again_when_it_has_expired() {
+    let server = ApiServer::new();
+    server.objects().refused = vec![(Method::GET, "secret")];
+    let days = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let (mut keeper, mut offers) = keeper(&server, 0);
+    let seen = days.clone();
+    keeper.clock = Arc::new(move || {
+        let days = seen.load(std::sync::atomic::Ordering::Relaxed);
+        UnixTime::since_unix_epoch(Duration::from_secs(NOW + days * 86_400))
+    });
+    let end = CancellationToken::new();
+    let task = tokio::spawn(keeper.run(end.clone()));
+    offers.changed().await.unwrap();
+    tokio::time::sleep(AGAIN * 3).await;
+    assert!(!offers.has_changed().unwrap());
+    days.store(91, std::sync::atomic::Ordering::Relaxed);
+    offers.changed().await.unwrap();
+    end.cancel();
+    task.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,6 +326,30 @@ async fn what_cannot_be_kept_is_shown_as_long_as_it_is_usable() {
     keeper(&server, 70).0.turn(&mut shown).await.unwrap();
     let error = keeper(&server, 95).0.turn(&mut shown).await.unwrap_err();
     assert!(error.to_string().contains("update has to be allowed"), "{error}");
+}
+
+#[tokio::test]
+async fn the_authority_of_clients_is_followed_beside_a_certificate_of_our_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    let made = || certificate::make(None, Need::Everything, &[], UnixTime::since_unix_epoch(Duration::from_secs(NOW)));
+    write(&made().unwrap().ca);
+    let server = ApiServer::new();
+    let (mut keeper, mut offers) = keeper(&server, 0);
+    keeper.args = arguments(&["--webhook-client-ca", file.to_str().unwrap()]);
+    keeper.files = Files::read(&keeper.args).unwrap();
+    let mut shown = None;
+    keeper.turn(&mut shown).await.unwrap();
+    let before = offers.borrow_and_update().clone().unwrap();
+    keeper.follow_client_ca(shown.as_ref()).await.unwrap();
+    assert!(!offers.has_changed().unwrap(), "nothing is new");
+    write("garbage");
+    let error = keeper.follow_client_ca(shown.as_ref()).await.unwrap_err().to_string();
+    assert!(error.contains("--webhook-client-ca") && !offers.has_changed().unwrap(), "{error}");
+    write(&made().unwrap().ca);
+    keeper.follow_client_ca(shown.as_ref()).await.unwrap();
+    assert!(!Arc::ptr_eq(&offers.borrow_and_update().clone().unwrap(), &before));
 }
 
 #[tokio::test(start_paused = true)]

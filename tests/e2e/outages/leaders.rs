@@ -42,10 +42,7 @@ fn a_leader_that_is_cut_off_stops_writing_and_nobody_fights() {
         new
     });
     assert!(!leads(leader), "it still believes that it may write");
-    println!(
-        "another one leads {:.1} s after the leader was cut off, with a Lease of {TTL:?}",
-        begun.elapsed().as_secs_f64()
-    );
+    within_the_lease("cut off", begun);
     wait_until("the address of the other is there", || history.lock().unwrap().last() == Some(&names[1]));
     let changes = world.change();
     world.caught_up("the new leader", other, &changes, Instant::now());
@@ -60,7 +57,14 @@ fn a_leader_that_is_cut_off_stops_writing_and_nobody_fights() {
     other.process.kill();
     let killed = Instant::now();
     wait_until("the first one leads again", || leads(leader));
-    println!("another one leads {:.1} s after the leader was killed", killed.elapsed().as_secs_f64());
+    within_the_lease("killed", killed);
+}
+
+/// The Lease runs out, and others look at it now and then.
+fn within_the_lease(how: &str, since: Instant) {
+    let took = since.elapsed();
+    println!("another one leads {:.1} s after the leader was {how}, with a Lease of {TTL:?}", took.as_secs_f64());
+    assert!(took < 3 * TTL, "that is longer than a Lease");
 }
 
 /// All addresses that an Ingress's status has had, one after the other.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::network::{Cut, Sandbox};
 use super::process::Process;
 use super::{ControlPlane, programs, wait_until};
+use crate::binary::{page, sum};
 
 /// A running controller. It is killed when this is dropped.
 pub struct Handfast {
@@ -60,19 +61,12 @@ impl Handfast {
 
     /// A page of the admin listener.
     pub fn admin(&self, path: &str) -> (u16, String) {
-        let answer = handfast::demo::client::get_plain(self.admin, "localhost", path).unwrap();
-        let body = answer.text.split_once("\r\n\r\n").unwrap().1.to_owned();
-        (answer.status, body)
+        page(self.admin, path)
     }
 
     /// The sum of a metric's samples whose labels contain all of `labels`.
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let (_, text) = self.admin("/metrics");
-        text.lines()
-            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
-            .filter(|line| labels.iter().all(|label| line.contains(label)))
-            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
-            .sum()
+        sum(&self.admin("/metrics").1, name, labels)
     }
 
     /// Waits until the log has a line with this text.

@@ -13,6 +13,7 @@ pub mod network;
 pub mod pki;
 pub mod process;
 pub mod programs;
+pub mod rights;
 pub mod runtime;
 pub mod trial;
 

@@ -6,13 +6,14 @@
 //! takes minutes and fetches Go modules.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::binary::static_release;
+use crate::cache;
 
 /// What the harness runs, and where Debian has it. `make needs` installs the same.
 const TOOLS: &[(&str, &str)] = &[
@@ -183,30 +184,10 @@ fn control_plane_folder(build: bool) -> Result<PathBuf, String> {
     if let Some((major, minor)) = go_version() {
         content.extend(format!("{major}.{minor}").into_bytes());
     }
-    let digest: String = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, &content)
-        .as_ref()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let cache = cache.unwrap_or_else(std::env::temp_dir).join("handfast");
-    let folder = cache.join(format!("e2e-{digest}"));
-    let complete = folder.join("complete");
-    if !build || complete.exists() {
-        return Ok(folder);
+    let folder = cache::folder("e2e", &content);
+    if build {
+        cache::complete(&folder, || build_control_plane(&folder))?;
     }
-    fs::create_dir_all(&cache).unwrap();
-    // Several test processes may want it at once; the first one makes it.
-    let lock = File::create(cache.join("e2e.lock")).unwrap();
-    lock.lock().unwrap();
-    if !complete.exists() {
-        let _ = fs::remove_dir_all(&folder);
-        build_control_plane(&folder)?;
-        fs::write(&complete, "").unwrap();
-    }
-    drop(lock);
     Ok(folder)
 }
 

@@ -167,14 +167,20 @@ impl Api {
         self.state().requests.iter().filter(|request| request.contains(part)).count()
     }
 
+    /// How many watches are open.
+    pub fn watches(&self, resource: &str) -> usize {
+        self.state().resources.get(resource).map_or(0, |resource| resource.watchers.len())
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let uri = request.uri();
         let query = uri.query().unwrap_or_default().to_owned();
-        let path = match (uri.path(), query.contains("type%21%3D"), query.contains("type%3D")) {
-            ("/api/v1/secrets", true, _) => SECRET_NAMES.to_owned(),
-            ("/api/v1/secrets", false, true) => SECRETS.to_owned(),
-            (path, _, _) => path.to_owned(),
+        let kinds = match uri.path().ends_with("/secrets") {
+            true if query.contains("type%21%3D") => " type!",
+            true if query.contains("type%3D") => " type=",
+            true | false => "",
         };
+        let path = format!("{}{kinds}", uri.path());
         let is_watch = query.contains("watch=true");
         let (manner, response) = {
             let mut state = self.state();

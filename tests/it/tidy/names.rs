@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "source/manifest.rs",
     "source/manifest",
     "tls",
+    "trie.rs",
     "webhook/certificate.rs",
     "webhook/judge.rs",
     "webhook/review.rs",
