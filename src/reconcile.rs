@@ -6,8 +6,11 @@
 //! request and no scrape.
 
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -15,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use crate::clock::Clock;
 use crate::compile::{Compiled, Compiler, Kind};
@@ -41,6 +45,9 @@ impl Default for Batching {
         Self { quiet: Duration::from_millis(50), longest: Duration::from_millis(500), saving: Duration::from_secs(10) }
     }
 }
+
+/// After how long what a bug has ended is tried again, if nothing changes.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// What has been published.
 #[derive(Clone)]
@@ -107,6 +114,8 @@ pub fn run(inbox: &Receiver<Message>, mut compiler: Compiler, clock: &Clock, bat
     let mut told = Told::default();
     let mut saving = Saving::default();
     let mut generation = 0;
+    // Everything that has come is compiled.
+    let mut is_compiled = false;
     let mut recompile_at = None;
     let mut compiled_at: Option<UnixTime> = None;
     let mut recorder = Recorder::default();
@@ -123,7 +132,7 @@ pub fn run(inbox: &Receiver<Message>, mut compiler: Compiler, clock: &Clock, bat
         match inbox.recv_timeout(saving.wait().map_or(wait, |until| until.min(wait))) {
             // Nothing has changed since the last compilation.
             Ok(Message::Ask(ask)) => {
-                if generation > 0 {
+                if is_compiled {
                     ask(&compiler);
                 }
                 continue;
@@ -146,9 +155,19 @@ pub fn run(inbox: &Receiver<Message>, mut compiler: Compiler, clock: &Clock, bat
         }
         let started = Instant::now();
         let now = (clock)();
-        let compiled = Arc::new(compiler.compile(now));
+        is_compiled = false;
+        let Some(compiled) = compile(&mut compiler, now, &outputs.metrics) else {
+            if generation == 0 {
+                // There is nothing to go on with: the start fails, which others who serve do not notice.
+                return;
+            }
+            recompile_at = Some(UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + AGAIN));
+            continue;
+        };
+        let compiled = Arc::new(compiled);
         recompile_at = compiled.recompile_at;
         compiled_at = Some(now);
+        is_compiled = true;
         outputs.publisher.publish(compiled.snapshot.clone());
         generation += 1;
         recorder.record(&compiled, started.elapsed(), now.as_secs(), &outputs.metrics);
@@ -163,6 +182,21 @@ pub fn run(inbox: &Receiver<Message>, mut compiler: Compiler, clock: &Clock, bat
         outputs.publications.send_replace(Some(Publication { generation, compiled }));
         asks.into_iter().for_each(|ask| ask(&compiler));
     }
+}
+
+/// Compiles in spite of a bug: anew from the objects, if what was built before was to blame. `None` if the objects are:
+/// what is in force stays, and the next change may be the remedy.
+fn compile(compiler: &mut Compiler, now: UnixTime, metrics: &Metrics) -> Option<Compiled> {
+    for effect in ["everything is compiled anew", "what is served stays served, until the next change or minute"] {
+        // What it leaves half done is forgotten.
+        if let Ok(compiled) = catch_unwind(AssertUnwindSafe(|| compiler.compile(now))) {
+            return Some(compiled);
+        }
+        metrics.panics.inc();
+        error!(effect, "The compiler has ended by a bug; please report it with the lines before.");
+        compiler.begin_anew();
+    }
+    None
 }
 
 /// What events have said beside changes.

@@ -28,7 +28,10 @@ mod reports;
 mod shadow;
 mod store;
 mod terminate;
+#[cfg(test)]
+mod tests;
 mod tls;
+mod users;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -37,15 +40,15 @@ use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
-use self::backend::BackendProblem;
 use self::held::{History, InForce, LastGood};
-use self::ingress::{BackendUse, Foreseen};
+use self::ingress::Foreseen;
 use self::policy::Policies;
 use self::report::backend_diagnostics;
 use self::reports::Reports;
 use self::store::Store;
-use self::terminate::{DefaultCertificate, PolicyUse, SecretUse, default_key};
+use self::terminate::{DefaultCertificate, SecretUse, default_key};
 use self::tls::Certificates;
+use self::users::{BackendUsers, HostUses, PolicyUsers, SecretUsers};
 use self::view::{Graph, Read, Unit, World};
 use crate::snapshot::{BackendKey, HostName, HostTls, Snapshot, VirtualHost};
 use crate::tls::ServerTls;
@@ -211,80 +214,9 @@ pub struct Compiler {
     compiled_at: Option<UnixTime>,
     /// Something was remembered since.
     remembers: bool,
-}
-
-/// What a host uses.
-#[derive(PartialEq)]
-struct HostUses {
-    secrets: Vec<SecretUse>,
-    policy: PolicyUse,
-    backends: Vec<BackendUse>,
-    /// The namespace of its oldest Ingress.
-    owner: Arc<str>,
-}
-
-impl Default for HostUses {
-    fn default() -> Self {
-        Self { secrets: Vec::new(), policy: PolicyUse::default(), backends: Vec::new(), owner: "".into() }
-    }
-}
-
-/// Who uses a backend, and what is wrong with it.
-#[derive(Default)]
-struct BackendUsers {
-    places: BTreeMap<HostName, Vec<BackendUse>>,
-    problems: Vec<BackendProblem>,
-}
-
-/// What hosts make of a Secret. Those that make the same of it are told together, and most often that is all of them.
-#[derive(Default)]
-struct SecretUsers {
-    /// No group is empty.
-    groups: Vec<(SecretUse, BTreeSet<HostName>)>,
-}
-
-impl SecretUsers {
-    fn insert(&mut self, host: &HostName, used: &SecretUse) {
-        match self.groups.iter_mut().find(|(other, _)| other == used) {
-            Some((_, hosts)) => drop(hosts.insert(host.clone())),
-            None => self.groups.push((used.clone(), BTreeSet::from([host.clone()]))),
-        }
-    }
-
-    fn remove(&mut self, host: &HostName) {
-        self.groups.retain_mut(|(_, hosts)| !(hosts.remove(host) && hosts.is_empty()));
-    }
-
-    /// In an order that does not depend on who came first.
-    fn groups(&self) -> Vec<(&SecretUse, &BTreeSet<HostName>)> {
-        let mut groups: Vec<_> = self.groups.iter().map(|(used, hosts)| (used, hosts)).collect();
-        groups.sort_unstable_by_key(|(_, hosts)| hosts.first());
-        groups
-    }
-
-    fn hosts(&self) -> impl Iterator<Item = &HostName> {
-        self.groups().into_iter().flat_map(|(_, hosts)| hosts)
-    }
-}
-
-/// What has become of a TlsPolicy for the hosts that ask for it.
-#[derive(Default)]
-struct PolicyUsers {
-    hosts: BTreeMap<HostName, Effect>,
-    /// Those for which another policy is in force.
-    held: BTreeSet<HostName>,
-}
-
-impl PolicyUsers {
-    fn insert(&mut self, host: &HostName, effect: Effect) {
-        self.hosts.insert(host.clone(), effect);
-        let _ = if effect == Effect::None { self.held.remove(host) } else { self.held.insert(host.clone()) };
-    }
-
-    fn remove(&mut self, host: &HostName) {
-        self.hosts.remove(host);
-        self.held.remove(host);
-    }
+    /// How many compilations a bug is going to end.
+    #[cfg(test)]
+    pub(crate) faults: Arc<std::sync::atomic::AtomicUsize>,
 }
 
 /// What has to be built again.
@@ -343,6 +275,8 @@ impl Compiler {
             snapshot: Arc::default(),
             compiled_at: None,
             remembers: false,
+            #[cfg(test)]
+            faults: Arc::default(),
         }
     }
 
@@ -387,6 +321,19 @@ impl Compiler {
         &self.world.store.revisions
     }
 
+    /// Forgets all that was built, and what it was built from not: the next compilation is like a first one, with the memory
+    /// of what was good. For after one that a bug has ended in the middle.
+    pub fn begin_anew(&mut self) {
+        let mut anew = Self::new(self.options.clone());
+        anew.world.store = std::mem::take(&mut self.world.store);
+        anew.world.store.look_at_everything();
+        anew.world.history = std::mem::take(&mut self.world.history);
+        anew.held = std::mem::take(&mut self.held);
+        #[cfg(test)]
+        anew.faults.clone_from(&self.faults);
+        *self = anew;
+    }
+
     /// Takes a change in. Cheap: nothing is built before [`Compiler::compile`].
     pub fn apply(&mut self, change: Change) {
         self.world.store.apply(change);
@@ -429,6 +376,8 @@ impl Compiler {
         self.prepare_certificates(&dirty, now);
         self.build_default(&mut dirty, now);
         let hosts = self.build_hosts(&mut dirty, now);
+        #[cfg(test)]
+        tests::fail_if_told(&self.faults);
         let backends = self.build_backends(&mut dirty, now);
         for key in std::mem::take(&mut dirty.policies) {
             self.report_policy(key, now);

@@ -147,6 +147,12 @@ impl Store {
         objects
     }
 
+    /// Has everything be looked at, as it is the first time.
+    pub(super) fn look_at_everything(&mut self) {
+        self.changed.extend(self.definitions.keys().cloned().map(Read::Object));
+        self.reports_changed = true;
+    }
+
     /// Has everybody who asked this ask again.
     pub(super) fn look_again(&mut self, read: Read) {
         self.changed.insert(read);

@@ -390,6 +390,7 @@ mod tests {
             seen,
             needs: None,
             class: Default::default(),
+            is_optional: false,
             reporter: Reporter { index: 0, reports, has_begun: Arc::default() },
         };
         let scope = Scope("Service".into());
