@@ -17,11 +17,10 @@ use handfast::snapshot;
 use handfast::source::Event;
 use handfast::state::Sink;
 use handfast::webhook::{self, Webhook, WebhookError};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -113,13 +112,13 @@ impl Server {
         self
     }
 
-    /// A client for which it is the time of the tests, which is that of their certificates.
+    /// A client that trusts the server's authority.
     fn client(&self, identity: Option<(&str, &str)>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.root().as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(AtTheTime::new(&roots)));
+        let builder = ClientConfig::builder_with_details(provider, Arc::new(TheTime));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
         match identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
@@ -168,50 +167,13 @@ impl Server {
     }
 }
 
-/// Verifies the server's certificate at the time of the tests.
+/// The time of the tests, which is that of their certificates.
 #[derive(Debug)]
-struct AtTheTime(Arc<WebPkiServerVerifier>);
+struct TheTime;
 
-impl AtTheTime {
-    fn new(roots: &RootCertStore) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots.clone()), provider);
-        Self(verifier.build().unwrap())
-    }
-}
-
-impl ServerCertVerifier for AtTheTime {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at(NOW))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+impl TimeProvider for TheTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(at(NOW))
     }
 }
 
