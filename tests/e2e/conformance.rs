@@ -385,8 +385,8 @@ fn ten_endpoints_share_the_requests_and_one_that_is_not_ready_gets_none() {
     wait_until("an endpoint answers", || ask().starts_with("echo-"));
     let busy = |counts: &[usize]| counts.iter().filter(|count| **count > 0).count();
     wait_until("all ten are known", || busy(&spread(40)) == 10);
-    let counts = spread(100);
-    assert_eq!((counts.iter().sum::<usize>(), busy(&counts)), (100, 10), "{counts:?}");
+    let counts = spread(200);
+    assert_eq!((counts.iter().sum::<usize>(), busy(&counts)), (200, 10), "{counts:?}");
 
     // Two stop being ready, one of them comes back, and no request fails meanwhile.
     let set = |index: usize, ready: bool| {
@@ -395,14 +395,19 @@ fn ten_endpoints_share_the_requests_and_one_that_is_not_ready_gets_none() {
     };
     set(3, false);
     set(7, false);
-    wait_until("they get nothing", || busy(&spread(50)) == 8);
+    // Not how many get nothing: of nine, one in forty such rounds leaves another one out.
+    let get_nothing = |indexes: &[usize]| {
+        let counts = spread(50);
+        indexes.iter().all(|index| counts[*index] == 0)
+    };
+    wait_until("they get nothing", || get_nothing(&[3, 7]));
     let counts = spread(100);
     assert_eq!((counts[3], counts[7], busy(&counts)), (0, 0, 8), "{counts:?}");
     set(3, true);
-    wait_until("one is back", || busy(&spread(50)) == 9);
+    wait_until("one is back", || !get_nothing(&[3]));
     // A Pod that is deleted, and then all of them.
     plane.kubectl(&["delete", "pod", "echo-0", "--grace-period=0", "--force"]);
-    wait_until("it is gone", || busy(&spread(50)) == 8);
+    wait_until("it is gone", || get_nothing(&[0]));
     (0..10).filter(|index| *index != 0).for_each(|index| set(index, false));
     wait_until("nobody is ready", || ask() == "503");
     set(5, true);
