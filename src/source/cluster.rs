@@ -128,7 +128,6 @@ pub fn open(
         tasks: Tasks::default(),
     };
     start.all()?;
-    let may_lack_classes = start.may_lack_classes();
     let Start { mut tasks, pending, board, has_begun, .. } = start;
     tasks.spawn(board.pulse(cluster.client.clone()));
     tasks.spawn(board);
@@ -139,7 +138,6 @@ pub fn open(
         inbox,
         has_begun,
         timeout: settings.sync_timeout,
-        may_lack_classes,
         address: cluster.address.clone(),
         metrics: metrics.clone(),
     });
@@ -200,9 +198,10 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// Roles, which cannot allow to read them, are all that it takes to serve some namespaces.
-    fn may_lack_classes(&self) -> bool {
-        !self.settings.namespaces.is_empty()
+    /// That a kind is refused is as it should be: Roles, which cannot allow to read IngressClasses, are all that it takes to
+    /// serve some namespaces.
+    fn is_optional(&self, kind: Option<Kind>) -> bool {
+        kind == Some(Kind::IngressClass) && !self.settings.namespaces.is_empty()
     }
 
     fn outside(&self, named: Option<&(String, String)>) -> Option<(String, String)> {
@@ -246,7 +245,7 @@ impl Start<'_> {
             seen: self.seen.clone(),
             needs: self.needs.get(namespace).cloned(),
             class: self.settings.class.clone(),
-            is_optional: K::OBJECT == Kind::IngressClass && self.may_lack_classes(),
+            is_optional: self.is_optional(Some(K::OBJECT)),
             reporter,
         };
         self.tasks.spawn(Watch::<K>::new(api(client), scope, selection, health, phase, target));
@@ -290,7 +289,8 @@ impl Start<'_> {
     fn pend(&mut self, scope: Scope, kind: Option<Kind>) -> (Reporter, Phase) {
         let phase = Phase::default();
         let (index, reports) = (self.pending.len(), self.reports.clone());
-        self.pending.push(Pending { scope, kind, answer: None, failures: 0, phase: phase.clone() });
+        let is_optional = self.is_optional(kind);
+        self.pending.push(Pending { scope, kind, is_optional, answer: None, failures: 0, phase: phase.clone() });
         (Reporter { index, reports, has_begun: self.has_begun.clone() }, phase)
     }
 }
@@ -310,6 +310,8 @@ struct Pending {
     scope: Scope,
     /// `None` for the names of namespaces.
     kind: Option<Kind>,
+    /// That it is refused is as it should be.
+    is_optional: bool,
     answer: Option<Answer>,
     failures: usize,
     phase: Phase,
@@ -371,8 +373,6 @@ struct Gate {
     events: mpsc::Sender<Event>,
     inbox: mpsc::UnboundedReceiver<Report>,
     timeout: Duration,
-    /// That IngressClasses are refused is as it should be.
-    may_lack_classes: bool,
     address: Arc<str>,
     metrics: Metrics,
     /// See [`Reporter`].
@@ -454,7 +454,7 @@ impl Gate {
             // Without Ingresses there is nothing to serve, and a replica that serves nothing must not take over. Without
             // those of one namespace there are the others.
             Some(Answer::Refused) if one.is_of_ingresses() => is_late && serves_some,
-            Some(Answer::Refused) => is_late || (self.may_lack_classes && one.is_class()),
+            Some(Answer::Refused) => is_late || one.is_optional,
             Some(Answer::Failed) | None => false,
         })
     }
