@@ -88,6 +88,12 @@ impl Files {
         })
     }
 
+    /// The same, off the current thread: a disk can hang, and others live on it. `None` if that comes to nothing.
+    async fn read_again(args: &WebhookArgs) -> Option<Result<Self, FileError>> {
+        let args = args.clone();
+        tokio::task::spawn_blocking(move || Self::read(&args)).await.ok()
+    }
+
     /// Puts them into force.
     pub(super) fn config(&self, args: &WebhookArgs) -> Result<Arc<ServerConfig>, FileError> {
         let content = |flag, path: &Option<std::path::PathBuf>, what| {
@@ -140,9 +146,7 @@ pub(super) async fn follow_files(args: WebhookArgs, mut files: Files, offered: A
             () = end.cancelled() => return,
             () = tokio::time::sleep(FILES_EVERY) => {}
         }
-        let named = args.clone();
-        // A disk can hang, and others live on this thread.
-        let Ok(found) = tokio::task::spawn_blocking(move || Files::read(&named)).await else { continue };
+        let Some(found) = Files::read_again(&args).await else { continue };
         let config = found.and_then(|found| {
             let config = if found == files { None } else { Some(found.config(&args)?) };
             Ok((found, config))
@@ -240,9 +244,7 @@ impl Keeper {
 
     /// Puts the CA of clients into force that its file holds now. One that cannot be used changes nothing.
     async fn follow_client_ca(&mut self, shown: Option<&Kept>) -> Result<(), FileError> {
-        let args = self.args.clone();
-        // A disk can hang, and others live on this thread.
-        let Ok(found) = tokio::task::spawn_blocking(move || Files::read(&args)).await else { return Ok(()) };
+        let Some(found) = Files::read_again(&self.args).await else { return Ok(()) };
         let found = found?;
         let (Some(shown), true) = (shown, found != self.files) else { return Ok(()) };
         let before = std::mem::replace(&mut self.files, found);
