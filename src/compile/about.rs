@@ -133,6 +133,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "use another host, or ask the owning namespace for a rule; --host-ownership merge shares hosts",
     },
     About {
+        code: "host-without-tls",
+        severity: Severity::Info,
+        meaning: "The Ingress has tls entries, and none of them names this host, so the host has no certificate and is served over plain HTTP only.",
+        fault: "whoever writes the Ingress",
+        remedy: "add the host to a tls entry of the Ingress; if plain HTTP is meant, do nothing",
+    },
+    About {
         code: "ineffective-tls-setting",
         severity: Severity::Warning,
         meaning: "An annotation says something about TLS on a host where nothing takes it up: the host has no certificate, or another Ingress chooses it.",
@@ -236,6 +243,13 @@ pub(super) static ROWS: &[About] = &[
         meaning: "Two rules claim the same path of a host. The older Ingress counts.",
         fault: "whoever writes the Ingresses",
         remedy: "delete one of the two rules, or change its path",
+    },
+    About {
+        code: "pattern-path",
+        severity: Severity::Warning,
+        meaning: "A path is written as a regular expression or with a wildcard. Paths are compared as they are written, so no request matches it.",
+        fault: "whoever writes the Ingress",
+        remedy: "write a plain path with pathType: Prefix, which takes everything below it",
     },
     About {
         code: "redundant-certificate",

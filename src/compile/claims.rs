@@ -13,6 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::class::{self, Owner};
 use super::diagnostic::BadBackend;
+use super::pattern::{Literal, literal, meant};
 use super::view::View;
 use super::{Diagnostic, Effect, Kind, ObjectKey, Options, Problem};
 use crate::api::annotations::{self, Settings, TlsSettings, What};
@@ -313,6 +314,10 @@ fn route(
             return Vec::new();
         }
     };
+    if !settings.patterns && normal.is_pattern() {
+        let problem = Problem::PatternPath { path: written.to_owned(), meant: meant(written).unwrap_or_default() };
+        report.add(path_field.clone().into(), problem, Effect::None, on_host());
+    }
     let target = target(&path.backend, &backend_field, key, &on_host(), report);
     // A certificate authority must reach the challenge, and cert-manager's solver carries annotations of its own.
     let is_acme = normal.is_acme_challenge() || normal.is_acme_prefix();
@@ -328,55 +333,6 @@ fn route(
     let weak_path = weak_text.and_then(|text| NormalPath::parse(text).ok());
     let partial = weak_path.filter(|path| *path != claim.path).map(|path| RouteClaim { path, ..claim.clone() });
     [Some(claim), partial].into_iter().flatten().collect()
-}
-
-/// The literal beginning of a path that is a regular expression.
-enum Literal<'a> {
-    /// The pattern may go on within a segment: `/api/v.*` matches below `/api`, and `/api/v` among others.
-    Partial {
-        /// The whole segments before it.
-        parent: &'a str,
-        /// With the beginning of the segment.
-        partial: &'a str,
-    },
-    /// The pattern begins behind whole segments: `/api(/|$)(.*)`.
-    Segments(&'a str),
-    /// There is no pattern in it.
-    Whole,
-}
-
-fn literal(path: &str) -> Literal<'_> {
-    let bytes = path.as_bytes();
-    let repeats = |at: usize| bytes.get(at).is_some_and(|byte| b"*+?{".contains(byte));
-    // A dot that is not repeated stands for itself among others; paths are full of them.
-    let is_meta = |at: usize, byte: u8| b"()[]{}*+?^$|\\".contains(&byte) || (byte == b'.' && repeats(at + 1));
-    let Some(mut end) = bytes.iter().enumerate().find(|(at, byte)| is_meta(*at, **byte)).map(|(at, _)| at) else {
-        return Literal::Whole;
-    };
-    // A repeated character may be missing.
-    while repeats(end) && end > 0 {
-        end -= 1;
-        while !path.is_char_boundary(end) {
-            end -= 1;
-        }
-    }
-    let (head, rest) = path.split_at(end);
-    let segment_ends = head.ends_with('/') || ["(/", "$", "/?", "/*"].iter().any(|next| rest.starts_with(next));
-    if segment_ends && !has_alternatives(rest) {
-        return Literal::Segments(if head.is_empty() { "/" } else { head });
-    }
-    let parent = head.rfind('/').map_or("/", |at| &head[..=at]);
-    Literal::Partial { parent, partial: if head.is_empty() { "/" } else { head } }
-}
-
-/// True if `|` stands outside of all parentheses: then the beginning of the pattern is not the beginning of all that it
-/// matches.
-fn has_alternatives(pattern: &str) -> bool {
-    let mut depth = 0_i32;
-    pattern.bytes().any(|byte| {
-        depth += i32::from(byte == b'(') - i32::from(byte == b')');
-        byte == b'|' && depth <= 0
-    })
 }
 
 /// Where a backend of the Ingress sends requests. What cannot be used keeps its path, closed.
@@ -520,39 +476,5 @@ impl Report<'_> {
     fn add(&mut self, field: String, problem: Problem, effect: Effect, hosts: Vec<HostName>) {
         let subject = self.ingress.clone();
         self.diagnostics.push(Diagnostic { subject, field: field.into(), problem, effect, hosts });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_is_closed_where_it_begins() {
-        let rows = [
-            ("/api", "whole"),
-            ("/file.js", "whole"),
-            ("/.well-known/x", "whole"),
-            ("/api(/|$)(.*)", "/api"),
-            ("/api/(.*)", "/api/"),
-            ("/api/?(.*)", "/api"),
-            ("/api/v1$", "/api/v1"),
-            ("/(.*)", "/"),
-            ("(.*)", "/ and /"),
-            ("/api/(v1|v2)/x", "/api/"),
-            ("/api.*", "/ and /api"),
-            ("/api/v[0-9]+/users", "/api/ and /api/v"),
-            ("/shops?/x", "/ and /shop"),
-            ("/a|/b", "/ and /a"),
-            ("/ä?x", "/"),
-        ];
-        for (path, expected) in rows {
-            let found = match literal(path) {
-                Literal::Whole => "whole".to_owned(),
-                Literal::Segments(text) => text.to_owned(),
-                Literal::Partial { parent, partial } => format!("{parent} and {partial}"),
-            };
-            assert_eq!(found, expected, "{path}");
-        }
     }
 }

@@ -10,6 +10,7 @@ use crate::tls::policy::parse::Unavailable;
 
 use super::about;
 use super::objects::ObjectKey;
+use super::pattern;
 
 pub use crate::tls::Severity;
 
@@ -195,6 +196,12 @@ pub enum Problem {
         /// The oldest Ingress of the host.
         oldest: ObjectKey,
     },
+    /// A host of an Ingress with `tls` that none of its entries names.
+    #[error("Host {host} is in none of the tls entries of the Ingress, so it is served over plain HTTP only")]
+    HostWithoutTls {
+        /// The host.
+        host: HostName,
+    },
     /// A TLS setting on a host where nothing takes it up.
     #[error("{annotation} has no effect on the host: {why}")]
     IneffectiveTlsSetting {
@@ -291,6 +298,14 @@ pub enum Problem {
         path: String,
         /// The Ingress whose rule counts.
         winner: ObjectKey,
+    },
+    /// A path that is written as a pattern, and no annotation says so.
+    #[error("Path {path:?} looks like a pattern. It is compared as it is written, so it matches nothing")]
+    PatternPath {
+        /// As written.
+        path: String,
+        /// What to write in its place.
+        meant: String,
     },
     /// A second certificate of a kind that the host has already.
     #[error("Secret {secret} is not served: its key ({key}) is of the same kind as that of {first}")]
@@ -588,6 +603,7 @@ impl Problem {
             Problem::ExpiredRevocationList { .. } => "expired-revocation-list",
             Problem::ExternalNameNotAllowed => "external-name-not-allowed",
             Problem::HostOwnedElsewhere { .. } => "host-owned-elsewhere",
+            Problem::HostWithoutTls { .. } => "host-without-tls",
             Problem::IneffectiveTlsSetting { .. } => "ineffective-tls-setting",
             Problem::InvalidDocument { .. } => "invalid-document",
             Problem::KindNotWatched { .. } => "kind-not-watched",
@@ -603,6 +619,7 @@ impl Problem {
             Problem::OtherClass { .. } => "other-class",
             Problem::OverrideNotAllowed { .. } => "override-not-allowed",
             Problem::PathConflict { .. } => "path-conflict",
+            Problem::PatternPath { .. } => "pattern-path",
             Problem::RedundantCertificate { .. } => "redundant-certificate",
             Problem::RedundantShadowPolicy { .. } => "redundant-shadow-policy",
             Problem::RejectedByPolicy { .. } => "rejected-by-policy",
@@ -648,8 +665,14 @@ impl Problem {
         if let Problem::Chain(finding) = self {
             return finding.remedy();
         }
+        if let Problem::BadPath { path, .. } = self
+            && let Some(meant) = pattern::meant(path)
+        {
+            return meant;
+        }
         let remedy = match self {
             Problem::BadAnnotation { error, .. } => return format!("correct the value: {error}"),
+            Problem::PatternPath { meant, .. } => return meant.clone(),
             Problem::MisspeltKind { meant, .. } => {
                 return format!("write kind: {meant}, or move the document out of the directory");
             }

@@ -72,6 +72,7 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
         },
     };
     report_ineffective(&claims, wish.as_ref().map(|(winner, _)| &winner.ingress), &answer, &asked, &mut report);
+    report_clear(&claims, &answer.tls, &mut report);
     let shadow = shadow::shadow(view, name, &claims, &answer.tls, &mut report.diagnostics);
     let closed = closed(view, options, &claims, &asked, &answer, &mut report);
 
@@ -355,6 +356,19 @@ fn report_ineffective(
         for (ingress, annotation) in named.chain(applied.map(|one| (&one.ingress, one.annotation.as_str()))) {
             add(ingress, annotation, why);
         }
+    }
+}
+
+/// Ingresses that have `tls` for other hosts and none for this one, where nothing else gives it a certificate: that is
+/// rarely meant.
+fn report_clear(claims: &[&Arc<Claims>], tls: &HostTls, report: &mut Report<'_>) {
+    if report.host.is_catch_all() || !matches!(tls, HostTls::Absent) {
+        return;
+    }
+    for claims in claims.iter().filter(|claims| !claims.tls.is_empty()) {
+        let host = report.host.clone();
+        let field = &claims.hosts[&host].field;
+        report.add(&claims.ingress, field, Problem::HostWithoutTls { host }, Effect::None);
     }
 }
 

@@ -21,6 +21,7 @@ mod held;
 mod ingress;
 mod neighbourhood;
 mod objects;
+mod pattern;
 mod policy;
 mod references;
 mod report;

@@ -99,6 +99,14 @@ impl NormalPath {
         Ok(Self(path.into()))
     }
 
+    /// Whether it is written as a pattern: with characters that paths do not have (RFC 3986 section 3.3), or with a star.
+    /// Paths are compared as they are, so no request matches it.
+    pub fn is_pattern(&self) -> bool {
+        // In normal form: the brackets, braces, bar, backslash and caret are escaped.
+        const MARKS: [&str; 9] = ["*", ".+", "%5B", "%5C", "%5D", "%5E", "%7B", "%7C", "%7D"];
+        self.0.ends_with('$') || MARKS.iter().any(|mark| self.0.contains(mark))
+    }
+
     /// The path as a backend may read it that decodes escaped slashes, takes backslashes for slashes, and cuts path
     /// parameters off (RFC 3986 section 3.3); `None` if it has none of these.
     fn read_leniently(raw: &str) -> Option<Result<Self, BadPath>> {
@@ -495,6 +503,20 @@ mod tests {
         ];
         for (raw, error) in bad {
             assert_eq!(NormalPath::parse(raw), Err(error), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_written_as_a_pattern_is_told_from_one_that_is_not() {
+        let is_pattern = |path: &str| NormalPath::parse(path).unwrap().is_pattern();
+        for path in
+            ["/*", "/api/*", "/api(/|$)(.*)", "/v[0-9]/x", "/users/{id}", "/file$", "/a|b", "/^x", "/a.+", "/\\d"]
+        {
+            assert!(is_pattern(path), "{path}");
+        }
+        for path in ["/", "/api", "/file.js", "/c++", "/$metadata", "/x(1)", "/~user", "/a;v=1", "/a:b", "/a b", "/ä"]
+        {
+            assert!(!is_pattern(path), "{path}");
         }
     }
 
