@@ -2,26 +2,37 @@
 //!
 //! `worker ──Entry──▶ bounded channel ──▶ writer thread ──▶ output`
 //!
-//! A worker never waits for the log: when the channel is full the line is lost and counted
-//! (`handfast_access_log_dropped_total`). Formatting happens on the writer thread, so a request pays for a few
-//! reference counts and one send. Everything that a client chose is escaped: no request can write a line of its own.
+//! A worker never waits for the log. What waits for the writer is bounded by lines and by bytes: a line that finds no
+//! room is lost and counted (`handfast_access_log_dropped_total`), and once the output takes lines again the process's
+//! own log says how many. A waiting line holds copies of what a client sent, cut to a length: a reference into the
+//! connection's buffer would keep the whole buffer. Formatting happens on the writer thread, so a request pays for one
+//! copy and one send. Everything that a client chose is escaped: no request can write a line of its own.
 
-use std::fmt::Write as _;
+mod line;
+
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Version};
+use http::Version;
 use prometheus::IntCounter;
+use tracing::warn;
 
+use self::line::Line;
 use crate::snapshot::{Address, BackendKey};
 
 /// Lines that may wait for the writer, over all workers.
 const CAPACITY: usize = 16 * 1024;
+
+/// Bytes that waiting lines may hold, over all workers. Lines of usual length reach [`CAPACITY`] first.
+const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
+
+/// How often the process's own log says that lines were lost.
+const LOSS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The buffer is written out when it holds this much, or when no line is waiting.
 const BATCH: usize = 64 * 1024;
@@ -49,6 +60,7 @@ pub enum Format {
 pub struct AccessLog {
     /// `None` for [`Format::Off`].
     lines: Option<SyncSender<Message>>,
+    waiting_bytes: Arc<AtomicUsize>,
     dropped: IntCounter,
     clock: fn() -> SystemTime,
 }
@@ -58,19 +70,13 @@ pub struct Writer {
     thread: Option<(SyncSender<Message>, JoinHandle<()>)>,
 }
 
-/// What is known about a request when its response has ended.
+/// What is known about a request when its response has ended, beside [`Texts`].
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// When the response ended. [`AccessLog::now`] gives it.
     pub time: SystemTime,
     /// The client's address, after PROXY protocol and trusted proxies.
     pub client: IpAddr,
-    /// `Host` or `:authority` as received.
-    pub host: Option<HeaderValue>,
-    /// The method; `None` if the request could not be read.
-    pub method: Option<Method>,
-    /// The target as received.
-    pub target: Option<PathAndQuery>,
     /// The protocol version of the request.
     pub version: Version,
     /// The status sent, 101 for upgraded connections, 499 if the client left before any.
@@ -83,22 +89,36 @@ pub struct Entry {
     pub duration: Duration,
     /// The endpoint tried last, with its answer if there was one.
     pub upstream: Option<UpstreamEntry>,
-    /// `X-Request-ID` as sent to the endpoint.
-    pub request_id: Option<HeaderValue>,
     /// Protocol version of TLS, if it was used.
     pub tls_version: Option<&'static str>,
-    /// The server name of the handshake.
-    pub server_name: Option<Arc<str>>,
-    /// `User-Agent` as received.
-    pub user_agent: Option<HeaderValue>,
-    /// `Referer` as received.
-    pub referer: Option<HeaderValue>,
     /// Namespace and name of the Ingress whose route was used.
     pub ingress: Option<(Arc<str>, Arc<str>)>,
     /// The backend of that route.
     pub backend: Option<BackendKey>,
     /// Why no endpoint answered, as in `handfast_upstream_failures_total`.
     pub failure: Option<&'static str>,
+}
+
+/// What the client chose. A line keeps a copy of each text, cut at 4 KiB (path, query) or 1 KiB (all others); what is
+/// cut ends in `...(N more bytes)`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Texts<'a> {
+    /// `Host` or `:authority` as received.
+    pub host: Option<&'a [u8]>,
+    /// The method; `None` if the request could not be read.
+    pub method: Option<&'a [u8]>,
+    /// The path as received; `None` if the request could not be read.
+    pub path: Option<&'a [u8]>,
+    /// The query as received, without the question mark.
+    pub query: Option<&'a [u8]>,
+    /// `X-Request-ID` as sent to the endpoint.
+    pub request_id: Option<&'a [u8]>,
+    /// The server name of the handshake.
+    pub server_name: Option<&'a [u8]>,
+    /// `User-Agent` as received.
+    pub user_agent: Option<&'a [u8]>,
+    /// `Referer` as received.
+    pub referer: Option<&'a [u8]>,
 }
 
 /// What one endpoint did.
@@ -113,7 +133,7 @@ pub struct UpstreamEntry {
 }
 
 enum Message {
-    Line(Box<Entry>),
+    Line(Box<Line>),
     /// Write everything that came before, then end.
     Stop,
 }
@@ -127,21 +147,25 @@ impl AccessLog {
         dropped: IntCounter,
     ) -> std::io::Result<(Self, Writer)> {
         if format == Format::Off {
-            return Ok((Self { lines: None, dropped, clock }, Writer { thread: None }));
+            return Ok((Self::silent(dropped, clock), Writer { thread: None }));
         }
         let (lines, waiting) = sync_channel(CAPACITY);
-        let lost = dropped.clone();
+        let losses = Losses { dropped: dropped.clone(), told: dropped.get(), told_at: None, clock };
         let thread = std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write_lines(format, output, &waiting, &lost))?;
+            .spawn(move || write_lines(format, output, &waiting, losses))?;
         let writer = Writer { thread: Some((lines.clone(), thread)) };
-        Ok((Self { lines: Some(lines), dropped, clock }, writer))
+        Ok((Self { lines: Some(lines), ..Self::silent(dropped, clock) }, writer))
     }
 
     /// A log that writes nothing.
     pub fn off() -> Self {
         let dropped = IntCounter::new("off", "never counts").expect("invariant: the name is valid");
-        Self { lines: None, dropped, clock: || SystemTime::UNIX_EPOCH }
+        Self::silent(dropped, || SystemTime::UNIX_EPOCH)
+    }
+
+    fn silent(dropped: IntCounter, clock: fn() -> SystemTime) -> Self {
+        Self { lines: None, waiting_bytes: Arc::default(), dropped, clock }
     }
 
     /// False if entries would not be written, so need not be made.
@@ -154,13 +178,44 @@ impl AccessLog {
         (self.clock)()
     }
 
-    /// Hands the entry to the writer, or counts it as lost. Never waits.
-    pub fn write(&self, entry: Box<Entry>) {
+    /// Hands a line to the writer, or counts it as lost. Never waits.
+    pub fn write(&self, entry: Entry, texts: &Texts<'_>) {
         let Some(lines) = &self.lines else { return };
-        match lines.try_send(Message::Line(entry)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.dropped.inc(),
+        let line = Line::copy(entry, texts)
+            .reserve(&self.waiting_bytes, MAX_WAITING_BYTES)
+            .map(|line| lines.try_send(Message::Line(Box::new(line))));
+        match line {
+            Some(Ok(())) => {}
+            None | Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) => self.dropped.inc(),
         }
+    }
+
+    /// Bytes that waiting lines hold now.
+    #[cfg(test)]
+    fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Room for one waiting line, given back when dropped.
+struct Room {
+    waiting_bytes: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Room {
+    /// `None` if `limit` would be passed. Relaxed: the sum guards memory, nothing is read by its order.
+    fn take(waiting_bytes: &Arc<AtomicUsize>, bytes: usize, limit: usize) -> Option<Self> {
+        let room = Self { waiting_bytes: waiting_bytes.clone(), bytes };
+        let before = waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // A refusal gives its bytes back by dropping the room.
+        (before + bytes <= limit).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.waiting_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -179,7 +234,36 @@ impl Writer {
     }
 }
 
-fn write_lines(format: Format, mut output: impl Write, waiting: &Receiver<Message>, dropped: &IntCounter) {
+/// Says in the process's own log how many lines were lost.
+struct Losses {
+    dropped: IntCounter,
+    /// How many of them have been told.
+    told: u64,
+    told_at: Option<SystemTime>,
+    clock: fn() -> SystemTime,
+}
+
+impl Losses {
+    /// Called when lines have been written, so the log is behind but alive. Tells at most once per [`LOSS_INTERVAL`],
+    /// and always at the end.
+    fn tell(&mut self, at_the_end: bool) {
+        let dropped = self.dropped.get();
+        if dropped == self.told {
+            return;
+        }
+        let now = (self.clock)();
+        let waited = self.told_at.is_none_or(|at| now.duration_since(at).is_ok_and(|age| age >= LOSS_INTERVAL));
+        if waited || at_the_end {
+            warn!(
+                lines = dropped - self.told,
+                "Lines of the access log were dropped: whoever reads standard output is too slow."
+            );
+            (self.told, self.told_at) = (dropped, Some(now));
+        }
+    }
+}
+
+fn write_lines(format: Format, mut output: impl Write, waiting: &Receiver<Message>, mut losses: Losses) {
     let mut batch = String::new();
     let mut running = true;
     while running {
@@ -188,11 +272,11 @@ fn write_lines(format: Format, mut output: impl Write, waiting: &Receiver<Messag
         // Ends when nothing is waiting, the batch is full, or the log is to stop.
         loop {
             match next {
-                Some(Message::Line(entry)) => {
+                Some(Message::Line(line)) => {
                     match format {
-                        Format::Json => json_line(&mut batch, &entry),
+                        Format::Json => line.write_json(&mut batch),
                         Format::Off => {}
-                        Format::Text => text_line(&mut batch, &entry),
+                        Format::Text => line.write_text(&mut batch),
                     }
                     lines += 1;
                 }
@@ -211,144 +295,11 @@ fn write_lines(format: Format, mut output: impl Write, waiting: &Receiver<Messag
         }
         // A log that cannot be written (full disk, closed pipe) is not a reason to stop serving.
         if output.write_all(batch.as_bytes()).and_then(|()| output.flush()).is_err() {
-            dropped.inc_by(lines);
+            losses.dropped.inc_by(lines);
         }
         batch.clear();
+        losses.tell(!running);
     }
-}
-
-/// nginx's combined format with the additions of ingress-nginx.
-fn text_line(out: &mut String, entry: &Entry) {
-    let _ = write!(out, "{} - - [{}] \"", entry.client, nginx_time(entry.time));
-    match (&entry.method, &entry.target) {
-        (Some(method), Some(target)) => {
-            escape_text(out, method.as_str().as_bytes());
-            out.push(' ');
-            escape_text(out, target.as_str().as_bytes());
-            let _ = write!(out, " {}", protocol(entry.version));
-        }
-        (Some(method), None) => {
-            escape_text(out, method.as_str().as_bytes());
-            let _ = write!(out, " - {}", protocol(entry.version));
-        }
-        (None, _) => {}
-    }
-    let _ = write!(out, "\" {} {} \"", entry.status, entry.bytes_out);
-    escape_text(out, bytes_or_dash(entry.referer.as_ref()));
-    out.push_str("\" \"");
-    escape_text(out, bytes_or_dash(entry.user_agent.as_ref()));
-    let _ = write!(out, "\" {} {:.3} [", entry.bytes_in, entry.duration.as_secs_f64());
-    if let Some(key) = &entry.backend {
-        let _ = write!(out, "{}-{}-{}", key.namespace, key.service, key.port);
-    }
-    out.push_str("] [] ");
-    match &entry.upstream {
-        Some(upstream) => {
-            let _ = write!(out, "{} {} {:.3} ", upstream.address, entry.bytes_out, upstream.duration.as_secs_f64());
-            match upstream.status {
-                Some(status) => {
-                    let _ = write!(out, "{status} ");
-                }
-                None => out.push_str("- "),
-            }
-        }
-        None => out.push_str("- - - - "),
-    }
-    escape_text(out, bytes_or_dash(entry.request_id.as_ref()));
-    out.push('\n');
-}
-
-/// One JSON object. Keys are documented at [`Format::Json`].
-fn json_line(out: &mut String, entry: &Entry) {
-    let _ = write!(out, "{{\"time\":\"{}\"", humantime::format_rfc3339_millis(entry.time));
-    let _ = write!(out, ",\"client\":\"{}\"", entry.client);
-    json_bytes(out, "host", entry.host.as_ref().map(HeaderValue::as_bytes));
-    json_bytes(out, "method", entry.method.as_ref().map(|method| method.as_str().as_bytes()));
-    json_bytes(out, "path", entry.target.as_ref().map(|target| target.path().as_bytes()));
-    json_bytes(out, "query", entry.target.as_ref().and_then(PathAndQuery::query).map(str::as_bytes));
-    let _ = write!(out, ",\"protocol\":\"{}\",\"status\":{}", protocol(entry.version), entry.status);
-    let _ = write!(out, ",\"bytes_in\":{},\"bytes_out\":{}", entry.bytes_in, entry.bytes_out);
-    let _ = write!(out, ",\"duration_seconds\":{:.6}", entry.duration.as_secs_f64());
-    match &entry.upstream {
-        Some(upstream) => {
-            json_bytes(out, "upstream", Some(upstream.address.to_string().as_bytes()));
-            match upstream.status {
-                Some(status) => {
-                    let _ = write!(out, ",\"upstream_status\":{status}");
-                }
-                None => out.push_str(",\"upstream_status\":null"),
-            }
-            let _ = write!(out, ",\"upstream_seconds\":{:.6}", upstream.duration.as_secs_f64());
-        }
-        None => out.push_str(",\"upstream\":null,\"upstream_status\":null,\"upstream_seconds\":null"),
-    }
-    json_bytes(out, "request_id", entry.request_id.as_ref().map(HeaderValue::as_bytes));
-    json_bytes(out, "tls_version", entry.tls_version.map(str::as_bytes));
-    json_bytes(out, "server_name", entry.server_name.as_deref().map(str::as_bytes));
-    json_bytes(out, "user_agent", entry.user_agent.as_ref().map(HeaderValue::as_bytes));
-    json_bytes(out, "referer", entry.referer.as_ref().map(HeaderValue::as_bytes));
-    let ingress = entry.ingress.as_ref().map(|(namespace, name)| format!("{namespace}/{name}"));
-    json_bytes(out, "ingress", ingress.as_deref().map(str::as_bytes));
-    json_bytes(out, "failure", entry.failure.map(str::as_bytes));
-    let backend = entry.backend.as_ref().map(BackendKey::to_string);
-    json_bytes(out, "backend", backend.as_deref().map(str::as_bytes));
-    out.push_str("}\n");
-}
-
-/// `,"key":"value"` or `,"key":null`. Bytes that are not UTF-8 become U+FFFD.
-fn json_bytes(out: &mut String, key: &str, value: Option<&[u8]>) {
-    let _ = write!(out, ",\"{key}\":");
-    let Some(value) = value else {
-        out.push_str("null");
-        return;
-    };
-    out.push('"');
-    for character in String::from_utf8_lossy(value).chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            control if control.is_control() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(control));
-            }
-            other => out.push(other),
-        }
-    }
-    out.push('"');
-}
-
-/// As nginx escapes variables: quotes, backslashes, control characters and everything beyond ASCII as `\xHH`.
-fn escape_text(out: &mut String, value: &[u8]) {
-    for byte in value {
-        match byte {
-            b'"' | b'\\' | 0..0x20 | 0x7f.. => {
-                let _ = write!(out, "\\x{byte:02X}");
-            }
-            plain => out.push(char::from(*plain)),
-        }
-    }
-}
-
-fn bytes_or_dash(value: Option<&HeaderValue>) -> &[u8] {
-    value.map_or(b"-", HeaderValue::as_bytes)
-}
-
-fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_2 => "HTTP/2.0",
-        // The servers speak nothing else; `Version` is an open set.
-        _ => "HTTP/1.1",
-    }
-}
-
-/// `23/Nov/2026:16:22:48 +0000`
-fn nginx_time(time: SystemTime) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    // 2026-11-23T16:22:48Z
-    let utc = humantime::format_rfc3339_seconds(time).to_string();
-    let part = |range: std::ops::Range<usize>| utc.get(range).unwrap_or("-");
-    let month = part(5..7).parse::<usize>().ok().and_then(|month| MONTHS.get(month.wrapping_sub(1)));
-    format!("{}/{}/{}:{} +0000", part(8..10), month.unwrap_or(&"-"), part(0..4), part(11..19))
 }
 
 #[cfg(test)]
@@ -390,9 +341,6 @@ mod tests {
         Entry {
             time: clock(),
             client: "192.0.2.7".parse().unwrap(),
-            host: Some(HeaderValue::from_static("shop.example.com")),
-            method: Some(Method::GET),
-            target: Some(PathAndQuery::from_static("/cart?item=1")),
             version: Version::HTTP_2,
             status: 200,
             bytes_in: 3,
@@ -403,11 +351,7 @@ mod tests {
                 status: Some(200),
                 duration: Duration::from_millis(10),
             }),
-            request_id: Some(HeaderValue::from_static("0123abcd")),
             tls_version: Some("1.3"),
-            server_name: Some("shop.example.com".into()),
-            user_agent: Some(HeaderValue::from_bytes(b"evil\" \\ \t\xff").unwrap()),
-            referer: None,
             failure: None,
             ingress: Some(("default".into(), "shop".into())),
             backend: Some(BackendKey {
@@ -418,10 +362,21 @@ mod tests {
         }
     }
 
-    fn written(format: Format, entry: Entry) -> String {
+    const TEXTS: Texts<'static> = Texts {
+        host: Some(b"shop.example.com"),
+        method: Some(b"GET"),
+        path: Some(b"/cart"),
+        query: Some(b"item=1"),
+        request_id: Some(b"0123abcd"),
+        server_name: Some(b"shop.example.com"),
+        user_agent: Some(b"evil\" \\ \t\xff"),
+        referer: None,
+    };
+
+    fn written(format: Format, entry: Entry, texts: &Texts<'_>) -> String {
         let output = Output::default();
         let (log, writer) = AccessLog::start(format, output.clone(), clock, counter()).unwrap();
-        log.write(Box::new(entry));
+        log.write(entry, texts);
         writer.finish(Duration::from_secs(60));
         output.text()
     }
@@ -429,17 +384,18 @@ mod tests {
     #[test]
     fn text_lines_are_those_of_ingress_nginx_and_cannot_be_forged() {
         assert_eq!(
-            written(Format::Text, entry()),
+            written(Format::Text, entry(), &TEXTS),
             "192.0.2.7 - - [23/Nov/2026:16:22:48 +0000] \"GET /cart?item=1 HTTP/2.0\" 200 1234 \"-\" \
              \"evil\\x22 \\x5C \\x09\\xFF\" 3 0.012 [default-cart-http] [] 10.0.0.1:8080 1234 0.010 200 0123abcd\n"
         );
-        let unread = Entry { method: None, target: None, upstream: None, request_id: None, backend: None, ..entry() };
-        assert!(written(Format::Text, unread).contains(" \"\" 200 1234 "));
+        let unread = Entry { upstream: None, backend: None, ..entry() };
+        let texts = Texts { method: None, path: None, query: None, request_id: None, ..TEXTS };
+        assert!(written(Format::Text, unread, &texts).contains(" \"\" 200 1234 "));
     }
 
     #[test]
     fn json_lines_parse_and_have_the_documented_keys() {
-        let line = written(Format::Json, entry());
+        let line = written(Format::Json, entry(), &TEXTS);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["time"], "2026-11-23T16:22:48.123Z");
         assert_eq!(value["user_agent"], "evil\" \\ \t\u{fffd}");
@@ -449,8 +405,9 @@ mod tests {
         assert_eq!(value["ingress"], "default/shop");
         assert_eq!(value["backend"], "default/cart:http");
         assert!(value["referer"].is_null());
-        let unread = Entry { upstream: None, tls_version: None, server_name: None, ..entry() };
-        let other: serde_json::Value = serde_json::from_str(&written(Format::Json, unread)).unwrap();
+        let unread = Entry { upstream: None, tls_version: None, ..entry() };
+        let texts = Texts { server_name: None, ..TEXTS };
+        let other: serde_json::Value = serde_json::from_str(&written(Format::Json, unread, &texts)).unwrap();
         let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(keys(&value), keys(&other), "every line has every key");
     }
@@ -461,39 +418,91 @@ mod tests {
         let dropped = counter();
         let (log, writer) = AccessLog::start(Format::Json, output.clone(), clock, dropped.clone()).unwrap();
         for _ in 0..1000 {
-            log.write(Box::new(entry()));
+            log.write(entry(), &TEXTS);
         }
         writer.finish(Duration::from_secs(60));
         assert_eq!(output.text().lines().count(), 1000);
         assert_eq!(dropped.get(), 0);
-        log.write(Box::new(entry()));
+        log.write(entry(), &TEXTS);
         assert_eq!(dropped.get(), 1);
+    }
+
+    /// An output that takes nothing until the test lets go.
+    struct Stuck(std::sync::mpsc::Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]
     fn a_log_that_cannot_keep_up_loses_lines_and_counts_them() {
-        struct Stuck(std::sync::mpsc::Receiver<()>);
-        impl Write for Stuck {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                // Waits until the test lets go.
-                let _ = self.0.recv();
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
         let (release, stuck) = std::sync::mpsc::channel();
         let dropped = counter();
         let (log, writer) = AccessLog::start(Format::Text, Stuck(stuck), clock, dropped.clone()).unwrap();
         // The channel, and what one batch can have taken from it.
         let most = CAPACITY + BATCH / 100;
         for _ in 0..most + 10 {
-            log.write(Box::new(entry()));
+            log.write(entry(), &TEXTS);
         }
         assert!(dropped.get() >= 10, "{}", dropped.get());
         drop(release);
         writer.finish(Duration::from_secs(60));
+    }
+
+    #[test]
+    fn lines_that_wait_are_bounded_by_bytes_however_large_the_heads_are() {
+        let (release, stuck) = std::sync::mpsc::channel();
+        let dropped = counter();
+        let (log, writer) = AccessLog::start(Format::Json, Stuck(stuck), clock, dropped.clone()).unwrap();
+        let huge = vec![b'x'; 60 * 1024];
+        let all = Some(huge.as_slice());
+        let texts = Texts { host: all, path: all, query: all, user_agent: all, referer: all, ..TEXTS };
+        for _ in 0..CAPACITY {
+            log.write(entry(), &texts);
+            assert!(log.waiting_bytes() <= MAX_WAITING_BYTES);
+        }
+        // 5 texts of 60 KiB each are kept as 11 KiB, so 16 MiB are full long before the channel is.
+        assert!(log.waiting_bytes() > MAX_WAITING_BYTES - 16 * 1024, "{}", log.waiting_bytes());
+        assert!(dropped.get() > (CAPACITY - MAX_WAITING_BYTES / (11 * 1024)) as u64 - 10, "{}", dropped.get());
+        drop(release);
+        writer.finish(Duration::from_secs(60));
+        assert_eq!(log.waiting_bytes(), 0, "the room is given back");
+    }
+
+    #[test]
+    fn long_texts_are_cut_and_say_how_much_is_missing() {
+        let path = vec![b'p'; 5000];
+        let agent = vec![b'a'; 1025];
+        let texts = Texts { path: Some(&path), user_agent: Some(&agent), ..TEXTS };
+        let line: serde_json::Value = serde_json::from_str(&written(Format::Json, entry(), &texts)).unwrap();
+        assert_eq!(line["path"], format!("{}...(904 more bytes)", "p".repeat(4096)));
+        assert_eq!(line["user_agent"], format!("{}...(1 more bytes)", "a".repeat(1024)));
+        let exact = Texts { user_agent: Some(&agent[..1024]), ..TEXTS };
+        let line: serde_json::Value = serde_json::from_str(&written(Format::Json, entry(), &exact)).unwrap();
+        assert_eq!(line["user_agent"], "a".repeat(1024));
+    }
+
+    #[test]
+    fn losses_are_told_once_in_a_while_and_at_the_end() {
+        let dropped = counter();
+        let mut losses = Losses { dropped: dropped.clone(), told: 0, told_at: None, clock };
+        losses.tell(false);
+        assert_eq!((losses.told, losses.told_at), (0, None), "nothing was lost");
+        dropped.inc_by(3);
+        losses.tell(false);
+        assert_eq!((losses.told, losses.told_at), (3, Some(clock())));
+        dropped.inc_by(4);
+        losses.tell(false);
+        assert_eq!(losses.told, 3, "the clock stands still: too early");
+        losses.tell(true);
+        assert_eq!(losses.told, 7);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::body::Transfer;
 use super::{Client, Security};
-use crate::access_log::{Entry, UpstreamEntry};
+use crate::access_log::{Entry, Texts, UpstreamEntry};
 use crate::proxy::upstream::UpstreamFailure;
 use crate::snapshot::{Address, Route, Target, VirtualHost};
 
@@ -154,7 +154,7 @@ impl Drop for Record {
         let Some(line) = self.line.take().filter(|_| wanted) else { return };
         let (tls_version, server_name) = match &self.client.connection.security {
             Security::Plain => (None, None),
-            Security::Tls(tls) => (Some(tls.version), tls.server_name.clone()),
+            Security::Tls(tls) => (Some(tls.version), tls.server_name.as_deref()),
         };
         let upstream = self.attempt.take().map(|attempt| UpstreamEntry {
             address: attempt.address,
@@ -166,26 +166,30 @@ impl Drop for Record {
             Target::Dropped => None,
         });
         let body = self.transfer.as_ref().map_or(0, |transfer| transfer.bytes());
-        service.access_log.write(Box::new(Entry {
+        let entry = Entry {
             time: service.access_log.now(),
             client: line.client,
-            host: line.host,
-            method: line.method,
-            target: line.target,
             version: line.version,
             status: self.code,
             bytes_in: self.bytes_in + body,
             bytes_out: self.bytes_out,
             duration,
             upstream,
-            request_id: line.request_id,
             tls_version,
-            server_name,
-            user_agent: line.user_agent,
-            referer: line.referer,
             ingress: self.route.as_ref().map(|route| route.ingress.clone()),
             backend,
             failure: self.failure.map(UpstreamFailure::label),
-        }));
+        };
+        let texts = Texts {
+            host: line.host.as_ref().map(HeaderValue::as_bytes),
+            method: line.method.as_ref().map(|method| method.as_str().as_bytes()),
+            path: line.target.as_ref().map(|target| target.path().as_bytes()),
+            query: line.target.as_ref().and_then(PathAndQuery::query).map(str::as_bytes),
+            request_id: line.request_id.as_ref().map(HeaderValue::as_bytes),
+            server_name: server_name.map(|name| name.as_bytes()),
+            user_agent: line.user_agent.as_ref().map(HeaderValue::as_bytes),
+            referer: line.referer.as_ref().map(HeaderValue::as_bytes),
+        };
+        service.access_log.write(entry, &texts);
     }
 }
