@@ -111,7 +111,7 @@ pub static PAGES: &[Page] = &[
         method: Method::GET,
         audience: Audience::Everyone,
         parameters: &[],
-        about: "whether the process lives",
+        about: "whether the process is alive",
         answer: |_, _| Ok(text(StatusCode::OK, "ok\n")),
     },
     Page {
@@ -119,7 +119,7 @@ pub static PAGES: &[Page] = &[
         method: Method::GET,
         audience: Audience::Everyone,
         parameters: &[],
-        about: "whether it should get traffic",
+        about: "whether the process is ready for traffic",
         answer: ready,
     },
     keylog::SHOW,
@@ -130,7 +130,7 @@ pub static PAGES: &[Page] = &[
         method: Method::GET,
         audience: Audience::Loopback,
         parameters: &[HOST, LIMIT],
-        about: "the last failed handshakes, whose fault and what to do; as JSON",
+        about: "the last failed handshakes, who must act and what to do; as JSON",
         answer: |admin, asked| {
             let (host, limit) = selection(admin, asked)?;
             let snapshot = admin.reader.load_full();
@@ -142,7 +142,7 @@ pub static PAGES: &[Page] = &[
         method: Method::GET,
         audience: Audience::Loopback,
         parameters: &[HOST, AFTER, LIMIT],
-        about: "each virtual host: what it is served with, and what its clients can do; as JSON",
+        about: "each virtual host: its certificates, and what its clients support; as JSON",
         answer: |admin, asked| {
             let (host, limit) = selection(admin, asked)?;
             let after = asked.query.value("after", query::host_name)?;
@@ -155,7 +155,7 @@ pub static PAGES: &[Page] = &[
         method: Method::GET,
         audience: Audience::Loopback,
         parameters: &[HOST, LIMIT],
-        about: "what shadow policies would have done, and to whom; as JSON",
+        about: "which clients a shadow policy would lock out; as JSON",
         answer: |admin, asked| {
             let (host, limit) = selection(admin, asked)?;
             let snapshot = admin.reader.load_full();
@@ -192,7 +192,7 @@ fn configured(snapshot: &Snapshot, name: &HostName) -> Result<(), Refusal> {
         return Ok(());
     }
     let advice = match snapshot.named_host(name.as_str()) {
-        Some(wildcard) => format!("{} serves this name: ask for that", wildcard.name),
+        Some(wildcard) => format!("{} serves this name. Ask for it", wildcard.name),
         None => match nearest(snapshot, name).as_slice() {
             [] => "no host is configured".to_owned(),
             names => format!("the nearest: {}", names.join(", ")),
@@ -220,7 +220,7 @@ pub async fn serve(listener: StdListener, admin: Admin, end: CancellationToken) 
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
-            warn!(%error, "The admin listener cannot be used.");
+            warn!(%error, "The admin listener does not work.");
             return;
         }
     };

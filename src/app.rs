@@ -97,7 +97,7 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
 }
 
 /// Why the process ends by itself.
-const BROKEN: &str = "the source or the reconcile thread has ended, which is a bug: please report it with the log";
+const BROKEN: &str = "the source or the reconcile thread ended because of a bug: please report it with the log";
 
 /// How long the end waits for a reader of the access log, and for the disk of the key log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -117,7 +117,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let running = tokio::select! {
         running = Running::start(args) => running?,
         name = signals.next() => {
-            info!(signal = name, "Ending before the start was complete.");
+            info!(signal = name, "Ended before the start was complete.");
             return Ok(());
         }
     };
@@ -244,7 +244,7 @@ impl Running {
                     }
                 });
                 if event.await.is_some() {
-                    error!("The source has ended, which is a bug.");
+                    error!("The source ended because of a bug.");
                     broken.cancel();
                 }
             }
@@ -343,11 +343,11 @@ impl Running {
     pub async fn until_signal(self, mut signals: Signals) -> anyhow::Result<()> {
         let result = tokio::select! {
             name = signals.next() => {
-                info!(signal = name, delay = ?self.unready_delay, deadline = ?self.drain_timeout, "Draining; a second signal ends at once.");
+                info!(signal = name, delay = ?self.unready_delay, deadline = ?self.drain_timeout, "Draining. A second signal ends Handfast immediately.");
                 Ok(())
             }
             () = self.broken.cancelled() => {
-                error!(delay = ?self.unready_delay, deadline = ?self.drain_timeout, "Draining, because changes are not taken up any more; a signal ends at once.");
+                error!(delay = ?self.unready_delay, deadline = ?self.drain_timeout, "Draining, because changes can no longer be applied. A signal ends Handfast immediately.");
                 Err(anyhow!(BROKEN))
             }
         };
@@ -373,7 +373,7 @@ impl Running {
             cause = steps => cause,
             name = signals.next() => name,
         };
-        warn!(cause, "Dropping the connections that are left.");
+        warn!(cause, "Closing the remaining connections.");
         drain.cancel();
         abort.cancel();
         tokio::select! {
@@ -417,7 +417,7 @@ impl Running {
             }
         });
         if tokio::time::timeout(END_PATIENCE, ended).await.is_err() {
-            warn!("Something does not come to its end; the process ends all the same.");
+            warn!("A part of Handfast does not stop. The process ends anyway.");
         }
     }
 }
@@ -507,7 +507,7 @@ fn open_state(path: Option<&Path>, saves_objects: bool, metrics: &Metrics) -> an
             directory = %path.display(),
             secrets = held.secrets.len(),
             policies = held.policies.len(),
-            "What was held before is known again."
+            "Last good versions are loaded from the state directory."
         );
     }
     let saved = state.saved.clone().filter(|_| saves_objects).map_or_else(Saved::default, |saved| {
@@ -578,7 +578,7 @@ fn no_address_twice(args: &RunArgs) -> anyhow::Result<()> {
     for (index, (flag, address)) in listeners.iter().enumerate() {
         let same = listeners[..index].iter().find(|(_, other)| other == address && address.port() != 0);
         if let Some((other, _)) = same {
-            return Err(anyhow!("{other} and {flag} have the same address, {address}: give each a port of its own"));
+            return Err(anyhow!("{other} and {flag} have the same address, {address}: give each its own port"));
         }
     }
     Ok(())

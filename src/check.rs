@@ -23,6 +23,7 @@ use self::clients::ClientReports;
 use self::shadow::ShadowReport;
 use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, PolicyCondition, PolicyStatus, Problem, Severity};
 use crate::snapshot::{HostTls, Serving, Snapshot, VirtualHost};
+use crate::tls::about::sentence;
 use crate::tls::chain::{Finding as ChainFinding, Note};
 use crate::trie::Trie;
 
@@ -315,8 +316,8 @@ fn findings(diagnostics: &[&Diagnostic]) -> Vec<Finding> {
         effect: diagnostic.effect.code(),
         subject: diagnostic.subject.to_string(),
         message: match &*diagnostic.field {
-            "" => diagnostic.problem.to_string(),
-            field => format!("{field}: {}", diagnostic.problem),
+            "" => sentence(&diagnostic.problem),
+            field => format!("{field}: {}", sentence(&diagnostic.problem)),
         },
         remedy: diagnostic.problem.remedy(),
     };
@@ -421,11 +422,11 @@ mod tests {
         let report = report(&snapshot(None, [("a.example", HostTls::Refuse)]), &diagnostics, at());
         let finding = serde_json::json!({
             "code": "no-key", "severity": "error", "effect": "host-refused", "subject": "Secret default/shop",
-            "message": format!("tls.key: {}", ChainFinding::NoKey), "remedy": ChainFinding::NoKey.remedy(),
+            "message": format!("tls.key: {}.", ChainFinding::NoKey), "remedy": ChainFinding::NoKey.remedy(),
         });
         let note = serde_json::json!({
             "code": "unknown-kind", "severity": "info", "effect": "none", "subject": "File b.yaml",
-            "message": unknown_kind().problem.to_string(), "remedy": unknown_kind().problem.remedy(),
+            "message": sentence(unknown_kind().problem), "remedy": unknown_kind().problem.remedy(),
         });
         let expected = serde_json::json!({
             "verdict": "error",
@@ -490,11 +491,11 @@ mod tests {
             "\
 ✓ a.example     plain HTTP only
 ✗ shop.example  refuses TLS handshakes
-    error no-key: Secret default/shop: tls.key: {chain} (host-refused)
+    error no-key: Secret default/shop: tls.key: {chain}. (host-refused)
       remedy: {}
 
 ! File a.yaml
-    warning unknown-field: File a.yaml: {}
+    warning unknown-field: File a.yaml: {}.
       remedy: {}
 
 error: 2 hosts, 1 error, 1 warning at 2026-11-18T11:06:40Z

@@ -44,7 +44,7 @@ const INPUT_LIMIT: u64 = 256 * 1024 * 1024;
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let path = args.path.as_deref().or(args.source.as_deref()).unwrap_or(Path::new(DEFAULT_DIRECTORY));
     if path.as_os_str() == "cluster" && !path.exists() {
-        bail!("check reads manifests, not a cluster: name a directory, a file, or - for standard input");
+        bail!("check reads manifests, not a cluster. Name a directory, a file, or - for standard input");
     }
     let at = args.at.unwrap_or_else(|| (clock::system())());
     // A snapshot is what would be served; everything else is about all Ingresses, whoever serves them today.
@@ -132,8 +132,12 @@ pub(crate) fn explain(code: Option<&str>) -> anyhow::Result<ExitCode> {
         Some(code) => match explain::explain(code) {
             Some(text) => text,
             None => match explain::similar(code).as_slice() {
-                [] => bail!("there is no code {code:?}: `handfast explain` lists them all"),
-                similar => bail!("there is no code {code:?}: is one of these meant? {}", similar.join(", ")),
+                [] => {
+                    bail!("No code, effect or annotation has the name {code:?}. `handfast explain` lists all of them")
+                }
+                similar => {
+                    bail!("No code, effect or annotation has the name {code:?}. Do you mean {}?", similar.join(" or "))
+                }
             },
         },
     };
@@ -145,7 +149,7 @@ pub(crate) fn explain(code: Option<&str>) -> anyhow::Result<ExitCode> {
 pub(crate) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let anchors = trust_anchors(&args.anchors)?;
     if args.timeout.is_zero() {
-        bail!("--timeout 0s leaves no time for an answer");
+        bail!("--timeout 0s leaves no time for an answer. Write for example 5s");
     }
     let options = probe::Options { name: args.sni.clone(), clients: args.clients, timeout: args.timeout };
     // Where somebody watches, one line tells how far it is, and makes room for the result at the end.
@@ -234,7 +238,7 @@ fn ask<T: DeserializeOwned>(admin: &Target, path: &str) -> anyhow::Result<T> {
     let answer = fetch(admin, path)?;
     match answer.status {
         200 => serde_json::from_str(body(&answer))
-            .with_context(|| format!("{admin} answers {path} with something else: is it the admin listener?")),
+            .with_context(|| format!("{admin} answers {path} in another format. Is it the admin port of Handfast?")),
         status => bail!("{admin} answers {path} with {status}: {}", body(&answer).trim()),
     }
 }
@@ -248,10 +252,10 @@ fn fetch(admin: &Target, path: &str) -> anyhow::Result<Answer> {
             // The next address, while there is one and the last has not answered.
             Ok(answers.fold(first, |answer, next| answer.or(next))?)
         })
-        .with_context(|| {
-            format!(
-                "the admin listener at {admin} cannot be asked: is a controller running there? Name its address with \
-                 --admin, or make it reachable with `kubectl port-forward`"
+        .map_err(|error| {
+            anyhow!(
+                "Cannot reach the admin port at {admin}: {error:#}. Is Handfast running there? Name its address with \
+                 --admin, or use `kubectl port-forward`"
             )
         })
 }
@@ -299,11 +303,11 @@ pub(crate) fn intermediates(args: &IntermediateArgs) -> anyhow::Result<Arc<Candi
     let mut candidates = Candidates::new();
     let Some(path) = &args.intermediates else { return Ok(Arc::new(candidates)) };
     let name = || format!("--intermediates {}", path.display());
-    if let Some(error) = candidates.add_pem(&read(path)?, "the bundle given with --intermediates").into_iter().next() {
+    if let Some(error) = candidates.add_pem(&read(path)?, "the bundle of --intermediates").into_iter().next() {
         return Err(error).with_context(name);
     }
     if candidates.is_empty() {
-        bail!("{}: it holds no intermediate certificate: roots and certificates of servers complete no chain", name());
+        bail!("{}: it has no intermediate certificate. Roots and server certificates cannot complete a chain", name());
     }
     Ok(Arc::new(candidates))
 }
@@ -334,7 +338,8 @@ fn manifests(path: &Path) -> anyhow::Result<Vec<Change>> {
         _ if content.trim_ascii_start().starts_with(b"{") => "stdin.json".to_owned(),
         _ => "stdin.yaml".to_owned(),
     };
-    source::directory::read_one(&scope, &content).with_context(|| format!("nothing can be read from {}", name_of(path)))
+    source::directory::read_one(&scope, &content)
+        .with_context(|| format!("cannot read manifests from {}", name_of(path)))
 }
 
 /// The file of each object, as its subject is written in reports.
@@ -370,7 +375,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let name = name_of(path);
     result.with_context(|| format!("cannot read {name}"))?;
     if content.len() as u64 > INPUT_LIMIT {
-        return Err(anyhow!("{name} has more than 256 MiB: split it"));
+        return Err(anyhow!("{name} has more than 256 MiB. Split it"));
     }
     Ok(content)
 }

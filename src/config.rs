@@ -1,6 +1,7 @@
 //! Every flag, variable and default, parsed once. Nobody else reads the environment.
 
 mod cluster;
+mod synonyms;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,16 @@ use crate::telemetry::LogFormat;
 use crate::tls::chain::Name;
 
 pub use cluster::{ClusterArgs, StatusArgs, WebhookArgs};
+
+/// The headings of `--help`: a flag stands under the one where its reader looks for it.
+const ADMIN: &str = "Admin port";
+const INGRESSES: &str = "Ingresses";
+const LIMITS: &str = "Limits";
+const LISTENERS: &str = "Listeners";
+const LOGS: &str = "Logs and metrics";
+const SOURCE: &str = "Source";
+const STATE: &str = "Last good versions";
+const TLS: &str = "TLS";
 
 /// A Kubernetes ingress controller that lets no TLS handshake fail silently.
 #[derive(Parser, Debug)]
@@ -39,16 +50,16 @@ pub struct Cli {
 /// What to do.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Judge one certificate chain, without Kubernetes.
+    /// Check one certificate chain, without Kubernetes.
     ///
     /// Exit status: 0 if a strict client would accept the chain by RFC 5280 and RFC 9525 alone (warnings do not change
     /// it), 1 if not, 2 if a file cannot be read or the usage is wrong.
     Chain(ChainArgs),
-    /// Judge manifests without serving them: what would be served, what is wrong, and what to do about it.
+    /// Check manifests without serving them: what would be served, what is wrong, and what to do.
     ///
     /// Exit status: 0 without errors (see --fail-on), 1 with errors, 2 if the input cannot be read or the usage is wrong.
     Check(CheckArgs),
-    /// List the well-known clients that `check --clients` judges, with the ids that a policy's requiredClients takes.
+    /// List the known clients of `check --clients`, with the ids for requiredClients of a policy.
     Clients {
         /// How to print the list.
         #[arg(long, default_value = "table", value_name = "FORM")]
@@ -63,29 +74,30 @@ pub enum Command {
     ///
     /// To install or upgrade them: handfast crd | kubectl apply --server-side -f -
     Crd,
-    /// Show everything at once: make certificates, write manifests, serve them, and play a tour with real handshakes.
+    /// Show Handfast at work: create certificates and manifests, serve them, and run a tour with real handshakes.
     Demo(DemoArgs),
-    /// Say what a code of a finding, a problem or a failed handshake means, whose fault it is, and what to do about it.
+    /// Explain a code, an effect or an annotation: the meaning, who must act, and what to do.
     Explain {
-        /// The code, for example key-mismatch. Without it all codes are listed.
+        /// The name, for example key-mismatch, host-refused or rewrite-target. Without it all names are listed.
+        #[arg(value_name = "NAME")]
         code: Option<String>,
     },
-    /// Show the last failed handshakes of a running controller: who failed where and why, whose fault it is, and what to
-    /// do about it.
+    /// Show the last failed handshakes of a running controller: which client, which host, why, who must act, and what to
+    /// do.
     ///
-    /// Asks the admin listener, from the same machine or through `kubectl port-forward`. Exit status: 0, or 2 if it
-    /// cannot be asked.
+    /// It asks the admin port, from the same machine or through `kubectl port-forward`. Exit status: 0, or 2 if the port
+    /// cannot be reached.
     Failures(FailuresArgs),
-    /// Look at any TLS server as its clients do: versions, suites, groups, certificate chains, and what is wrong.
+    /// Test any TLS server from outside: versions, cipher suites, groups, certificate chains, and what is wrong.
     ///
     /// Exit status: 0 without errors, 1 with errors or if a strict client would refuse a chain, 2 if the server cannot be
     /// reached or speaks no TLS, or the usage is wrong.
     ///
-    /// It makes about a hundred connections, one after the other, and completes few of them. Each is closed in good order.
+    /// It makes about a hundred connections, one after the other, and completes few of the handshakes.
     Probe(ProbeArgs),
     /// Ask a running controller whether it is ready, for scripts and `helm test`.
     ///
-    /// Exit status: 0 if it is, 1 if it is not, 2 if it cannot be asked.
+    /// Exit status: 0 if it is ready, 1 if it is not, 2 if it cannot be reached.
     Ready(ReadyArgs),
     /// Serve: terminate TLS and proxy HTTP for the Ingresses of a source.
     Run(Box<RunArgs>),
@@ -94,28 +106,27 @@ pub enum Command {
 /// Options of `failures`.
 #[derive(Args, Clone, Debug)]
 pub struct FailuresArgs {
-    /// Address of the admin listener; a name or a URL (http://localhost:10254) works as well.
+    /// Address of the admin port; a name or a URL (http://localhost:10254) also works.
     #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "HOST[:PORT]", value_parser = admin_target)]
     pub admin: Target,
 
-    /// Only those of one virtual host; `*` is the one of rules without a host.
+    /// Only failures of this host; `*` stands for rules without a host.
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
 
-    /// Go on and show what happens, until Ctrl-C.
+    /// Keep running and show new failures, until Ctrl-C.
     #[arg(long, conflicts_with = "shadow")]
     pub follow: bool,
 
-    /// Show what shadow policies (handfast.dev/shadow-tls-policy) would have done instead: whom would the stricter
-    /// policy lock out?
+    /// Show which clients a shadow policy (handfast.dev/shadow-tls-policy) would lock out.
     #[arg(long)]
     pub shadow: bool,
 
-    /// How many examples at most, the newest ones.
+    /// How many examples to show at most; the newest ones are shown.
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub limit: u16,
 
-    /// How to print them: a table, or the JSON of /api/failures (with --follow one example a line).
+    /// How to print them: a table, or the JSON of /api/failures (with --follow one example per line).
     #[arg(long, default_value = "table", value_name = "FORM")]
     pub output: ListOutput,
 }
@@ -123,11 +134,11 @@ pub struct FailuresArgs {
 /// Options of `ready`.
 #[derive(Args, Clone, Debug)]
 pub struct ReadyArgs {
-    /// Address of the admin listener; a name or a URL (http://localhost:10254) works as well.
+    /// Address of the admin port; a name or a URL (http://localhost:10254) also works.
     #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "HOST[:PORT]", value_parser = admin_target)]
     pub admin: Target,
 
-    /// For how long to ask until it is ready.
+    /// How long to wait until it is ready.
     #[arg(long, default_value = "0s", value_name = "TIME", value_parser = duration)]
     pub wait: Duration,
 }
@@ -137,8 +148,8 @@ pub struct ReadyArgs {
 pub struct RunArgs {
     /// Where objects come from: a directory of manifests (*.yaml, *.yml, *.json), or `cluster`.
     ///
-    /// Default: `cluster` inside a pod, else `./manifests`.
-    #[arg(long, env = "HANDFAST_SOURCE", value_name = "DIR|cluster")]
+    /// Default: `cluster` inside a pod, otherwise `./manifests`.
+    #[arg(long, help_heading = SOURCE, env = "HANDFAST_SOURCE", value_name = "DIR|cluster")]
     pub source: Option<String>,
 
     /// What is done with Ingresses and certificates.
@@ -157,62 +168,61 @@ pub struct RunArgs {
     #[command(flatten)]
     pub webhook: WebhookArgs,
 
-    /// Address of the HTTP listener. `[::]` takes IPv4 as well.
-    #[arg(long, env = "HANDFAST_HTTP", default_value = "[::]:8080", value_name = "ADDRESS", value_parser = address)]
+    /// Address of the HTTP listener. `[::]` also accepts IPv4.
+    #[arg(long, help_heading = LISTENERS, env = "HANDFAST_HTTP", default_value = "[::]:8080", value_name = "ADDRESS", value_parser = address)]
     pub http: SocketAddr,
 
-    /// Address of the HTTPS listener. `[::]` takes IPv4 as well.
-    #[arg(long, env = "HANDFAST_HTTPS", default_value = "[::]:8443", value_name = "ADDRESS", value_parser = address)]
+    /// Address of the HTTPS listener. `[::]` also accepts IPv4.
+    #[arg(long, help_heading = LISTENERS, env = "HANDFAST_HTTPS", default_value = "[::]:8443", value_name = "ADDRESS", value_parser = address)]
     pub https: SocketAddr,
 
-    /// Address of the admin listener: /metrics, /healthz and /readyz, and what is for loopback peers only; / lists the
-    /// pages.
-    #[arg(long, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS", value_parser = address)]
+    /// Address of the admin port: /metrics, /healthz, /readyz, and pages for loopback peers only. / lists all pages.
+    #[arg(long, help_heading = ADMIN, env = "HANDFAST_ADMIN", default_value = "127.0.0.1:10254", value_name = "ADDRESS", value_parser = address)]
     pub admin: SocketAddr,
 
-    /// Let the admin pages below /api and /debug answer everyone who reaches the admin listener, instead of loopback
-    /// peers only (which is where `kubectl port-forward` arrives).
+    /// Let everyone who reaches the admin port use the pages below /api and /debug. Without this, only loopback peers
+    /// can, such as `kubectl port-forward`.
     ///
-    /// They show clients' addresses, and with --allow-keylog they can have TLS secrets written: use it only where
-    /// something else decides who reaches the port.
-    #[arg(long, env = "HANDFAST_ADMIN_EXPOSE_API", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    /// These pages show clients' addresses, and with --allow-keylog they make Handfast write TLS secrets. Use this only
+    /// if a network policy or a firewall protects the port.
+    #[arg(long, help_heading = ADMIN, env = "HANDFAST_ADMIN_EXPOSE_API", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub admin_expose_api: bool,
 
-    /// Allow the admin pages to have TLS secrets of one host or one client written to this file for a while, so that
-    /// Wireshark can decrypt a capture: POST /api/keylog?host=NAME&for=60s (or client=ADDRESS), GET, DELETE.
+    /// Allow the admin pages to write TLS secrets of one host or one client to this file for a while, so that Wireshark
+    /// can decrypt a capture: POST /api/keylog?host=NAME&for=60s (or client=ADDRESS), GET, DELETE.
     ///
-    /// Off by default. The file is made with mode 0600 and appended to; one that is there must not be open to others.
-    #[arg(long, env = "HANDFAST_ALLOW_KEYLOG", value_name = "FILE")]
+    /// Off by default. The file is created with mode 0600 and appended to. An existing file must not be readable by
+    /// others.
+    #[arg(long, help_heading = ADMIN, env = "HANDFAST_ALLOW_KEYLOG", value_name = "FILE")]
     pub allow_keylog: Option<PathBuf>,
 
-    /// The port that clients reach the HTTPS listener on, for redirects; left out of them if not given.
-    #[arg(long, env = "HANDFAST_HTTPS_PUBLIC_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Port at which clients reach the HTTPS listener, for redirects. Without it, redirects name no port.
+    #[arg(long, help_heading = LISTENERS, env = "HANDFAST_HTTPS_PUBLIC_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub https_public_port: Option<u16>,
 
-    /// Write the bound addresses to this file as JSON, {"http":…,"https":…,"admin":…}, once they are served.
-    #[arg(long, env = "HANDFAST_ADDRESSES_FILE", value_name = "FILE")]
+    /// Write the addresses of all listeners to this file as JSON, {"http":…,"https":…,"admin":…}, when they are ready.
+    #[arg(long, help_heading = LISTENERS, env = "HANDFAST_ADDRESSES_FILE", value_name = "FILE")]
     pub addresses_file: Option<PathBuf>,
 
-    /// Keep what is held here, so that a restart serves it again: the last usable version of Secrets that are unusable
-    /// now, and the last working policy of hosts whose policy does not work now. Of a cluster also all objects, for a
-    /// start while the API server does not answer.
+    /// Directory that keeps last good versions over a restart: of Secrets that are unusable now, and of policies that
+    /// do not work now. With a cluster it also keeps all objects, to start while the API server does not answer.
     ///
-    /// Made with mode 0700 if it does not exist; it holds private keys. One process per directory.
-    #[arg(long, env = "HANDFAST_STATE_DIR", value_name = "DIR")]
+    /// It is created with mode 0700 and contains private keys. One process per directory.
+    #[arg(long, help_heading = STATE, env = "HANDFAST_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
     /// Worker threads. Default: one per available processor, 8 at most.
-    #[arg(long, env = "HANDFAST_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, help_heading = LIMITS, env = "HANDFAST_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 
-    /// Networks whose X-Forwarded-* headers are believed, comma separated.
-    #[arg(long, env = "HANDFAST_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',', value_parser = network)]
+    /// Networks whose X-Forwarded-* headers are trusted, comma separated.
+    #[arg(long, help_heading = LISTENERS, env = "HANDFAST_TRUSTED_PROXIES", value_name = "CIDR,…", value_delimiter = ',', value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
 
     /// Expect a PROXY protocol header (version 1 or 2) on every connection to both listeners.
     ///
-    /// Switch it on only behind a load balancer that sends it: the header's addresses are believed.
-    #[arg(long, env = "HANDFAST_PROXY_PROTOCOL", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    /// Enable it only behind a load balancer that sends the header, because its addresses are trusted.
+    #[arg(long, help_heading = LISTENERS, env = "HANDFAST_PROXY_PROTOCOL", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub proxy_protocol: bool,
 
     /// Time limits.
@@ -223,27 +233,27 @@ pub struct RunArgs {
     #[command(flatten)]
     pub limits: LimitArgs,
 
-    /// Whether metrics have a series per virtual host. Without, every `host` label is empty.
-    #[arg(long, env = "HANDFAST_METRICS_PER_HOST", num_args = 0..=1, default_missing_value = "true", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set)]
+    /// Whether metrics have a series for each host. If not, every `host` label is empty.
+    #[arg(long, help_heading = LOGS, env = "HANDFAST_METRICS_PER_HOST", num_args = 0..=1, default_missing_value = "true", default_value = "true", value_name = "BOOL", action = clap::ArgAction::Set)]
     pub metrics_per_host: bool,
 
-    /// Cut the addresses of clients in /api/failures, in `handfast failures` and in log lines about handshakes to their
-    /// network: /24 for IPv4, /48 for IPv6. The access log and X-Forwarded-For keep them whole.
-    #[arg(long, env = "HANDFAST_MASK_CLIENTS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    /// Shorten clients' addresses to their network (/24 for IPv4, /48 for IPv6) in /api/failures, in `handfast failures`
+    /// and in log lines about handshakes. The access log and X-Forwarded-For keep the whole address.
+    #[arg(long, help_heading = LOGS, env = "HANDFAST_MASK_CLIENTS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub mask_clients: bool,
 
-    /// One line per request on standard output.
-    #[arg(long, env = "HANDFAST_ACCESS_LOG", default_value = "text", value_name = "FORMAT")]
+    /// Format of the access log: one line per request on standard output.
+    #[arg(long, help_heading = LOGS, env = "HANDFAST_ACCESS_LOG", default_value = "text", value_name = "FORMAT")]
     pub access_log: AccessLogFormat,
 
-    /// Form of the log on standard error.
-    #[arg(long, env = "HANDFAST_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    /// Format of the log on standard error.
+    #[arg(long, help_heading = LOGS, env = "HANDFAST_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
 
     /// Level of the log (error, warn, info, debug, trace), or directives such as `info,handfast::proxy=debug`.
     ///
     /// `debug` has one line per failed handshake.
-    #[arg(long, env = "HANDFAST_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, help_heading = LOGS, env = "HANDFAST_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
 }
 
@@ -252,30 +262,31 @@ pub struct RunArgs {
 pub struct CompileArgs {
     /// Secret with the certificate for clients without SNI, unknown hosts, rules without a host, and `tls` entries
     /// without a secretName. Without it such handshakes are refused with `unrecognized_name`.
-    #[arg(long, env = "HANDFAST_DEFAULT_TLS_SECRET", value_name = "NAMESPACE/NAME", value_parser = namespaced_name)]
+    #[arg(long, help_heading = TLS, env = "HANDFAST_DEFAULT_TLS_SECRET", value_name = "NAMESPACE/NAME", value_parser = namespaced_name)]
     pub default_tls_secret: Option<(String, String)>,
 
     /// TlsPolicy of hosts for which neither an Ingress (handfast.dev/tls-policy) nor the parameters of its IngressClass
     /// name one. Without it: Mozilla's "intermediate", in the server's order.
-    #[arg(long, env = "HANDFAST_DEFAULT_TLS_POLICY", value_name = "NAMESPACE/NAME", value_parser = namespaced_name)]
+    #[arg(long, help_heading = TLS, env = "HANDFAST_DEFAULT_TLS_POLICY", value_name = "NAMESPACE/NAME", value_parser = namespaced_name)]
     pub default_tls_policy: Option<(String, String)>,
 
-    /// How long the last usable version of a Secret is served after the Secret was deleted; 0s for not at all.
-    /// Versions of Secrets that exist and cannot be used are served without limit.
-    #[arg(long, env = "HANDFAST_LAST_GOOD_TTL", default_value = "24h", value_name = "TIME", value_parser = duration)]
+    /// How long the last usable version of a deleted Secret is served; 0s for not at all. If the Secret exists but is
+    /// unusable, its last usable version is served without limit.
+    #[arg(long, help_heading = STATE, env = "HANDFAST_LAST_GOOD_TTL", default_value = "24h", value_name = "TIME", value_parser = duration)]
     pub last_good_ttl: Duration,
 
-    /// Serve Services of type ExternalName. Off, because whoever may write a Service chooses where requests go.
-    #[arg(long, env = "HANDFAST_ALLOW_EXTERNAL_NAME", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    /// Serve Services of type ExternalName. Off by default, because every author of a Service could send requests
+    /// anywhere.
+    #[arg(long, help_heading = INGRESSES, env = "HANDFAST_ALLOW_EXTERNAL_NAME", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub allow_external_name: bool,
 
-    /// Value of the annotation `kubernetes.io/ingress.class` that means us.
-    #[arg(long, env = "HANDFAST_INGRESS_CLASS", default_value = "handfast", value_name = "NAME")]
+    /// Value of the annotation `kubernetes.io/ingress.class` that Handfast serves.
+    #[arg(long, help_heading = INGRESSES, env = "HANDFAST_INGRESS_CLASS", default_value = "handfast", value_name = "NAME")]
     pub ingress_class: String,
 
     /// Whether Ingresses of other namespaces may add paths to a host, or the host belongs to the namespace of its
     /// oldest Ingress.
-    #[arg(long, env = "HANDFAST_HOST_OWNERSHIP", default_value = "merge", value_name = "RULE")]
+    #[arg(long, help_heading = INGRESSES, env = "HANDFAST_HOST_OWNERSHIP", default_value = "merge", value_name = "RULE")]
     pub host_ownership: HostOwnershipArg,
 
     /// Whom clients are taken to trust.
@@ -290,21 +301,21 @@ pub struct CompileArgs {
 /// What may be missing in a chain.
 #[derive(Args, Clone, Debug)]
 pub struct IntermediateArgs {
-    /// PEM file with CA certificates that complete chains which lack them: those of hosts whose policy says so, or the
-    /// chain that `handfast chain` judges.
-    #[arg(long, env = "HANDFAST_INTERMEDIATES", value_name = "FILE")]
+    /// PEM file with CA certificates to complete chains that lack them: for hosts whose policy says so, or for the chain
+    /// of `handfast chain`.
+    #[arg(long, help_heading = TLS, env = "HANDFAST_INTERMEDIATES", value_name = "FILE")]
     pub intermediates: Option<PathBuf>,
 }
 
 /// Whom clients are taken to trust when a chain is judged. Nothing of it is served.
 #[derive(Args, Clone, Debug)]
 pub struct AnchorArgs {
-    /// PEM file with roots that clients trust beside Mozilla's, for example those of a private CA.
-    #[arg(long, env = "HANDFAST_TRUST_ANCHORS", value_name = "FILE")]
+    /// PEM file with roots that clients trust in addition to Mozilla's, for example those of a private CA.
+    #[arg(long, help_heading = TLS, env = "HANDFAST_TRUST_ANCHORS", value_name = "FILE")]
     pub trust_anchors: Option<PathBuf>,
 
-    /// Leave Mozilla's roots out: clients trust the given anchors only.
-    #[arg(long, env = "HANDFAST_ONLY_ANCHORS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    /// Ignore Mozilla's roots: clients trust only the given anchors.
+    #[arg(long, help_heading = TLS, env = "HANDFAST_ONLY_ANCHORS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub only_anchors: bool,
 }
 
@@ -321,11 +332,11 @@ pub enum HostOwnershipArg {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Timeouts")]
 pub struct TimeoutArgs {
-    /// From accept to the end of the TLS handshake.
+    /// Longest time from the connection to the end of the TLS handshake.
     #[arg(long, env = "HANDFAST_HANDSHAKE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = some_time)]
     pub handshake_timeout: Duration,
 
-    /// For a client to send a request's head.
+    /// Longest time for a client to send the head of a request.
     #[arg(long, env = "HANDFAST_HEADER_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = some_time)]
     pub header_timeout: Duration,
 
@@ -333,11 +344,11 @@ pub struct TimeoutArgs {
     #[arg(long, env = "HANDFAST_BODY_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = some_time)]
     pub body_timeout: Duration,
 
-    /// How long a client connection is kept between two requests.
+    /// How long a client connection stays open between two requests.
     #[arg(long, env = "HANDFAST_KEEP_ALIVE", default_value = "75s", value_name = "TIME", value_parser = duration)]
     pub keep_alive: Duration,
 
-    /// To connect to an endpoint.
+    /// Longest time to connect to an endpoint.
     #[arg(long, env = "HANDFAST_CONNECT_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = some_time)]
     pub connect_timeout: Duration,
 
@@ -349,36 +360,37 @@ pub struct TimeoutArgs {
     #[arg(long, env = "HANDFAST_SEND_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = some_time)]
     pub send_timeout: Duration,
 
-    /// After SIGTERM: how long to keep accepting while /readyz already fails, so that load balancers look away first.
+    /// After SIGTERM: how long to accept connections while /readyz already fails, so that load balancers stop first.
     #[arg(long, env = "HANDFAST_UNREADY_DELAY", default_value = "0s", value_name = "TIME", value_parser = duration)]
     pub unready_delay: Duration,
 
-    /// After that: how long open connections may take to finish. A second signal ends the wait.
+    /// After --unready-delay: how long open connections may take to finish. A second signal ends the wait.
     #[arg(long, env = "HANDFAST_DRAIN_TIMEOUT", default_value = "240s", value_name = "TIME", value_parser = duration)]
     pub drain_timeout: Duration,
 }
 
 /// Size limits of `run`.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Limits")]
+#[command(next_help_heading = LIMITS)]
 pub struct LimitArgs {
-    /// Client connections per worker; more are closed at once.
+    /// Client connections per worker. More are closed immediately.
     #[arg(long, env = "HANDFAST_MAX_CONNECTIONS", default_value_t = 16_384, value_name = "N", value_parser = some)]
     pub max_connections: usize,
 
-    /// TLS handshakes in progress per worker, counted from the complete ClientHello; more are closed at once and counted as `overloaded`.
+    /// TLS handshakes in progress per worker, counted from the complete ClientHello. More are closed immediately and
+    /// counted as `overloaded`.
     #[arg(long, env = "HANDFAST_MAX_HANDSHAKES", default_value_t = 1_024, value_name = "N", value_parser = some)]
     pub max_handshakes: usize,
 
-    /// Bytes of a request's head (431 above).
+    /// Largest head of a request (431 above).
     #[arg(long, env = "HANDFAST_MAX_HEADER_SIZE", default_value = "32KiB", value_name = "SIZE", value_parser = header_size)]
     pub max_header_size: usize,
 
-    /// Header fields of a request (431 above).
+    /// Most header fields of a request (431 above).
     #[arg(long, env = "HANDFAST_MAX_HEADERS", default_value_t = 100, value_name = "N", value_parser = some)]
     pub max_headers: usize,
 
-    /// Idle connections kept to each backend, over all workers.
+    /// Idle connections to each backend that are kept open, over all workers.
     #[arg(long, env = "HANDFAST_UPSTREAM_KEEPALIVE", default_value_t = 320, value_name = "N")]
     pub upstream_keepalive: usize,
 }
@@ -401,7 +413,7 @@ pub struct CheckArgs {
     #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
 
-    /// The same as the path given without a flag, which wins.
+    /// The same as PATH, which wins.
     #[arg(long, env = "HANDFAST_SOURCE", value_name = "PATH")]
     pub source: Option<PathBuf>,
 
@@ -413,18 +425,18 @@ pub struct CheckArgs {
     #[arg(long, env = "HANDFAST_OUTPUT", default_value = "table", value_name = "FORM")]
     pub output: OutputFormat,
 
-    /// Judge at this time instead of now: a date (midnight UTC) or an RFC 3339 time.
+    /// Check as of this time instead of now: a date (midnight UTC) or an RFC 3339 time.
     #[arg(long, env = "HANDFAST_AT", value_name = "TIME", value_parser = time)]
     pub at: Option<UnixTime>,
 
-    /// Say as well which well-known clients connect to each host, with what, and why others do not.
+    /// Also show which known clients can connect to each host, with what, and why others cannot.
     ///
-    /// A host that locks clients out, though some policy or certificate would let them in, gets the warning
+    /// A host that locks clients out, although another policy or certificate would let them in, gets the warning
     /// clients-locked-out. `handfast clients` lists the clients and their ids.
     #[arg(long, env = "HANDFAST_CLIENTS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub clients: bool,
 
-    /// The mildest finding that makes the exit status 1.
+    /// Lowest severity that makes the exit status 1.
     #[arg(long, env = "HANDFAST_FAIL_ON", default_value = "error", value_name = "SEVERITY")]
     pub fail_on: FailOn,
 }
@@ -441,19 +453,19 @@ pub enum FailOn {
 /// Options of `chain`.
 #[derive(Args, Clone, Debug)]
 pub struct ChainArgs {
-    /// PEM file with the chain: what `tls.crt` would hold. `-` is standard input.
+    /// PEM file with the chain, as in `tls.crt`. `-` is standard input.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// PEM file with the private key. With it the leaf is the certificate of this key.
+    /// PEM file with the private key. The leaf is then the certificate of this key.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 
-    /// DNS name or IP address that the certificate has to cover.
+    /// DNS name or IP address that the certificate must cover.
     #[arg(long, value_name = "HOST", value_parser = name)]
     pub name: Option<Name>,
 
-    /// Judge at this time instead of now: a date (midnight UTC) or an RFC 3339 time.
+    /// Check as of this time instead of now: a date (midnight UTC) or an RFC 3339 time.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub at: Option<UnixTime>,
 
@@ -473,15 +485,15 @@ pub struct ChainArgs {
 /// Options of `probe`.
 #[derive(Args, Clone, Debug)]
 pub struct ProbeArgs {
-    /// The server: a host name or an address with a port, 443 if none is given. A URL works as well.
+    /// The server: a host name or an address with a port (default 443). A URL also works.
     #[arg(value_name = "HOST[:PORT]")]
     pub target: Target,
 
-    /// Server name to ask for, and that the certificate has to cover. Default: the host, if it is a name.
+    /// Server name to send, which the certificate must cover. Default: the host, if it is a name.
     #[arg(long, value_name = "NAME", value_parser = server_name)]
     pub sni: Option<Name>,
 
-    /// Say the hello of each well-known client too: which of them connect, with what, and why others do not.
+    /// Also try the ClientHello of each known client: which can connect, with what, and why others cannot.
     ///
     /// `handfast clients` lists them.
     #[arg(long)]
@@ -491,7 +503,7 @@ pub struct ProbeArgs {
     #[arg(long, default_value = "table", value_name = "FORM")]
     pub output: ListOutput,
 
-    /// For each connection. All together take 36 times as long at most.
+    /// Timeout of each connection. All connections together take at most 36 times as long.
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub timeout: Duration,
 
@@ -525,7 +537,7 @@ pub enum OutputFormat {
     Json,
     /// SARIF 2.1.0, for sites that show findings beside the lines of a change.
     Sarif,
-    /// What the data plane would serve, as text (the form of /debug/snapshot), and nothing else.
+    /// Only what would be served, as text (the format of /debug/snapshot).
     Snapshot,
     /// A table for people.
     Table,
@@ -534,11 +546,11 @@ pub enum OutputFormat {
 /// Options of `demo`.
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
-    /// End after the tour: exit 0 if all was as said, 1 if not.
+    /// End after the tour. Exit status: 0 if everything worked as announced, otherwise 1.
     #[arg(long)]
     pub once: bool,
 
-    /// Write the demo's manifests here and keep them. Default: a temporary directory, removed at the end.
+    /// Directory for the demo's manifests, which are kept. Default: a temporary directory, deleted at the end.
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
 
@@ -553,6 +565,14 @@ pub struct DemoArgs {
     /// Address of the admin listener. Default: port 10254 on loopback, or a free one.
     #[arg(long, env = "HANDFAST_ADMIN", value_name = "ADDRESS", value_parser = address)]
     pub admin: Option<SocketAddr>,
+}
+
+impl Cli {
+    /// The command line of the process. Where it is wrong, this ends the process with a message.
+    pub fn read() -> Self {
+        let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+        synonyms::parse(&arguments).unwrap_or_else(|error| error.exit())
+    }
 }
 
 impl RunArgs {
@@ -623,7 +643,7 @@ fn name(text: &str) -> Result<Name, String> {
 /// A name that a hello can carry (RFC 6066 section 3).
 fn server_name(text: &str) -> Result<Name, String> {
     match name(text)? {
-        Name::Address(_) => Err("an address is no server name: write the name of a host".to_owned()),
+        Name::Address(_) => Err("an address is not a server name: write the name of a host".to_owned()),
         Name::Host(host) if host.is_wildcard() => Err("it stands for many hosts: name one of them".to_owned()),
         name => Ok(name),
     }
@@ -641,7 +661,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// A length of time without which nothing could happen.
 fn some_time(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("that would leave no time for anything: write for example 10s".to_owned()),
+        Duration::ZERO => Err("0s leaves no time: write for example 10s".to_owned()),
         time => Ok(time),
     }
 }
@@ -649,7 +669,7 @@ fn some_time(text: &str) -> Result<Duration, String> {
 /// A number of things without which nobody could be served.
 fn some(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("that would serve nobody: write a number from 1".to_owned()),
+        Ok(0) => Err("0 would serve nobody: write a number from 1".to_owned()),
         Ok(number) => Ok(number),
         Err(_) => Err("write a number from 1".to_owned()),
     }
@@ -700,78 +720,4 @@ fn header_size(text: &str) -> Result<usize, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent_and_every_option_of_run_and_check_has_a_variable() {
-        Cli::command().debug_assert();
-        let command = Cli::command();
-        for name in ["run", "check"] {
-            let command = command.find_subcommand(name).unwrap();
-            for option in command.get_arguments().filter(|option| option.get_long().is_some()) {
-                let long = option.get_long().unwrap();
-                if matches!(long, "help" | "version") {
-                    continue;
-                }
-                let variable = option.get_env().map(|name| name.to_string_lossy().into_owned());
-                let expected = format!("HANDFAST_{}", long.replace('-', "_").to_uppercase());
-                assert_eq!(variable, Some(expected), "--{long} of {name}");
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_is_a_value_where_it_has_a_meaning() {
-        for args in
-            [["--keep-alive", "0s"], ["--drain-timeout", "0s"], ["--unready-delay", "0s"], ["--last-good-ttl", "0s"]]
-        {
-            assert!(Cli::try_parse_from([&["handfast", "run"], &args[..]].concat()).is_ok(), "{args:?}");
-        }
-    }
-
-    #[test]
-    fn the_admin_listener_is_named_by_address_name_or_url() {
-        let rows = [
-            ("127.0.0.1:1", "127.0.0.1:1"),
-            ("127.0.0.1", "127.0.0.1:10254"),
-            ("localhost:10254", "localhost:10254"),
-            ("localhost", "localhost:10254"),
-            ("http://localhost:10254/api/failures", "localhost:10254"),
-            ("HTTP://[::1]", "[::1]:10254"),
-            ("[::1]:2", "[::1]:2"),
-            ("::1", "[::1]:10254"),
-        ];
-        for (text, expected) in rows {
-            assert_eq!(admin_target(text).unwrap().to_string(), expected, "{text}");
-        }
-        assert!(admin_target("").is_err() && admin_target("http://").is_err());
-    }
-
-    #[test]
-    fn bad_values_say_what_to_write() {
-        let error = |args: &[&str]| Cli::try_parse_from(args).unwrap_err().to_string();
-        assert!(error(&["handfast", "run", "--default-tls-secret", "wild"]).contains("NAMESPACE/NAME"));
-        assert!(error(&["handfast", "run", "--trusted-proxies", "10.0.0.0/99"]).contains("10.0.0.0/8"));
-        assert!(error(&["handfast", "run", "--max-header-size", "1"]).contains("8KiB"));
-        assert!(error(&["handfast", "run", "--keep-alive", "500000000000y"]).contains("68years"));
-        assert!(error(&["handfast", "run", "--http", "8080"]).contains("[::]:8080"));
-        assert!(error(&["handfast", "run", "--workers", "0"]).contains("--workers"));
-        for limit in ["--max-connections", "--max-handshakes", "--max-headers"] {
-            assert!(error(&["handfast", "run", limit, "0"]).contains("serve nobody"), "{limit}");
-            assert!(error(&["handfast", "run", limit, "many"]).contains("a number from 1"), "{limit}");
-        }
-        for limit in ["handshake", "header", "body", "connect", "read", "send"] {
-            let limit = format!("--{limit}-timeout");
-            assert!(error(&["handfast", "run", &limit, "0s"]).contains("no time for anything"), "{limit}");
-        }
-        assert!(error(&["handfast", "failures", "--admin", "https://localhost"]).contains("plain HTTP, not https"));
-        assert!(error(&["handfast", "failures", "--admin", "localhost:x"]).contains("is no port"));
-        assert!(error(&["handfast", "check", "--at", "tomorrow"]).contains("2026-12-24"));
-        assert!(error(&["handfast", "check", "--at", "1960-01-01"]).contains("1970"));
-        assert!(error(&["handfast", "chain", "x.pem", "--name", "a..b"]).contains("--name"));
-        assert!(error(&["handfast", "probe", "shop.example:0"]).contains("from 1 to 65535"));
-        assert!(error(&["handfast", "probe", "shop.example", "--sni", "192.0.2.1"]).contains("no server name"));
-    }
-}
+mod tests;

@@ -1,13 +1,14 @@
-//! What every code means: `handfast explain`, and docs/findings.md.
+//! The meaning of every code, effect and annotation: `handfast explain`, and docs/findings.md.
 //!
 //! `findings, problems, handshake failures ──topics──▶ text`
 //!
-//! Pure. Nothing is described here: the tables beside each code are the one place, and this puts them together.
+//! Pure. Nothing is described here: the tables of the codes are the one place, and this puts them together.
 
 use std::fmt::Write as _;
 
+use crate::api::annotations::{self, OWN, TABLE, edit_distance};
 use crate::check::clients;
-use crate::compile::Problem;
+use crate::compile::{Effect, Problem};
 use crate::probe::{clients as probe, findings};
 use crate::tls::about::About;
 use crate::tls::chain::Finding;
@@ -21,11 +22,11 @@ pub struct Topic {
     pub kind: Kind,
     /// The stable kebab-case word.
     pub code: &'static str,
-    /// How bad it is, or who is to blame for a handshake.
+    /// How bad it is.
     pub weight: &'static str,
-    /// What it is and what comes of it, in whole sentences.
+    /// What it means, in whole sentences.
     pub meaning: &'static str,
-    /// Who has to act.
+    /// Who must act.
     pub fault: &'static str,
     /// What to do about it.
     pub remedy: &'static str,
@@ -54,10 +55,10 @@ impl Kind {
         match self {
             Kind::Chain => "Certificates, chains and keys",
             Kind::Client => "Clients that cannot connect",
-            Kind::Handshake => "Handshakes that failed",
+            Kind::Handshake => "Failed handshakes",
             Kind::Object => "Objects and manifests",
-            Kind::Outcome => "Outcomes that are counted and are no failures",
-            Kind::Server => "Servers that are probed",
+            Kind::Outcome => "Outcomes that are counted but are not failures",
+            Kind::Server => "Probed servers",
         }
     }
 }
@@ -87,10 +88,11 @@ pub fn topics() -> Vec<Topic> {
     chains.chain(objects).chain(clients).chain(servers).chain(failures).chain(outcomes).collect()
 }
 
-/// Everything about a code; `None` if there is no such code. A code may be written as in Events (`KeyMismatch`), and as the
-/// counter of shadow policies has it (`lost-no-shared-version`).
-pub fn explain(code: &str) -> Option<String> {
-    let word = kebab_case(code);
+/// Everything about a code, an effect or an annotation; `None` if there is none of this name. A code may be written as in
+/// Events (`KeyMismatch`), and as the counter of shadow policies has it (`lost-no-shared-version`); an annotation with
+/// or without its prefix.
+pub fn explain(name: &str) -> Option<String> {
+    let word = kebab_case(name);
     let lost = word.strip_prefix("lost-").unwrap_or(&word);
     let is_meant = |topic: &Topic| topic.code == lost && (lost == word || topic.kind == Kind::Handshake);
     let found: Vec<Topic> = topics().into_iter().filter(is_meant).collect();
@@ -104,38 +106,74 @@ pub fn explain(code: &str) -> Option<String> {
             Kind::Handshake | Kind::Outcome => String::new(),
         };
         format!(
-            "{code} ({})\n\n{meaning}\n\n{about}whose fault: {fault}\nwhat to do: {remedy}\n",
+            "{code} ({})\n\n{meaning}\n\n{about}who must act: {fault}\nwhat to do: {remedy}\n",
             kind.title().to_lowercase()
         )
     };
-    let texts: Vec<String> = found.iter().map(one).collect();
+    let effect = Effect::ALL.iter().find(|effect| effect.code() == word);
+    let effect = effect.map(|effect| format!("{} (effect of a finding)\n\n{}\n", effect.code(), effect.meaning()));
+    let texts: Vec<String> = found.iter().map(one).chain(effect).chain(annotations::explain(name.trim())).collect();
     (!texts.is_empty()).then(|| texts.join("\n"))
 }
 
-/// Every code with the first sentence about it.
+/// Every code with the first sentence about it, every effect, and every annotation.
 pub fn list() -> String {
     let topics = topics();
+    let effects = Effect::ALL.map(|effect| (effect.code(), effect.meaning()));
     let width = topics.iter().map(|topic| topic.code.len()).max().unwrap_or_default();
     let mut out = String::new();
-    let mut last = None;
-    for Topic { kind, code, meaning, .. } in topics {
-        if last.replace(kind) != Some(kind) {
-            let _ = writeln!(out, "{}{}", if out.is_empty() { "" } else { "\n" }, kind.title());
+    let mut line = |heading: Option<&str>, code: &str, meaning: &str| {
+        if let Some(heading) = heading {
+            let _ = writeln!(out, "{}{heading}", if out.is_empty() { "" } else { "\n" });
         }
         let first = meaning.split_inclusive(". ").next().unwrap_or(meaning).trim_end().trim_end_matches('.');
         let _ = writeln!(out, "  {code:width$}  {first}");
+    };
+    let mut last = None;
+    for Topic { kind, code, meaning, .. } in topics {
+        let is_new = last.replace(kind) != Some(kind);
+        line(is_new.then_some(kind.title()), code, meaning);
     }
-    let _ = writeln!(out, "\nhandfast explain CODE says more.");
+    for (at, (code, meaning)) in effects.into_iter().enumerate() {
+        line((at == 0).then_some("Effects of findings"), code, meaning);
+    }
+    for (heading, rows) in [
+        ("Annotations of Ingresses (nginx.ingress.kubernetes.io/ or handfast.dev/)", TABLE),
+        ("Annotations of Ingresses (handfast.dev/ only)", OWN),
+    ] {
+        for (at, row) in rows.iter().enumerate() {
+            line((at == 0).then_some(heading), row.name, row.doc);
+        }
+    }
+    let _ = writeln!(out, "\nhandfast explain NAME says more.");
     out
 }
 
-/// Codes that are written most alike, for a code that does not exist.
-pub fn similar(code: &str) -> Vec<&'static str> {
-    let word = kebab_case(code);
-    let mut codes: Vec<&str> = topics().iter().map(|topic| topic.code).collect();
-    codes.retain(|known| known.split('-').any(|part| part.len() > 3 && word.contains(part)));
-    codes.dedup();
-    codes
+/// The names that are written most alike, best first, for one that does not exist.
+pub fn similar(name: &str) -> Vec<&'static str> {
+    const MOST: usize = 5;
+    let word = kebab_case(name.rsplit_once('/').map_or(name, |(_, short)| short));
+    let limit = (word.len() / 3).min(4);
+    let has_part = |known: &str| known.split('-').any(|part| part.len() > 3 && word.contains(part));
+    let score = |known: &'static str| {
+        let distance = edit_distance(&word, known);
+        (distance <= limit || has_part(known)).then_some((distance, known))
+    };
+    let mut scored: Vec<(usize, &str)> = names().filter_map(score).collect();
+    scored.sort_unstable();
+    scored.dedup();
+    // What is written almost the same is meant; words in common are for when nothing is.
+    if scored.first().is_some_and(|(distance, _)| *distance <= limit) {
+        scored.retain(|(distance, _)| *distance <= limit);
+    }
+    scored.into_iter().map(|(_, known)| known).take(MOST).collect()
+}
+
+/// Everything that has an explanation.
+fn names() -> impl Iterator<Item = &'static str> {
+    let codes = topics().into_iter().map(|topic| topic.code);
+    let effects = Effect::ALL.into_iter().map(Effect::code);
+    codes.chain(effects).chain(TABLE.iter().chain(OWN).map(|row| row.name))
 }
 
 /// `KeyMismatch` to `key-mismatch`; kebab-case stays as it is.
@@ -160,15 +198,43 @@ mod tests {
             let text = explain(code).unwrap();
             assert!(text.starts_with("key-mismatch (") && text.contains("what to do: put the key"), "{text}");
         }
-        assert!(explain("unknown-host").unwrap().contains("whose fault: client"));
+        assert!(explain("unknown-host").unwrap().contains("who must act: client"));
         assert_eq!(explain("no-such-code"), None);
         let lost = explain("lost-no-shared-version").unwrap();
         assert!(lost.starts_with("lost (") && lost.contains("\nno-shared-version ("), "{lost}");
         assert_eq!(explain("lost-key-mismatch"), None);
         for word in ["failing", "gained", "kept", "probe"] {
-            assert!(explain(word).unwrap().contains("whose fault: nobody"), "{word}");
+            assert!(explain(word).unwrap().contains("who must act: nobody"), "{word}");
         }
-        assert!(similar("mismatch").contains(&"key-mismatch"));
+    }
+
+    #[test]
+    fn effects_and_annotations_are_explained_too() {
+        let refused = explain("host-refused").unwrap();
+        assert!(refused.starts_with("host-refused (failed handshakes)"), "{refused}");
+        assert!(refused.contains("\nhost-refused (effect of a finding)\n"), "{refused}");
+        assert!(explain("RouteDropped").unwrap().contains("answer 503"));
+        let rewrite = explain("nginx.ingress.kubernetes.io/rewrite-target").unwrap();
+        assert!(rewrite.starts_with("rewrite-target (annotation of an Ingress)"), "{rewrite}");
+        // A name that is both is explained as both.
+        assert!(explain("canary").unwrap().contains("\ncanary (annotation of an Ingress)\n"));
+    }
+
+    #[test]
+    fn near_misses_find_the_name_that_is_meant() {
+        for (wrong, meant) in [
+            ("mismatch", "key-mismatch"),
+            ("key-missmatch", "key-mismatch"),
+            ("host-refussed", "host-refused"),
+            ("last-god", "last-good"),
+            ("rewrite-targt", "rewrite-target"),
+            ("nginx.ingress.kubernetes.io/ssl-redirct", "ssl-redirect"),
+            ("tls-polcy", "tls-policy"),
+        ] {
+            assert_eq!(similar(wrong).first(), Some(&meant), "{wrong}: {:?}", similar(wrong));
+        }
+        assert_eq!(similar("xyzzy"), [""; 0]);
+        assert!(similar("certificate").len() <= 5);
     }
 
     #[test]
@@ -185,6 +251,6 @@ mod tests {
         for kind in [Kind::Chain, Kind::Object, Kind::Client, Kind::Server, Kind::Handshake, Kind::Outcome] {
             assert!(list.contains(kind.title()));
         }
-        assert!(topics().iter().all(|topic| list.contains(&format!("\n  {} ", topic.code))));
+        assert!(names().all(|name| list.contains(&format!("\n  {name} "))));
     }
 }

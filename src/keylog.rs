@@ -88,7 +88,7 @@ pub enum NotSelected {
     #[error("the key log is not allowed: start with --allow-keylog FILE (or HANDFAST_ALLOW_KEYLOG)")]
     NotAllowed,
     /// There are as many as may be.
-    #[error("{MAX_SELECTIONS} selections are on, which is the most: wait, or end them with DELETE")]
+    #[error("{MAX_SELECTIONS} selections are active, and more are not allowed: wait, or end some with DELETE")]
     TooMany,
 }
 
@@ -180,9 +180,9 @@ impl KeyLog {
             };
         }
         if is_extended {
-            say!("The time in which TLS secrets of these connections are written is extended.");
+            say!("TLS secrets of these connections are written for longer.");
         } else {
-            say!("TLS secrets are written from now on, with which a capture of these connections can be decrypted.");
+            say!("TLS secrets are written from now on. They decrypt a capture of these connections.");
         }
         Ok(selected)
     }
@@ -395,7 +395,7 @@ fn write_lines(shared: &Shared, mut output: impl Write, waiting: &Receiver<Messa
                     ended.iter().for_each(|selection| selection.failed.store(true, Ordering::Release));
                     stop = drop_waiting(shared, waiting);
                     if !ended.is_empty() {
-                        error!(file = %shared.file.display(), %error, "The key log cannot be written.");
+                        error!(file = %shared.file.display(), %error, "Cannot write the key log.");
                     }
                     say_ended(&ended, &End::WriteError);
                 }

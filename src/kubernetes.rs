@@ -45,7 +45,7 @@ pub enum ConnectError {
     )]
     Infer(#[source] BoxError),
     /// The file cannot be used.
-    #[error("--kubeconfig {file}: cannot use it")]
+    #[error("cannot use --kubeconfig {file}")]
     Kubeconfig {
         /// As configured.
         file: String,
@@ -53,9 +53,9 @@ pub enum ConnectError {
         source: BoxError,
     },
     /// A certificate or a token of the configuration cannot be used.
-    #[error("cannot make a client from the configuration of the cluster")]
+    #[error("cannot create a client from the configuration of the cluster")]
     Client(#[source] BoxError),
-    /// It wants what is not built.
+    /// It asks for a feature that is not supported.
     #[error("the kubeconfig names the proxy {proxy}: proxies to the API server are not supported")]
     Proxy {
         /// Its URL.

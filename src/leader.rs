@@ -266,7 +266,7 @@ impl Elector {
                         %namespace,
                         lease = %name,
                         error,
-                        "The Lease cannot be used, so this replica cannot become the one that writes statuses and Events: is the Role from the chart installed? Traffic is served all the same."
+                        "The Lease cannot be used, so this replica cannot become the one that writes statuses and Events: is the Role from the chart installed? Traffic is served anyway."
                     );
                 }
             }

@@ -256,7 +256,7 @@ impl Metrics {
             )),
             panics: register!(IntCounter::new(
                 "handfast_panics_total",
-                "Tasks that ended by a bug; please report each."
+                "Tasks that ended because of a bug. Please report them."
             )),
             state_write_failures: register!(IntCounter::new(
                 "handfast_state_write_failures_total",
@@ -272,7 +272,7 @@ impl Metrics {
             status_writes: register!(IntCounterVec::new(
                 Opts::new(
                     "handfast_status_writes_total",
-                    "Statuses that were to be written to the cluster: written, taken-over from another writer, cleared, contested because somebody keeps changing them back, gone with their object, or failed and tried again."
+                    "Statuses that were to be written to the cluster: written, taken-over from another writer, cleared, contested because another controller keeps changing them back, gone with their object, or failed and tried again."
                 ),
                 &["kind", "outcome"]
             )),
@@ -370,7 +370,7 @@ impl Metrics {
             tls_handshake_failures: register!(IntCounterVec::new(
                 Opts::new(
                     "handfast_tls_handshake_failures_total",
-                    "TLS connections that did not become usable, by virtual host, reason and who is to blame."
+                    "TLS connections that did not become usable, by virtual host, reason and who must act."
                 ),
                 &["host", "reason", "blame"]
             )),

@@ -101,7 +101,7 @@ pub enum StateError {
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum StateProblem {
     /// A file is not what was written; what it held is not served.
-    #[error("{file} is not used: {fault}; remove it, and what it held is kept again when that is usable once more")]
+    #[error("{file} is not used: {fault}. Remove it; Handfast writes it again when there is a usable version")]
     Damaged {
         /// Its path.
         file: String,

@@ -36,10 +36,10 @@ pub(super) fn admit(
             "only for loopback peers: use kubectl port-forward, or start with --admin-expose-api",
         )),
         Audience::Loopback if came_through_a_proxy(headers) => Err(Refusal::forbidden(
-            "not through a proxy, which makes everybody a loopback peer: ask directly, or start with --admin-expose-api",
+            "not through a proxy, because every client would be a loopback peer: connect directly, or start with --admin-expose-api",
         )),
         Audience::Loopback if !asks_for_this_machine(uri, headers) => Err(Refusal::forbidden(
-            "only for the Host localhost or 127.0.0.1, so that no web site can pass for this server: use one of them",
+            "only for the Host localhost or 127.0.0.1, as a protection against other web sites: use one of them",
         )),
         Audience::Loopback => Ok(()),
     }

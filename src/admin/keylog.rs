@@ -26,7 +26,7 @@ pub(super) const SHOW: Page = Page {
     method: Method::GET,
     audience: Audience::Loopback,
     parameters: &[],
-    about: "whose TLS secrets are written, and of how many connections",
+    about: "the hosts and clients whose TLS secrets are written, with the number of connections",
     answer: show,
 };
 
@@ -36,7 +36,7 @@ pub(super) const BEGIN: Page = Page {
     method: Method::POST,
     audience: Audience::Loopback,
     parameters: &[HOST, CLIENT, FOR],
-    about: "write the TLS secrets of one host or one client for a while; asked for again, for longer",
+    about: "write the TLS secrets of one host or one client for a while; a second request extends the time",
     answer: begin,
 };
 
@@ -46,7 +46,7 @@ pub(super) const END: Page = Page {
     method: Method::DELETE,
     audience: Audience::Loopback,
     parameters: &[HOST, CLIENT],
-    about: "write no more of them: of this host, of this client, or at all",
+    about: "stop writing TLS secrets: of this host, of this client, or of all",
     answer: end,
 };
 
@@ -91,7 +91,7 @@ fn show(admin: &Admin, _: &Asked) -> Answer {
 fn begin(admin: &Admin, asked: &Asked) -> Answer {
     let file = admin.keylog.file()?;
     let Some(target) = target(asked)? else {
-        let what = "exactly one of host and client has to say whose secrets are written: /api/keylog?host=NAME&for=60s";
+        let what = "name exactly one host or one client: /api/keylog?host=NAME&for=60s";
         return Err(Refusal::bad_request(what));
     };
     if let Target::Host(name) = &target {

@@ -4,9 +4,10 @@
 //!
 //! `handfast.dev/NAME` wins over `nginx.ingress.kubernetes.io/NAME`. A name is in one of three states. *Working*: it
 //! does what ingress-nginx does. *Ignored*: it is reported and changes nothing. *Restricting*: it keeps requests away
-//! from a backend in a way that is not built here, so the routes are dropped; otherwise a migration would open what
+//! from a backend in a way that is not supported, so the routes are dropped; otherwise a migration would open what
 //! was closed. Restrictions never touch routes below `/.well-known/acme-challenge/`; the compiler sees to that.
 
+mod instead;
 mod table;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use ipnet::IpNet;
 
 use crate::snapshot::{AddressList, Redirect, RouteOptions};
 
+pub use instead::{explain, instead, why_ignored};
 pub use table::{OWN, TABLE};
 
 /// The prefix of Handfast's own annotations.
@@ -55,7 +57,7 @@ pub enum State {
 /// Stores a value, or says what is wrong with it. The flag tells Handfast's own form (`handfast.dev/`).
 pub type Setter = fn(&mut Draft, &str, bool) -> Result<(), String>;
 
-/// What an annotation that is not built takes away.
+/// What an annotation that is not supported takes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drops {
     /// The Ingress claims nothing: its paths are meant to stand beside those of another Ingress.
@@ -159,7 +161,7 @@ pub enum What {
     },
     /// A canary: the Ingress claims nothing.
     Canary,
-    /// A restriction that is not built.
+    /// A restriction that is not supported.
     Restricting,
     /// No such name.
     Unknown {
@@ -379,12 +381,12 @@ fn temporal_redirect_code(draft: &mut Draft, value: &str, _own: bool) -> Result<
 /// Only plain HTTP is spoken to endpoints. Sending it to a port that expects something else would leak the request
 /// or break it.
 fn backend_protocol(_: &mut Draft, value: &str, _own: bool) -> Result<(), String> {
-    if value.eq_ignore_ascii_case("HTTP") { Ok(()) } else { Err("only HTTP to endpoints is built".to_owned()) }
+    if value.eq_ignore_ascii_case("HTTP") { Ok(()) } else { Err("only HTTP to endpoints is supported".to_owned()) }
 }
 
 fn shadow_tls_policy(draft: &mut Draft, value: &str, _own: bool) -> Result<(), String> {
     if value.contains('/') {
-        return Err("write the name of a TlsPolicy of the Ingress's own namespace".to_owned());
+        return Err("write the name of a TlsPolicy in the Ingress's own namespace".to_owned());
     }
     draft.tls.shadow_policy = Some(written("shadow-tls-policy", true, object_name(value)?));
     Ok(())
@@ -396,8 +398,8 @@ fn tls_policy(draft: &mut Draft, value: &str, _own: bool) -> Result<(), String> 
     draft.tls.policy = Some(written("tls-policy", true, value.to_owned()));
     if value.contains('/') {
         return Err(
-            "write the name of a TlsPolicy of the Ingress's own namespace; policies of another one are chosen \
-                    by the parameters of the IngressClass or by --default-tls-policy"
+            "write the name of a TlsPolicy in the Ingress's own namespace; only the parameters of the IngressClass and \
+                    --default-tls-policy can name a policy of another namespace"
                 .to_owned(),
         );
     }
@@ -472,7 +474,7 @@ pub(crate) fn is_subdomain(text: &str) -> bool {
 fn object_name(value: &str) -> Result<String, String> {
     match is_subdomain(value) {
         true => Ok(value.to_owned()),
-        false => Err(format!("{value:?} is no name of an object: use lower-case letters, digits, '-' and '.'")),
+        false => Err(format!("{value:?} is not the name of an object: use lower-case letters, digits, '-' and '.'")),
     }
 }
 
@@ -509,7 +511,7 @@ fn duration(value: &str, own: bool) -> Result<Duration, String> {
     };
     match parsed {
         Some(duration) if !duration.is_zero() && duration <= LIMIT => Ok(duration),
-        Some(_) | None if own => Err("write a time like 90s or 2m, longer than nothing".to_owned()),
+        Some(_) | None if own => Err("write a time like 90s or 2m, longer than 0s".to_owned()),
         Some(_) | None => Err("write a number of seconds without a unit, 1 or more".to_owned()),
     }
 }
@@ -533,10 +535,10 @@ fn size(value: &str) -> Result<u64, String> {
 /// The target of a redirect: an absolute http or https URL, or an absolute path, as plain visible ASCII.
 fn location(value: &str) -> Result<Box<str>, String> {
     if value.contains('$') {
-        return Err("nginx variables ($…) are not known here: write the URL out".to_owned());
+        return Err("nginx variables ($…) are not supported: write the whole URL".to_owned());
     }
     if let Some(bad) = value.chars().find(|c| !c.is_ascii_graphic()) {
-        return Err(format!("the character {bad:?} cannot stand in a URL: write it percent-encoded"));
+        return Err(format!("the character {bad:?} is not allowed in a URL: write it percent-encoded"));
     }
     let lower = value.to_ascii_lowercase();
     let authority = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));

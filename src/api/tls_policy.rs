@@ -45,13 +45,13 @@ pub(crate) use structure::prune_nulls;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TlsPolicySpec {
-    /// What holds for every field that is left out. `intermediate` and `modern` are the configurations of Mozilla's
-    /// guideline 6.0 for servers: `intermediate` has TLS 1.2 and 1.3 with AEAD suites and forward secrecy, `modern`
-    /// has TLS 1.3 only. Without a preset: as `intermediate`, with cipherSuiteOrder `serverUnlessChaCha20First`.
+    /// Defaults of all fields. `intermediate` and `modern` are the configurations of Mozilla's guideline 6.0 for
+    /// servers: `intermediate` has TLS 1.2 and 1.3 with AEAD suites and forward secrecy, `modern` has only TLS 1.3.
+    /// Without a preset: as `intermediate`, with cipherSuiteOrder `serverUnlessChaCha20First`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Preset")]
     pub preset: Option<Preset>,
-    /// Oldest protocol version: `TLSv1.2` (RFC 5246) or `TLSv1.3` (RFC 8446). Older ones are not served (RFC 8996).
+    /// Oldest protocol version: `TLSv1.2` (RFC 5246) or `TLSv1.3` (RFC 8446). Older ones are not supported (RFC 8996).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProtocolVersion")]
     pub min_version: Option<ProtocolVersion>,
@@ -61,8 +61,8 @@ pub struct TlsPolicySpec {
     pub max_version: Option<ProtocolVersion>,
     /// Cipher suites, best first: names of OpenSSL (`ECDHE-RSA-AES128-GCM-SHA256`) or IANA
     /// (`TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`), or any part of the language of openssl-ciphers(1)
-    /// (`HIGH:!aNULL:!MD5`). The entries are read as one list. Suites of TLS 1.3 change only when one is named. What
-    /// cannot be served (CBC, finite-field Diffie-Hellman, static RSA) is reported by name, and the rest is served.
+    /// (`HIGH:!aNULL:!MD5`). The entries are read as one list. Suites of TLS 1.3 change only if the list names one.
+    /// Suites that are not supported (CBC, finite-field Diffie-Hellman, static RSA) are reported, and the others served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = rules::LIST_ITEMS),
@@ -82,8 +82,8 @@ pub struct TlsPolicySpec {
         inner(length(min = 1, max = rules::GROUP_LENGTH), regex(pattern = rules::GROUP_PATTERN))
     )]
     pub groups: Option<Vec<String>>,
-    /// Whose order of groups decides: `client`, or `server`, even where that costs a round trip because the client has
-    /// sent no key share for the server's choice (RFC 8446 section 4.1.4).
+    /// Whose order of groups decides: `client` or `server`. `server` costs a round trip if the client sent no key share
+    /// for the server's choice (RFC 8446 section 4.1.4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "GroupOrder")]
     pub group_order: Option<GroupOrder>,
@@ -92,9 +92,8 @@ pub struct TlsPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = rules::ALPN_ITEMS))]
     pub alpn: Option<Vec<String>>,
-    /// Whether clients get tickets to resume their sessions with (RFC 8446 section 4.6.1, RFC 5077). Hosts with
-    /// clientAuth give none, whatever is said here, so that each session begins with a certificate that is judged
-    /// anew. Default: true.
+    /// Whether clients get tickets to resume their sessions (RFC 8446 section 4.6.1, RFC 5077). Hosts with clientAuth
+    /// never give tickets, so that the client's certificate is checked in each session. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_tickets: Option<bool>,
     /// The header Strict-Transport-Security (RFC 6797) on HTTPS responses: browsers then use HTTPS only. Without it no
@@ -104,35 +103,34 @@ pub struct TlsPolicySpec {
     /// Certificates of clients (mutual TLS). Without it clients are not asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_auth: Option<ClientAuth>,
-    /// What to do about a certificate chain that lacks an intermediate certificate. Without it the chain is served as
-    /// it is, and reported.
+    /// Completes certificate chains that lack an intermediate certificate. Without it such a chain is served as it is,
+    /// and reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainRepair>,
-    /// What to do where a certificate has a finding, by the finding's code, for example `expired: reject`. `serve`
-    /// serves it and reports the finding, which is also what happens without an entry. `holdLastGood` serves the last
-    /// good version of the Secret if there is one, otherwise the certificate as it is. `reject` does not serve it: the
-    /// last good version, or else the default certificate, or else handshakes are refused. `handfast explain` lists
+    /// What to do if a certificate has a finding, by the finding's code, for example `expired: reject`. `serve` serves
+    /// the certificate and reports the finding (default). `holdLastGood` serves the last good version of the Secret, or
+    /// without one the certificate as it is. `reject` does not serve the certificate: the host serves the last good
+    /// version, without one the default certificate, and without that it refuses handshakes. `handfast explain` lists
     /// the codes.
     #[serde(default)]
     #[schemars(extend("maxProperties" = rules::LIST_ITEMS))]
     pub finding_actions: BTreeMap<String, FindingAction>,
     /// Known clients that must be able to connect, by the ids that `handfast check --clients` prints, for example
-    /// `java-8u31`. A change of the policy that would lock one of them out of a host is not put in force: the policy
-    /// that was in force for the host stays. If there is none, or if the certificate locks them out, what is asked for
-    /// is served, and the lock-out is an error.
+    /// `java-8u31`. A change of the policy that would lock one of them out of a host is not applied: the host keeps its
+    /// previous policy. If there is none, or if the certificate locks them out, the host is served as configured, and
+    /// an error reports it.
     #[serde(default)]
     #[schemars(length(max = rules::LIST_ITEMS))]
     pub required_clients: Vec<String>,
     /// Whether annotations of an Ingress (`ssl-protocols`, `ssl-ciphers`, `ssl-ecdh-curve`,
-    /// `ssl-prefer-server-ciphers`) win over this policy. An Ingress may name another policy all the same. Default:
-    /// true.
+    /// `ssl-prefer-server-ciphers`) win over this policy. An Ingress can still name another policy. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_overrides: Option<bool>,
 }
 
 impl TlsPolicySpec {
-    /// Whether an API server would take it: everything that is wrong, each with its field. What does not have the right
-    /// form is told first, and what does not go together only once the form is right.
+    /// Whether an API server would accept it: everything that is wrong, each with its field. What does not have the right
+    /// form is reported first, and what does not go together only once the form is right.
     pub fn validate(&self) -> Result<(), Vec<Fault>> {
         let document = serde_json::to_value(self).expect("invariant: a policy is JSON");
         let faults = structure::faults(schema::spec(), &document, "spec");
@@ -148,7 +146,7 @@ impl TlsPolicySpec {
     }
 
     /// The same for a document that has not been read: a policy of the right form is read, then validated. Fields
-    /// without a value have to be out (`prune_nulls`).
+    /// without a value must be removed first (`prune_nulls`).
     pub fn read(document: &serde_json::Value) -> Result<Self, Vec<Fault>> {
         let faults = structure::faults(schema::spec(), document, "spec");
         if !faults.is_empty() {
@@ -228,11 +226,11 @@ pub struct Hsts {
     /// 0 makes them forget it.
     #[schemars(range(min = 0, max = rules::HSTS_MAX_AGE))]
     pub max_age: i64,
-    /// Whether this holds for all subdomains of the host as well (RFC 6797 section 6.1.2). Default: false.
+    /// Whether this also applies to all subdomains of the host (RFC 6797 section 6.1.2). Default: false.
     #[serde(default)]
     pub include_sub_domains: bool,
-    /// Whether the host may be put into the list that browsers ship (hstspreload.org), which asks for
-    /// includeSubDomains and a maxAge of at least 31536000. It takes months to get out of that list. Default: false.
+    /// Whether the host may be added to the list that browsers ship (hstspreload.org), which requires
+    /// includeSubDomains and a maxAge of at least 31536000. Removal from that list takes months. Default: false.
     #[serde(default)]
     pub preload: bool,
 }
@@ -242,11 +240,11 @@ pub struct Hsts {
 #[serde(rename_all = "camelCase")]
 pub struct ClientAuth {
     /// `required`: a client without a valid certificate cannot connect. `optional`: it may connect without one, but a
-    /// certificate that it sends has to be valid.
+    /// certificate that it sends must be valid.
     pub mode: ClientAuthMode,
     /// Name of the Secret, in the policy's namespace, whose entry `ca.crt` holds the certificates (PEM) of the CAs that
     /// issue the clients' certificates. If it has an entry `ca.crl`, these are their revocation lists (PEM), and a
-    /// certificate that they revoke or do not speak of is refused.
+    /// certificate that they revoke or do not cover is refused.
     #[schemars(length(min = 1, max = rules::NAME_LENGTH), regex(pattern = rules::NAME_PATTERN))]
     pub ca_secret: String,
 }
@@ -265,9 +263,9 @@ pub enum ClientAuthMode {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct ChainRepair {
-    /// Where missing intermediate certificates are looked for: `fromCluster`, in the public parts of other Secrets of
-    /// the same namespace; `fromBundle`, in the PEM file that the controller's option --intermediates names. One is
-    /// used only if its signature verifies, and the chain is reported as repaired. Without it, nowhere.
+    /// Where to look for missing intermediate certificates: `fromCluster`, in the public parts of other Secrets of the
+    /// same namespace; `fromBundle`, in the PEM file of the controller's option --intermediates. A certificate is used
+    /// only if its signature verifies, and the chain is reported as repaired. Default: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ChainCompletion")]
     pub complete: Option<ChainCompletion>,
@@ -299,7 +297,7 @@ pub enum FindingAction {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsPolicyStatus {
-    /// `Accepted`: whether the policy can be served. `Programmed`: whether it is in force for every host that uses it.
+    /// `Accepted`: whether the policy is valid. `Programmed`: whether every host that names it uses it.
     #[serde(default)]
     #[schemars(length(max = rules::CONDITION_ITEMS))]
     pub conditions: Vec<Condition>,

@@ -8,6 +8,7 @@ use rustls::pki_types::UnixTime;
 use serde::Serialize;
 
 use super::{Verdict, write_total};
+use crate::tls::about::sentence;
 use crate::tls::chain::{Chain, Finding, Link, Name, Note, OutlineEnd};
 use crate::tls::{Severity, rfc3339, sha256_hex};
 
@@ -143,7 +144,7 @@ fn told(finding: &Finding, chain: Option<&Chain>) -> ChainFinding {
         severity: finding.severity().code(),
         refused: finding.is_refused(),
         certificate: finding.place().filter(is_certificate),
-        message: finding.to_string(),
+        message: sentence(finding),
         remedy: finding.remedy(),
     }
 }

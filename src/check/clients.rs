@@ -27,30 +27,30 @@ use crate::tls::negotiate::{Agreement, CredentialKind};
 use crate::tls::policy::Policy;
 use crate::tls::{ServerTls, Severity};
 
-/// What is to be said about codes that only this check and policies report, sorted by code.
+/// The text about codes that only this check and policies report, sorted by code.
 pub(crate) static ABOUT: [&About; 3] = [&LOCKED_OUT, &LACKS_ROOT, &UNTRUSTED];
 
 static LOCKED_OUT: About = About {
     code: "clients-locked-out",
     severity: Severity::Warning,
-    meaning: "Well-known clients cannot connect to the host, because of its policy, its certificate's key, its chain or its root. It counts only with `check --clients`; a policy's requiredClients makes it an error.",
-    fault: "whoever chose the policy and the certificate",
-    remedy: "`handfast check --clients` names for each client what would let it in; if nobody uses these clients, nothing",
+    meaning: "Well-known clients cannot connect to the host, because of its policy, its certificate's key, its chain or its root. Only `check --clients` reports it. For clients in requiredClients of a policy it is an error.",
+    fault: "the author of the policy, or the owner of the certificate",
+    remedy: "do as `handfast check --clients` says for each client; if nobody uses these clients, nothing",
 };
 
 static LACKS_ROOT: About = About {
     code: "lacks-root",
     severity: Severity::Warning,
-    meaning: "The chain leads to a public root that the client's own store does not hold, and no cross-sign in the chain leads to one that it does.",
-    fault: "whoever chose the CA",
-    remedy: "add a cross-sign of the root by an older one to tls.crt, if the CA has a valid one, or take a certificate of another CA",
+    meaning: "The chain leads to a public root that is not in the client's trust store, and no cross-sign in the chain leads to one that is.",
+    fault: "the owner of the certificate",
+    remedy: "add a cross-sign of the root by an older one to tls.crt, if the CA has a valid one, or use a certificate of another CA",
 };
 
 static UNTRUSTED: About = About {
     code: "untrusted-chain",
     severity: Severity::Warning,
-    meaning: "The chain ends at nobody whom clients are known to trust: a private CA that nothing names, or a certificate that signed itself.",
-    fault: "whoever fills the Secret",
+    meaning: "The chain does not lead to a root that clients trust: it ends at a private CA or a self-signed certificate.",
+    fault: "the owner of the Secret",
     remedy: "name the private root in ca.crt or --trust-anchors if the clients have it; otherwise have the certificate issued by a public CA",
 };
 

@@ -46,7 +46,7 @@ fn rule(topic: &Topic) -> Value {
         "name": name,
         "shortDescription": {"text": topic.meaning.split_inclusive(". ").next().unwrap_or(topic.meaning).trim_end()},
         "fullDescription": {"text": topic.meaning},
-        "help": {"text": format!("Whose fault: {}. What to do: {}.", topic.fault, topic.remedy)},
+        "help": {"text": format!("Who must act: {}. What to do: {}.", topic.fault, topic.remedy)},
         "defaultConfiguration": {"level": level(topic.weight)},
     })
 }
@@ -64,7 +64,7 @@ fn result(finding: &Finding, rule: Option<usize>, files: &BTreeMap<String, Strin
     let mut result = json!({
         "ruleId": finding.code,
         "level": level(finding.severity),
-        "message": {"text": format!("{subject}: {}. What to do: {}.", finding.message, finding.remedy)},
+        "message": {"text": format!("{subject}: {} What to do: {}.", finding.message, finding.remedy)},
         "locations": [location],
         "properties": {"effect": finding.effect},
     });

@@ -63,7 +63,7 @@ impl ShadowReport {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "    shadow policy {}: of {connecting} of {known} known clients that connect now, {} would be locked out",
+            "    shadow policy {}: {connecting} of {known} known clients connect now, and {} of them could not",
             shadow.name,
             lost.len()
         );

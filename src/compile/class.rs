@@ -63,7 +63,7 @@ pub(super) fn policy(class: &IngressClass) -> Option<Result<ObjectKey, String>> 
     let group = parameters.api_group.as_deref().unwrap_or_default();
     let namespace = parameters.namespace.as_deref().unwrap_or_default();
     Some(if (group, parameters.kind.as_str()) != ("handfast.dev", "TlsPolicy") {
-        Err(format!("they name {group:?} {:?}: only TlsPolicy of handfast.dev can stand there", parameters.kind))
+        Err(format!("they name {group:?} {:?}, and only a TlsPolicy of handfast.dev is supported", parameters.kind))
     } else if namespace.is_empty() {
         Err("they name no namespace: write scope: Namespace and the namespace of the TlsPolicy".to_owned())
     } else {

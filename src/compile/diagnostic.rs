@@ -3,12 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::api::annotations;
 use crate::snapshot::{BadHostName, BadPath, HostName};
-use crate::tls::about::About;
+use crate::tls::about::{About, sentence};
 use crate::tls::chain::Finding;
 use crate::tls::policy::parse::Unavailable;
 
 use super::about;
+use super::absent::Absent;
 use super::objects::ObjectKey;
 use super::pattern;
 
@@ -67,7 +69,7 @@ impl Effect {
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// The value of an annotation is wrong.
-    #[error("{annotation}: {value:?} cannot be used: {error}")]
+    #[error("{}: the value {value:?} is wrong: {error}", short(annotation))]
     BadAnnotation {
         /// With its prefix.
         annotation: String,
@@ -77,19 +79,19 @@ pub enum Problem {
         error: String,
     },
     /// A backend of an Ingress that names no Service port.
-    #[error("the backend cannot be used: {error}")]
+    #[error("The backend is wrong: {error}")]
     BadBackend {
         /// What is wrong with it.
         error: BadBackend,
     },
     /// Parameters of an IngressClass that name no policy.
-    #[error("the parameters of the class cannot be used: {error}")]
+    #[error("The parameters of the class are wrong: {error}")]
     BadClassParameters {
         /// What is wrong with them.
         error: String,
     },
     /// An endpoint that traffic is never sent to.
-    #[error("endpoint {endpoint} is left out: {error}")]
+    #[error("Endpoint {endpoint} is not used: {error}")]
     BadEndpoint {
         /// Address and port as written.
         endpoint: String,
@@ -97,7 +99,7 @@ pub enum Problem {
         error: BadAddress,
     },
     /// An ExternalName Service whose target is never used.
-    #[error("externalName {name:?} cannot be used: {error}")]
+    #[error("externalName {name:?} is not used: {error}")]
     BadExternalName {
         /// As written.
         name: String,
@@ -105,7 +107,7 @@ pub enum Problem {
         error: BadAddress,
     },
     /// A host that is no host name.
-    #[error("host {host:?} cannot be used: {error}")]
+    #[error("Host {host:?} is not served: {error}")]
     BadHost {
         /// As written.
         host: String,
@@ -113,27 +115,30 @@ pub enum Problem {
         error: BadHostName,
     },
     /// An Ingress path that cannot be matched.
-    #[error("path {path:?} cannot be served: {error}")]
+    #[error("Path {path:?} is not served: {error}")]
     BadPath {
         /// As written.
         path: String,
         /// What is wrong with it.
         error: BadPath,
     },
-    /// A path type that does not exist.
-    #[error("pathType {path_type:?} does not exist, or is missing")]
+    /// A path type that does not exist, or is missing.
+    #[error("{}", match path_type.as_str() {
+        "" => "pathType is missing".to_owned(),
+        _ => format!("pathType {path_type:?} does not exist"),
+    })]
     BadPathType {
         /// As written.
         path_type: String,
     },
     /// A field of a TlsPolicy that cannot be put in force.
-    #[error("the policy is not accepted: {error}")]
+    #[error("The policy is not accepted: {error}")]
     BadTlsPolicy {
         /// What is wrong with the field.
         error: String,
     },
     /// A canary: it stands beside another Ingress, so it must not take that one's paths.
-    #[error("{annotation}: canaries are not built, the Ingress claims nothing")]
+    #[error("{} is not supported. To be safe, this Ingress serves nothing", short(annotation))]
     Canary {
         /// With its prefix.
         annotation: String,
@@ -142,7 +147,7 @@ pub enum Problem {
     #[error("{0}")]
     Chain(Finding),
     /// An older Ingress has chosen another Secret for the host.
-    #[error("Secret {secret} is not used for the host: {winner} is older and names {chosen}")]
+    #[error("Secret {secret} is not used for this host. The older {winner} names {chosen}")]
     ConflictingSecrets {
         /// The Secret that is not used, or `the default certificate`.
         secret: String,
@@ -152,7 +157,7 @@ pub enum Problem {
         chosen: String,
     },
     /// An older Ingress sets the same for the host.
-    #[error("{annotation} is not used for the host: {winner} is older and says something else")]
+    #[error("{} is not used for this host. The older {winner} decides", short(annotation))]
     ConflictingTlsSettings {
         /// With its prefix.
         annotation: String,
@@ -160,13 +165,13 @@ pub enum Problem {
         winner: ObjectKey,
     },
     /// Ingresses of several namespaces share the host.
-    #[error("the host is shared with {oldest} of another namespace")]
+    #[error("The host is shared with {oldest} of another namespace")]
     CrossNamespace {
         /// The oldest Ingress of the host.
         oldest: ObjectKey,
     },
     /// The same object is given twice; the first one counts.
-    #[error("the object is defined again in {again}; the definition in {first} counts")]
+    #[error("The object is defined twice. {first} is used, {again} is ignored")]
     DuplicateObject {
         /// Scope whose definition counts.
         first: String,
@@ -175,7 +180,7 @@ pub enum Problem {
     },
     /// A revocation list that says nothing about now.
     #[error(
-        "the revocation list of {issuer}, in ca.crl of Secret {secret}, has expired on {since}, and certificates that {issuer} has issued cannot be verified by it"
+        "The revocation list of {issuer} in ca.crl of Secret {secret} expired on {since}. It can no longer verify certificates that {issuer} issued"
     )]
     ExpiredRevocationList {
         /// Name of the Secret.
@@ -189,7 +194,7 @@ pub enum Problem {
     #[error("Services of type ExternalName are not allowed")]
     ExternalNameNotAllowed,
     /// The host belongs to another namespace.
-    #[error("the host belongs to namespace {owner}, whose {oldest} is older")]
+    #[error("The host belongs to namespace {owner}: its {oldest} is older")]
     HostOwnedElsewhere {
         /// The namespace that owns it.
         owner: String,
@@ -203,21 +208,29 @@ pub enum Problem {
         host: HostName,
     },
     /// A TLS setting on a host where nothing takes it up.
-    #[error("{annotation} has no effect on the host: {why}")]
+    #[error("{} has no effect on this host: {why}", short(annotation))]
     IneffectiveTlsSetting {
         /// With its prefix.
         annotation: String,
         /// What is missing.
         why: &'static str,
     },
+    /// The ConfigMap of ingress-nginx in a directory.
+    #[error("ConfigMap {name} looks like the configuration of ingress-nginx. It has no effect yet")]
+    IngressNginxConfig {
+        /// Its name.
+        name: String,
+    },
     /// A document of a known kind does not have its kind's form.
-    #[error("the document is not valid: {error}")]
+    #[error("The document is not valid: {error}")]
     InvalidDocument {
+        /// The object, as far as the document names it.
+        object: Option<ObjectKey>,
         /// What is wrong.
         error: String,
     },
     /// Objects of a kind that the API server does not list.
-    #[error("the API server does not list objects of kind {kind}: {error}")]
+    #[error("The API server does not list objects of kind {kind}: {error}")]
     KindNotWatched {
         /// The kind.
         kind: &'static str,
@@ -225,12 +238,10 @@ pub enum Problem {
         error: String,
     },
     /// All manifests of a directory disappeared at once, which is an accident more often than a wish.
-    #[error("all manifests vanished at once: what they held is kept until the directory has stayed empty for 30 s")]
+    #[error("All manifests are gone. Their objects are served until the directory has been empty for 30 s")]
     ManifestsVanished,
     /// An authority whose certificates cannot be looked up.
-    #[error(
-        "ca.crl of Secret {secret} has no list of {authority}, so certificates that {authority} has issued are refused"
-    )]
+    #[error("ca.crl of Secret {secret} has no list of {authority}. Certificates that {authority} issued are refused")]
     MissingRevocationList {
         /// Name of the Secret.
         secret: String,
@@ -238,7 +249,7 @@ pub enum Problem {
         authority: String,
     },
     /// A kind that is written almost as one that is used.
-    #[error("kind {kind} is not known, so the document is ignored: is {meant} meant?")]
+    #[error("Kind {kind} is unknown, so the document is ignored. Do you mean {meant}?")]
     MisspeltKind {
         /// As written.
         kind: String,
@@ -246,43 +257,43 @@ pub enum Problem {
         meant: &'static str,
     },
     /// The default certificate is wanted, and there is none that can be served.
-    #[error("the default certificate is asked for, and there is none that can be served")]
+    #[error("No default certificate can be served, and this tls entry needs it")]
     NoDefaultCertificate,
     /// Nothing behind a Service port takes traffic.
-    #[error("port {port} has no endpoint that takes traffic")]
+    #[error("Port {port} has no ready endpoint")]
     NoEndpoints {
         /// The port as the Ingress names it.
         port: String,
     },
     /// Chains are to be completed from a bundle that does not exist.
-    #[error("chains are to be completed from a bundle, and none is given with --intermediates")]
+    #[error("The policy completes chains from a bundle, but --intermediates names none")]
     NoIntermediates,
     /// A directory without a single manifest.
-    #[error("no manifests (*.yaml, *.yml or *.json) in the directory{}", not_read(folders))]
+    #[error("The directory has no manifests (*.yaml, *.yml or *.json){}", not_read(folders))]
     NoManifests {
         /// Its sub-directories, which are not read.
         folders: Vec<String>,
     },
     /// A policy under which no handshake with the host's certificate can work.
-    #[error("no handshake can work with this policy and the host's certificate: {why}")]
+    #[error("No handshake works with this policy and the host's certificate: {why}")]
     NoWorkableVersion {
         /// Each version with its reason.
         why: String,
     },
     /// A file that is taken over without its removals, since something in it is broken.
-    #[error("a document is broken or cut off, so nothing is removed; kept from before: {}", shortened(objects))]
+    #[error("A document is broken or cut off, so no object is removed. Kept: {}", shortened(objects))]
     ObjectsKept {
         /// Objects that the file held before and does not hold now.
         objects: Vec<String>,
     },
     /// An Ingress of another controller.
-    #[error("it belongs to {}, not to this controller, which does not serve it", describe_class(class))]
+    #[error("{}", other_class(class))]
     OtherClass {
         /// The class that it names.
         class: Option<String>,
     },
     /// An annotation that the policy does not allow.
-    #[error("{annotation} has no effect: TlsPolicy {policy} says allowOverrides: false")]
+    #[error("{} has no effect: TlsPolicy {policy} says allowOverrides: false", short(annotation))]
     OverrideNotAllowed {
         /// With its prefix.
         annotation: String,
@@ -290,7 +301,7 @@ pub enum Problem {
         policy: String,
     },
     /// Another rule claims the same path.
-    #[error("{matches} path {path} is already claimed by {winner}")]
+    #[error("The {matches} path {path} already belongs to {winner}")]
     PathConflict {
         /// `exact` or `prefix`.
         matches: &'static str,
@@ -308,7 +319,7 @@ pub enum Problem {
         meant: String,
     },
     /// A second certificate of a kind that the host has already.
-    #[error("Secret {secret} is not served: its key ({key}) is of the same kind as that of {first}")]
+    #[error("Secret {secret} is not served: {first} already has a key of this kind ({key})")]
     RedundantCertificate {
         /// Namespace and name.
         secret: String,
@@ -318,19 +329,19 @@ pub enum Problem {
         key: String,
     },
     /// A shadow policy of which nothing can be learned.
-    #[error("TlsPolicy {policy} is tried out in vain: each client's hello comes to the same under the policy in force")]
+    #[error("TlsPolicy {policy} changes nothing: it treats each client as the current policy does")]
     RedundantShadowPolicy {
         /// Namespace and name.
         policy: String,
     },
     /// A certificate that could be served and that the policy of the host rejects.
-    #[error("the certificate is not served: the policy of the host rejects {codes}")]
+    #[error("The certificate is not served: the policy of the host rejects {codes}")]
     RejectedByPolicy {
         /// The findings.
         codes: String,
     },
     /// A client that has to connect cannot.
-    #[error("the required client {client} cannot connect: {why}")]
+    #[error("The required client {client} cannot connect: {why}")]
     RequiredClientLockedOut {
         /// Its id.
         client: &'static str,
@@ -338,13 +349,13 @@ pub enum Problem {
         why: String,
     },
     /// A backend that is not a Service.
-    #[error("backends of kind {kind} are not built, only Services")]
+    #[error("Backends of kind {kind} are not supported, only Services")]
     ResourceBackend {
         /// Its kind.
         kind: String,
     },
-    /// An annotation that keeps requests away in a way that is not built.
-    #[error("{annotation} restricts or rewrites requests in a way that is not built, so its routes are closed")]
+    /// An annotation that keeps requests away in a way that is not supported.
+    #[error("{} is not supported. To be safe, the paths of this Ingress answer 503", short(annotation))]
     RestrictingAnnotation {
         /// With its prefix.
         annotation: String,
@@ -370,7 +381,7 @@ pub enum Problem {
         port: String,
     },
     /// A host in `tls` that no rule of the Ingress uses.
-    #[error("no rule of the Ingress uses host {host}, so its certificate is not served")]
+    #[error("The Ingress has no rule for host {host}, so this certificate is not served")]
     TlsHostWithoutRule {
         /// The host.
         host: HostName,
@@ -382,14 +393,17 @@ pub enum Problem {
         policy: String,
     },
     /// A policy that does not exist.
-    #[error("TlsPolicy {policy} does not exist")]
+    #[error("{}", why.message(policy))]
     TlsPolicyNotFound {
         /// Namespace and name.
         policy: String,
+        /// Why it is not there.
+        why: Absent,
     },
     /// TLS settings for rules that have no host: there is no name to choose them by.
     #[error(
-        "{annotation} has no effect on rules without a host: the default certificate answers them, under its own policy"
+        "{} has no effect on rules without a host: the default certificate answers them, under its own policy",
+        short(annotation)
     )]
     TlsSettingsWithoutHost {
         /// With its prefix.
@@ -402,13 +416,13 @@ pub enum Problem {
         secret: String,
     },
     /// More certificates than any host can use.
-    #[error("the host has more than {limit} tls entries: the first {limit} count")]
+    #[error("The host has more than {limit} tls entries. The first {limit} are used")]
     TooManyCertificates {
         /// How many count.
         limit: usize,
     },
     /// An annotation with one of our prefixes and a name that does not exist.
-    #[error("{annotation} is not known{}", nearest.as_ref().map(|name| format!(": is {name} meant?")).unwrap_or_default())]
+    #[error("{annotation} is unknown{}", nearest.as_ref().map(|name| format!(". Do you mean {name}?")).unwrap_or_default())]
     UnknownAnnotation {
         /// With its prefix.
         annotation: String,
@@ -416,7 +430,7 @@ pub enum Problem {
         nearest: Option<String>,
     },
     /// A field that its kind does not have.
-    #[error("unknown field {name:?}: the API server would refuse it")]
+    #[error("Field {name:?} is unknown. The API server would refuse it")]
     UnknownField {
         /// The field's path within the document.
         name: String,
@@ -428,25 +442,25 @@ pub enum Problem {
         class: String,
     },
     /// A document of a kind that is not used.
-    #[error("{kind} objects are not used: the document is ignored")]
+    #[error("Handfast does not use {kind} objects. The document is ignored")]
     UnknownKind {
         /// apiVersion and kind as written.
         kind: String,
     },
     /// A source's directory that cannot be read any more.
-    #[error("the directory cannot be read: {error}")]
+    #[error("Cannot read the directory: {error}")]
     UnreadableDirectory {
         /// What the system says.
         error: String,
     },
     /// A file that cannot be read or is no YAML or JSON.
-    #[error("the file cannot be used: {error}")]
+    #[error("The file is not used: {error}")]
     UnreadableFile {
         /// What is wrong.
         error: String,
     },
     /// Suites behind an alias such as `HIGH` that are not served.
-    #[error("{} behind aliases cannot be served ({}); what is left: {left}", counted(names.len(), "cipher suite"), shortened(names))]
+    #[error("Aliases in the list include {} that Handfast does not serve ({}). The list becomes: {left}", counted(names.len(), "cipher suite"), shortened(names))]
     UnservedByAlias {
         /// Their names.
         names: Arc<[String]>,
@@ -454,7 +468,7 @@ pub enum Problem {
         left: String,
     },
     /// Names of versions, suites, groups or protocols that are asked for and cannot be served.
-    #[error("not everything that is named can be served; {}; what is left: {left}", each(names))]
+    #[error("Not all names in the list can be served: {}. The list becomes: {left}", each(names))]
     UnservedTlsNames {
         /// Each name with its reason.
         names: Arc<[Unavailable]>,
@@ -462,14 +476,15 @@ pub enum Problem {
         left: String,
     },
     /// A known annotation without effect.
-    #[error("{annotation} has no effect")]
+    #[error("{} is ignored: {}", short(annotation), annotations::why_ignored(short(annotation)))]
     UnsupportedAnnotation {
         /// With its prefix.
         annotation: String,
     },
     /// A policy that demands certificates of clients, of an Ingress that does not choose the policy of the host.
     #[error(
-        "{annotation} demands certificates of clients, and the policy of the host, which {winner} chooses, does not: its routes are closed"
+        "{} asks clients for certificates, but {winner} chooses the policy of the host, and that one does not. To be safe, the paths of this Ingress answer 503",
+        short(annotation)
     )]
     UnenforcedTlsPolicy {
         /// With its prefix, or who names the policy.
@@ -478,7 +493,7 @@ pub enum Problem {
         winner: ObjectKey,
     },
     /// A Secret whose `ca.crt` cannot verify clients.
-    #[error("the policy is not accepted: certificates of clients cannot be verified with Secret {secret}: {error}")]
+    #[error("The policy is not accepted. Secret {secret} cannot verify certificates of clients: {error}")]
     UnusableClientCa {
         /// Its name.
         secret: String,
@@ -486,7 +501,7 @@ pub enum Problem {
         error: String,
     },
     /// A Secret whose `ca.crl` holds no lists that can be used.
-    #[error("the policy is not accepted: ca.crl of Secret {secret} cannot be used: {error}")]
+    #[error("The policy is not accepted. ca.crl of Secret {secret} cannot be used: {error}")]
     UnusableRevocationList {
         /// Its name.
         secret: String,
@@ -494,7 +509,7 @@ pub enum Problem {
         error: String,
     },
     /// A shadow policy that cannot be tried out.
-    #[error("TlsPolicy {policy} is not tried out: {why}")]
+    #[error("TlsPolicy {policy} is not tried: {why}")]
     UnusableShadowPolicy {
         /// Namespace and name.
         policy: String,
@@ -535,14 +550,14 @@ fn each(names: &[Unavailable]) -> String {
 }
 
 fn not_read(folders: &[String]) -> String {
-    if folders.is_empty() { String::new() } else { format!("; sub-directories are not read: {}", shortened(folders)) }
+    if folders.is_empty() { String::new() } else { format!(". Sub-directories are not read: {}", shortened(folders)) }
 }
 
 /// Why a backend of an Ingress names no Service port.
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadBackend {
     /// Both a name and a number, or a Service and a resource.
-    #[error("it names two things where only one may stand")]
+    #[error("it names two targets, and only one is allowed")]
     Both,
     /// No Service.
     #[error("it names no Service")]
@@ -562,7 +577,7 @@ pub enum BadAddress {
     #[error("it is a link-local address")]
     LinkLocal,
     /// Loopback: Handfast's own listeners, among others.
-    #[error("it is a loopback address, which would lead back to Handfast's own machine")]
+    #[error("it is a loopback address, which leads back to Handfast's own machine")]
     Loopback,
     /// Multicast or broadcast.
     #[error("it is a multicast or broadcast address")]
@@ -605,6 +620,7 @@ impl Problem {
             Problem::HostOwnedElsewhere { .. } => "host-owned-elsewhere",
             Problem::HostWithoutTls { .. } => "host-without-tls",
             Problem::IneffectiveTlsSetting { .. } => "ineffective-tls-setting",
+            Problem::IngressNginxConfig { .. } => "ingress-nginx-config",
             Problem::InvalidDocument { .. } => "invalid-document",
             Problem::KindNotWatched { .. } => "kind-not-watched",
             Problem::ManifestsVanished => "manifests-vanished",
@@ -673,6 +689,12 @@ impl Problem {
         let remedy = match self {
             Problem::BadAnnotation { error, .. } => return format!("correct the value: {error}"),
             Problem::PatternPath { meant, .. } => return meant.clone(),
+            Problem::BadPathType { path_type } if path_type.is_empty() => {
+                "add pathType: Exact, Prefix or ImplementationSpecific"
+            }
+            Problem::UnsupportedAnnotation { annotation } | Problem::RestrictingAnnotation { annotation } => {
+                annotations::instead(short(annotation))
+            }
             Problem::MisspeltKind { meant, .. } => {
                 return format!("write kind: {meant}, or move the document out of the directory");
             }
@@ -686,6 +708,9 @@ impl Problem {
                 "networking.k8s.io/v1 has spec.defaultBackend in its place"
             }
             Problem::UnknownKind { kind } if kind == "v1 Endpoints" => "write an EndpointSlice (discovery.k8s.io/v1)",
+            Problem::TlsPolicyNotFound { why, .. } => {
+                return why.remedy().unwrap_or(about::about(self.code()).remedy).to_owned();
+            }
             // What is the same whatever the data stands in the table.
             _ => about::about(self.code()).remedy,
         };
@@ -733,15 +758,27 @@ pub fn event_reason(code: &str) -> String {
         .collect()
 }
 
-fn describe_class(class: &Option<String>) -> String {
-    class.as_ref().map_or_else(|| "the default class".to_owned(), |class| format!("class {class:?}"))
+/// Why an Ingress of another class is not served, and the option that would serve it.
+fn other_class(class: &Option<String>) -> String {
+    match class {
+        // A name that no class can have is quoted, so that it stays on its line.
+        Some(class) if !annotations::is_subdomain(class) => format!("Not served: its class is {class:?}"),
+        Some(class) => format!("Not served: its class is {class}. Use --adopt-class {class}"),
+        None => "Not served: it names no class. Use --watch-ingress-without-class".to_owned(),
+    }
+}
+
+/// An annotation without its prefix, which the field of the message shows.
+fn short(annotation: &str) -> &str {
+    annotation.split_once('/').map_or(annotation, |(_, name)| name)
 }
 
 impl fmt::Display for Diagnostic {
-    /// `error: Secret default/shop tls.key: message (host-refused)`.
+    /// `error: Secret default/shop tls.key: Message. (host-refused)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let colon = if self.field.is_empty() { "" } else { " " };
-        write!(f, "{}: {}{colon}{}: {}", self.problem.severity(), self.subject, self.field, self.problem)?;
+        let message = sentence(&self.problem);
+        write!(f, "{}: {}{colon}{}: {message}", self.problem.severity(), self.subject, self.field)?;
         if self.effect != Effect::None {
             write!(f, " ({})", self.effect.code())?;
         }
@@ -750,44 +787,4 @@ impl fmt::Display for Diagnostic {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_list_of_codes_has_every_code() {
-        let source = include_str!("diagnostic.rs");
-        let (_, body) = source.split_once("pub fn code(&self)").unwrap();
-        let (body, _) = body.split_once("pub fn severity").unwrap();
-        let mut codes: Vec<&str> =
-            body.lines().filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\",")).collect();
-        codes.sort_unstable();
-        assert_eq!(codes, Problem::all().map(|about| about.code).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn long_lists_of_names_are_shortened() {
-        let names: Vec<String> = (1..=7).map(|index| index.to_string()).collect();
-        assert_eq!(
-            (shortened(&names[..5]), shortened(&names)),
-            ("1, 2, 3, 4, 5".into(), "1, 2, 3, 4, 5 and 2 more".into())
-        );
-    }
-
-    #[test]
-    fn fields_of_the_first_ingress_versions_are_translated() {
-        for (name, expected) in [
-            ("Ingress a/b spec.rules[0].http.paths[0].backend.serviceName", "backend.service.name"),
-            ("Ingress a/b spec.rules[0].http.paths[0].backend.servicePort", "backend.service.port.number"),
-            ("Ingress a/b spec.backend", "spec.defaultBackend"),
-        ] {
-            let remedy = Problem::UnknownField { name: name.into() }.remedy();
-            assert!(remedy.contains(expected), "{remedy}");
-        }
-    }
-
-    #[test]
-    fn no_remedy_claims_what_only_the_effect_knows() {
-        let remedy = Problem::UnreadableFile { error: String::new() }.remedy();
-        assert!(!remedy.contains("served"), "{remedy}");
-    }
-}
+mod tests;

@@ -343,15 +343,15 @@ fn report_ineffective(
     };
     for claims in claims.iter().filter(|claims| Some(&claims.ingress) != chooses) {
         if let Some(written) = &claims.settings.additional_secrets {
-            add(&claims.ingress, &written.annotation, "no tls entry of this Ingress chooses the host's certificate");
+            add(&claims.ingress, &written.annotation, "another Ingress chooses the host's certificate");
         }
     }
     if matches!(answer.tls, HostTls::Absent) {
         let applied = asked.overrides.iter().filter(|one| matches!(one.fate, policy::Fate::Applied(_)));
         let named = asked.by.iter().map(|(ingress, annotation)| (ingress, annotation.as_str()));
         let why = match answer.https_only {
-            true => "it has no certificate, so no client can show its own; plain HTTP is closed",
-            false => "it has no certificate, so it is served over plain HTTP only",
+            true => "the host has no certificate, so clients cannot show theirs; plain HTTP is closed",
+            false => "the host has no certificate and is served over plain HTTP only",
         };
         for (ingress, annotation) in named.chain(applied.map(|one| (&one.ingress, one.annotation.as_str()))) {
             add(ingress, annotation, why);

@@ -13,6 +13,7 @@
 //! about it. What is wrong with an object is data beside the result, never a reason to stop.
 
 mod about;
+mod absent;
 mod backend;
 mod claims;
 mod class;
@@ -57,6 +58,7 @@ use crate::tls::chain::{Candidates, TrustAnchors};
 use crate::tls::policy::Policy;
 use crate::trie::Trie;
 
+pub use absent::Absent;
 pub use diagnostic::{BadAddress, BadBackend, Diagnostic, Effect, Problem, Severity, event_reason};
 pub use held::{ClientCa, Held, HeldPolicy, HeldSecret, PolicyOfHost};
 pub use neighbourhood::{Judged, Limits, Proposal, Sample, TooMuch, Users, brought};
@@ -354,7 +356,7 @@ impl Compiler {
                     dirty.secrets.insert(key.clone());
                 }
                 Read::Secrets(namespace) => self.world.certificates.forget_pool(namespace),
-                Read::Classes | Read::Host(_) | Read::Object(_) | Read::Slices(..) => {}
+                Read::Classes | Read::Host(_) | Read::Object(_) | Read::Policies(_) | Read::Slices(..) => {}
             }
             self.graph.readers(&read).for_each(|unit| dirty.unit(unit));
         }
@@ -719,7 +721,7 @@ impl Compiler {
             match read {
                 Read::Object(key) if key.kind == Kind::Secret => self.world.certificates.retire(&key),
                 Read::Secrets(namespace) => self.world.certificates.forget_pool(&namespace),
-                Read::Classes | Read::Host(_) | Read::Object(_) | Read::Slices(..) => {}
+                Read::Classes | Read::Host(_) | Read::Object(_) | Read::Policies(_) | Read::Slices(..) => {}
             }
         }
         self.reports.report(Some(unit), diagnostics);

@@ -76,7 +76,7 @@ impl Default for Limits {
 
 /// A change touches more than a sample may hold.
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
-#[error("the change touches too much to be judged")]
+#[error("the change affects too many objects to check")]
 pub struct TooMuch;
 
 /// What a change touches.
@@ -209,6 +209,14 @@ impl Compiler {
                         sample.held.secrets.insert(key.clone(), known);
                     }
                 }
+                Read::Policies(name) => {
+                    for namespace in store.namespaces_with_policy(name) {
+                        let key = ObjectKey { kind: Kind::TlsPolicy, namespace, name: name.clone() };
+                        if let Some(policy) = store.object(&key) {
+                            sample.put(policy.clone())?;
+                        }
+                    }
+                }
                 Read::Secrets(namespace) => {
                     for (_, secret) in store.secrets(namespace) {
                         sample.put(Object::Secret(secret.clone()))?;
@@ -273,6 +281,7 @@ impl Compiler {
             Kind::TlsPolicy => {
                 self.policies.get(key).iter().flat_map(|users| users.hosts.keys()).for_each(&mut add);
                 hosts_of(&Read::Object(key.clone())).into_iter().for_each(&mut add);
+                hosts_of(&Read::Policies(key.name.clone())).into_iter().for_each(&mut add);
             }
             // Nothing is proposed about these.
             Kind::EndpointSlice | Kind::File | Kind::IngressClass | Kind::Other | Kind::Service => {}

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::absent::Absent;
 use super::claims::Claims;
 use super::tls::{entry, field};
 use super::view::View;
@@ -316,7 +317,7 @@ fn settings(source: &HeldPolicy, issuers: &Issuers, bad: &mut Vec<Complaint>, no
             }
             Err(BadIssuers::Authorities(error)) => {
                 let error = match source.client_ca.pem().is_empty() {
-                    true => "it does not exist, or has no ca.crt".to_owned(),
+                    true => "it does not exist or has no ca.crt".to_owned(),
                     false => format!("its ca.crt: {error}"),
                 };
                 Some(Problem::UnusableClientCa { secret, error })
@@ -348,7 +349,7 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
 fn actions(spec: &TlsPolicySpec, bad: &mut Vec<Complaint>) -> BTreeMap<String, FindingAction> {
     for code in spec.finding_actions.keys() {
         if !Finding::all().any(|about| about.code == code) {
-            let error = format!("there is no finding {code:?} about certificates: `handfast explain` lists them");
+            let error = format!("{code:?} is not a finding about certificates: `handfast explain` lists them");
             complain(bad, Part::FindingActions, error);
         }
     }
@@ -363,9 +364,9 @@ fn required_clients(spec: &TlsPolicySpec, bad: &mut Vec<Complaint>) -> Vec<&'sta
             None => {
                 let meant = match clients::similar(id).as_slice() {
                     [] => String::new(),
-                    similar => format!(": is one of these meant? {}", similar.join(", ")),
+                    similar => format!(". Do you mean {}?", similar.join(" or ")),
                 };
-                let error = format!("there is no client {id:?}{meant}; `handfast clients` lists them");
+                let error = format!("{id:?} is not a known client: `handfast clients` lists them{meant}");
                 complain(bad, Part::RequiredClients, error);
             }
         }
@@ -391,6 +392,8 @@ pub(super) struct Asked {
     pub(super) overrides: Vec<Override>,
     /// The policy without the annotations, if they change it.
     pub(super) base: Option<Arc<HostPolicy>>,
+    /// Why the policy is not there, if it is missing.
+    pub(super) absent: Absent,
 }
 
 /// What becomes of the policy that is asked for.
@@ -454,13 +457,18 @@ pub(super) fn choose(view: &mut View<'_>, options: &Options, host: &HostName, al
         Ok(base) => base,
         Err(wish) => {
             let overrides = late(claims, &foreign, &policy);
-            return Asked { policy, by, wish, overrides, base: None };
+            let absent = match (&wish, &policy) {
+                (Wish::Missing, Some(key)) => Absent::find(view, key),
+                (Wish::Missing, None) => Absent::ClassGone,
+                (Wish::Accepted(_) | Wish::Overridden(_) | Wish::Refused { .. }, _) => Absent::Nowhere,
+            };
+            return Asked { policy, by, wish, overrides, base: None, absent };
         }
     };
     let mut overrides = overrides(claims, base.source.spec.allow_overrides.unwrap_or(true));
     overrides.extend(late(claims, &foreign, &policy));
     if !overrides.iter().any(|one| matches!(one.fate, Fate::Applied(_))) {
-        return Asked { policy, by, wish: Wish::Accepted(base), overrides, base: None };
+        return Asked { policy, by, wish: Wish::Accepted(base), overrides, base: None, absent: Absent::Nowhere };
     }
     let mut effective = HeldPolicy::clone(&base.source);
     for one in &mut overrides {
@@ -484,7 +492,7 @@ pub(super) fn choose(view: &mut View<'_>, options: &Options, host: &HostName, al
         Ok(policy) => Wish::Accepted(policy.clone()),
         Err(complaints) => Wish::Overridden(complaints.clone()),
     };
-    Asked { policy, by, wish, overrides, base: Some(base) }
+    Asked { policy, by, wish, overrides, base: Some(base), absent: Absent::Nowhere }
 }
 
 /// The policy that holds where no Ingress has a say.
@@ -602,10 +610,13 @@ pub(super) fn judge(view: &mut View<'_>, options: &Options, key: &ObjectKey) -> 
 /// The default policy, if it is named and does not exist.
 pub(super) fn missing_default(view: &mut View<'_>, options: &Options) -> Option<Diagnostic> {
     let key = default_key(options)?;
-    let is_missing = view.policy(&key).is_none();
-    is_missing.then(|| Diagnostic {
+    if view.policy(&key).is_some() {
+        return None;
+    }
+    let why = if view.is_refused(&key) { Absent::Refused } else { Absent::Nowhere };
+    Some(Diagnostic {
         field: "".into(),
-        problem: Problem::TlsPolicyNotFound { policy: key.path() },
+        problem: Problem::TlsPolicyNotFound { policy: key.path(), why },
         effect: Effect::HostRefused,
         hosts: Vec::new(),
         subject: key,

@@ -1,4 +1,4 @@
-//! What is to be said about Secrets, policies and backends: each depends on all hosts that use it.
+//! The findings about Secrets, policies and backends: each depends on all hosts that use it.
 //!
 //! `what hosts made of an object × the object now ──▶ diagnostics, statuses, what is remembered`
 
@@ -14,6 +14,7 @@ use super::terminate::{self, Outcome};
 use super::view::Unit;
 use super::{BackendUsers, Compiler, Diagnostic, Effect, Object, ObjectKey, Problem, Severity, event_reason, policy};
 use crate::snapshot::HostName;
+use crate::tls::about::sentence;
 use crate::tls::chain::Finding;
 
 /// What is to be said about a TlsPolicy.
@@ -56,7 +57,7 @@ impl PolicyStatus {
             let names: Vec<&str> = self.held.iter().take(SHOWN).map(HostName::label).collect();
             let more = if self.held.len() > SHOWN { ", …" } else { "" };
             let message = format!(
-                "not in force for {} of the {} that ask for it: {}{more}",
+                "{} of the {} that name this policy use another one: {}{more}.",
                 self.held.len(),
                 hosts(self.hosts),
                 names.join(", ")
@@ -64,8 +65,8 @@ impl PolicyStatus {
             (Effect::PolicyHeld.code(), message)
         });
         [
-            condition("Accepted", self.refused.clone(), "the policy can be put in force".to_owned()),
-            condition("Programmed", held, format!("in force for {}", hosts(self.hosts))),
+            condition("Accepted", self.refused.clone(), "The policy is valid.".to_owned()),
+            condition("Programmed", held, format!("The policy applies to {}.", hosts(self.hosts))),
         ]
     }
 }
@@ -87,7 +88,7 @@ impl Compiler {
             refused: judged
                 .iter()
                 .find(|(_, problem)| refuses(problem))
-                .map(|(_, problem)| (problem.code(), problem.to_string())),
+                .map(|(_, problem)| (problem.code(), sentence(problem))),
             hosts: users.map_or(0, |users| users.hosts.len()),
             held: users.into_iter().flat_map(|users| &users.held).cloned().collect(),
         });

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use super::absent::Absent;
 use super::claims::Claims;
 use super::policy::{self, Wish};
 use super::terminate::{add, annotation_field};
@@ -48,7 +49,7 @@ pub(super) fn shadow(
     let chosen = chosen?;
     if let HostTls::Absent = tls {
         let annotation = chosen.1.annotation.clone();
-        let why = "it has no certificate, so there are no handshakes to judge";
+        let why = "the host has no certificate, so there are no handshakes to judge";
         say(chosen, Problem::IneffectiveTlsSetting { annotation, why });
         return None;
     }
@@ -57,7 +58,11 @@ pub(super) fn shadow(
         Ok(policy) => policy.tls.clone(),
         Err(wish) => {
             let why = match wish {
-                Wish::Missing => "it does not exist",
+                Wish::Missing => match Absent::find(view, &key) {
+                    Absent::Elsewhere { .. } | Absent::NotOwn => "it exists only in another namespace",
+                    Absent::Refused => "its document is not valid",
+                    Absent::ClassGone | Absent::NotNamed | Absent::Nowhere => "it does not exist",
+                },
                 Wish::Accepted(_) | Wish::Overridden(_) | Wish::Refused { .. } => "it is not accepted",
             };
             say(chosen, Problem::UnusableShadowPolicy { policy: key.path(), why });

@@ -33,6 +33,10 @@ pub(super) struct Store {
     /// Objects with more than one definition.
     contested: BTreeSet<ObjectKey>,
     classes: BTreeSet<ObjectKey>,
+    /// TlsPolicies that exist.
+    policies: BTreeSet<ObjectKey>,
+    /// Objects whose documents are not valid, and in how many scopes.
+    refused: HashMap<ObjectKey, usize>,
     /// EndpointSlices by namespace and Service.
     slices: HashMap<(Arc<str>, Arc<str>), BTreeSet<ObjectKey>>,
     /// Secrets by namespace.
@@ -67,7 +71,9 @@ impl Store {
             }
             Change::Rejected(scope, diagnostics) => {
                 self.reports_changed = true;
-                self.scopes.entry(scope.clone()).or_default().rejected = diagnostics;
+                let state = self.scopes.entry(scope.clone()).or_default();
+                let before = std::mem::replace(&mut state.rejected, diagnostics.clone());
+                self.refuse(&before, &diagnostics);
                 self.settle_scope(&scope);
             }
             Change::Replace(scope, objects) => {
@@ -124,6 +130,42 @@ impl Store {
             Some(Object::IngressClass(class)) => Some(class),
             Some(_) | None => None,
         })
+    }
+
+    /// The namespaces that have a TlsPolicy of this name, sorted.
+    pub(super) fn namespaces_with_policy(&self, name: &str) -> Vec<Arc<str>> {
+        self.policies.iter().filter(|key| *key.name == *name).map(|key| key.namespace.clone()).collect()
+    }
+
+    /// True if a document names the object and is not valid.
+    pub(super) fn is_refused(&self, key: &ObjectKey) -> bool {
+        self.refused.contains_key(key)
+    }
+
+    /// Keeps count of objects with invalid documents, and has the units that asked for one look again.
+    fn refuse(&mut self, before: &[Diagnostic], after: &[Diagnostic]) {
+        let objects = |diagnostics: &[Diagnostic]| -> Vec<ObjectKey> {
+            let object = |diagnostic: &Diagnostic| {
+                let Problem::InvalidDocument { object, .. } = &diagnostic.problem else { return None };
+                object.clone()
+            };
+            diagnostics.iter().filter_map(object).collect()
+        };
+        for key in objects(after) {
+            let count = self.refused.entry(key.clone()).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.changed.insert(Read::Object(key));
+            }
+        }
+        for key in objects(before) {
+            let Some(count) = self.refused.get_mut(&key) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.refused.remove(&key);
+                self.changed.insert(Read::Object(key));
+            }
+        }
     }
 
     /// The EndpointSlices of a Service, sorted by name.
@@ -275,7 +317,17 @@ impl Store {
                 }
                 self.changed.insert(Read::Secrets(key.namespace.clone()));
             }
-            Kind::File | Kind::Ingress | Kind::Other | Kind::Service | Kind::TlsPolicy => {}
+            Kind::TlsPolicy => {
+                if after.is_some() {
+                    self.policies.insert(key.clone());
+                } else {
+                    self.policies.remove(&key);
+                }
+                if before.is_some() != after.is_some() {
+                    self.changed.insert(Read::Policies(key.name.clone()));
+                }
+            }
+            Kind::File | Kind::Ingress | Kind::Other | Kind::Service => {}
         }
         self.changed.insert(Read::Object(key));
     }

@@ -583,7 +583,8 @@ fn report_policy(
     match &asked.wish {
         Wish::Accepted(_) => {}
         Wish::Missing => {
-            add(report, host, &namer, &field, Problem::TlsPolicyNotFound { policy: named.clone() }, effect);
+            let problem = Problem::TlsPolicyNotFound { policy: named.clone(), why: asked.absent.clone() };
+            add(report, host, &namer, &field, problem, effect);
         }
         Wish::Overridden(complaints) => {
             for Complaint { part, problem } in complaints {

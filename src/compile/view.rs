@@ -35,6 +35,8 @@ pub(super) enum Read {
     Host(HostName),
     /// What is this object?
     Object(ObjectKey),
+    /// Which namespaces have a TlsPolicy of this name?
+    Policies(Arc<str>),
     /// Which Secrets are there in this namespace?
     Secrets(Arc<str>),
     /// Which EndpointSlices does this Service (namespace, name) have?
@@ -151,6 +153,17 @@ impl<'a> View<'a> {
             Some(Object::TlsPolicy(policy)) => Some(policy),
             Some(_) | None => None,
         }
+    }
+
+    pub(super) fn namespaces_with_policy(&mut self, name: &Arc<str>) -> Vec<Arc<str>> {
+        self.reads.insert(Read::Policies(name.clone()));
+        self.store.namespaces_with_policy(name)
+    }
+
+    /// True if a document names the object and is not valid.
+    pub(super) fn is_refused(&mut self, key: &ObjectKey) -> bool {
+        self.reads.insert(Read::Object(key.clone()));
+        self.store.is_refused(key)
     }
 
     /// What a Secret holds for TLS; `None` if it does not exist.

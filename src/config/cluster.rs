@@ -6,63 +6,65 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{address, duration, namespaced_name, some_time};
+use super::{INGRESSES, STATE, address, duration, namespaced_name, some_time};
 
 /// How the cluster is reached and what of it is served.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Cluster")]
 pub struct ClusterArgs {
-    /// File that says how to reach the cluster. Default: as kubectl looks for it (KUBECONFIG, ~/.kube/config); inside a
-    /// pod its service account.
+    /// File that says how to reach the cluster. Default: as for kubectl (KUBECONFIG, ~/.kube/config); inside a pod its
+    /// service account.
     #[arg(long, env = "HANDFAST_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Context of the kubeconfig. Default: its current one.
+    /// Context of the kubeconfig. Default: its current context.
     #[arg(long, env = "HANDFAST_CONTEXT", value_name = "NAME")]
     pub context: Option<String>,
 
-    /// Serve only what is in this namespace; repeatable, or comma separated. Watches nothing outside, so that Roles in
-    /// these namespaces are all the permission that is needed. Default: all namespaces.
-    #[arg(long, env = "HANDFAST_WATCH_NAMESPACE", value_name = "NAME,…", value_delimiter = ',', value_parser = object_name)]
+    /// Serve only these namespaces; repeatable, or comma separated. Nothing else is watched, so Roles in these
+    /// namespaces are enough. Default: all namespaces.
+    #[arg(long, help_heading = INGRESSES, env = "HANDFAST_WATCH_NAMESPACE", value_name = "NAME,…", value_delimiter = ',', value_parser = object_name)]
     pub watch_namespace: Vec<String>,
 
     /// Serve only Ingresses of namespaces whose labels match, for example `team=shop,stage!=test`.
     #[arg(
         long,
+        help_heading = INGRESSES,
         env = "HANDFAST_WATCH_NAMESPACE_SELECTOR",
         value_name = "SELECTOR",
         conflicts_with = "watch_namespace"
     )]
     pub watch_namespace_selector: Option<String>,
 
-    /// Serve Ingresses that name no class, too.
-    #[arg(long, env = "HANDFAST_WATCH_INGRESS_WITHOUT_CLASS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
+    /// Also serve Ingresses that name no class.
+    #[arg(long, help_heading = INGRESSES, env = "HANDFAST_WATCH_INGRESS_WITHOUT_CLASS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub watch_ingress_without_class: bool,
 
-    /// `spec.controller` of the IngressClasses that are ours.
+    /// `spec.controller` of the IngressClasses that Handfast serves.
     #[arg(
         long,
+        help_heading = INGRESSES,
         env = "HANDFAST_CONTROLLER_CLASS",
         default_value = "handfast.dev/ingress-controller",
         value_name = "NAME"
     )]
     pub controller_class: String,
 
-    /// Serve the Ingresses of this class as well, whichever controller it belongs to; repeatable, or comma separated.
-    /// For migrations: `--adopt-class nginx --no-status` serves beside ingress-nginx without touching an Ingress.
-    #[arg(long, env = "HANDFAST_ADOPT_CLASS", value_name = "NAME,…", value_delimiter = ',')]
+    /// Also serve the Ingresses of this class, whichever controller it belongs to; repeatable, or comma separated. For
+    /// migrations: `--adopt-class nginx --no-status` serves next to ingress-nginx without changing an Ingress.
+    #[arg(long, help_heading = INGRESSES, env = "HANDFAST_ADOPT_CLASS", value_name = "NAME,…", value_delimiter = ',')]
     pub adopt_class: Vec<String>,
 
-    /// How long the start waits for kinds of objects that the API server refuses to list (403, 404); then the rest is
-    /// served without them. Without any Ingresses the start goes on waiting. While it does not answer at all, what --state-dir has from before
-    /// is served; without it the start goes on waiting.
+    /// How long the start waits for kinds of objects that the API server refuses to list (403, 404). After that the other
+    /// kinds are served. Without Ingresses the start keeps waiting. While the API server does not answer at all, the
+    /// saved objects of --state-dir are served; without them the start keeps waiting.
     #[arg(long, env = "HANDFAST_SYNC_TIMEOUT", default_value = "20s", value_name = "TIME", value_parser = some_time)]
     pub sync_timeout: Duration,
 
-    /// Secret in the pod's own namespace that keeps what is served in place of Secrets that are unusable now, so that a
-    /// new replica serves it too. It has to exist, and takes permission to get and patch it. Written by the replica that
-    /// has the Lease, also with --no-status.
-    #[arg(long, env = "HANDFAST_LAST_GOOD_SECRET", value_name = "NAME", value_parser = object_name)]
+    /// Secret in the pod's own namespace that keeps last good versions, so that a new replica serves them too. It must
+    /// exist, and Handfast needs the rights to get and patch it. The replica that has the Lease writes it, also with
+    /// --no-status.
+    #[arg(long, help_heading = STATE, env = "HANDFAST_LAST_GOOD_SECRET", value_name = "NAME", value_parser = object_name)]
     pub last_good_secret: Option<String>,
 }
 
@@ -70,7 +72,7 @@ pub struct ClusterArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Status")]
 pub struct StatusArgs {
-    /// Write nothing to objects of others: no addresses, conditions or Events. To run beside another controller.
+    /// Write no addresses, conditions or Events to the cluster. For running next to another controller.
     #[arg(long, env = "HANDFAST_NO_STATUS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub no_status: bool,
 
@@ -86,20 +88,20 @@ pub struct StatusArgs {
     #[arg(long, env = "HANDFAST_PUBLISH_NODE_ADDRESSES", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL", conflicts_with = "publish_service")]
     pub publish_node_addresses: bool,
 
-    /// With --publish-node-addresses: internal addresses, also where nodes have external ones.
+    /// With --publish-node-addresses: publish internal addresses, even if nodes have external ones.
     #[arg(long, env = "HANDFAST_REPORT_NODE_INTERNAL_IP", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub report_node_internal_ip: bool,
 
-    /// Take published addresses away from Ingresses when the last replica ends. Off by default, because names would vanish
-    /// from DNS during a restart, and come back long after it.
+    /// Remove published addresses from Ingresses when the last replica ends. Off by default, because DNS would lose the
+    /// names during a restart and get them back late.
     #[arg(long, env = "HANDFAST_UPDATE_STATUS_ON_SHUTDOWN", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub update_status_on_shutdown: bool,
 
-    /// Lease in the pod's own namespace; the replica that holds it writes.
+    /// Lease in the pod's own namespace. The replica that holds it writes to the cluster.
     #[arg(long, env = "HANDFAST_ELECTION_ID", default_value = "handfast-leader", value_name = "NAME", value_parser = object_name)]
     pub election_id: String,
 
-    /// After how long without a sign of the writing replica another one takes over.
+    /// Another replica takes over if the writing one is silent for this long.
     #[arg(long, env = "HANDFAST_ELECTION_TTL", default_value = "15s", value_name = "TIME", value_parser = election_ttl)]
     pub election_ttl: Duration,
 }
@@ -112,12 +114,12 @@ pub struct WebhookArgs {
     #[arg(long, env = "HANDFAST_WEBHOOK_ADDR", value_name = "ADDRESS", value_parser = address)]
     pub webhook_addr: Option<SocketAddr>,
 
-    /// Deny what has errors, instead of warning about it.
+    /// Deny objects with errors, instead of only warning.
     #[arg(long, env = "HANDFAST_WEBHOOK_DENY", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
     pub webhook_deny: bool,
 
-    /// PEM file with the webhook's certificate chain; read again when it changes. Without it the webhook makes its own
-    /// and keeps it in --webhook-secret.
+    /// PEM file with the webhook's certificate chain; read again when it changes. Without it the webhook creates its own
+    /// certificate and keeps it in --webhook-secret.
     #[arg(long, env = "HANDFAST_WEBHOOK_CERT", value_name = "FILE", requires = "webhook_key")]
     pub webhook_cert: Option<PathBuf>,
 
@@ -125,11 +127,12 @@ pub struct WebhookArgs {
     #[arg(long, env = "HANDFAST_WEBHOOK_KEY", value_name = "FILE", requires = "webhook_cert")]
     pub webhook_key: Option<PathBuf>,
 
-    /// Secret in the pod's own namespace for the certificate that the webhook makes. It has to exist.
+    /// Secret in the pod's own namespace for the certificate that the webhook creates. It must exist.
     #[arg(long, env = "HANDFAST_WEBHOOK_SECRET", default_value = "handfast-webhook", value_name = "NAME", value_parser = object_name)]
     pub webhook_secret: String,
 
-    /// Service in the pod's own namespace that the API server reaches the webhook by: the name in its certificate.
+    /// Service in the pod's own namespace through which the API server reaches the webhook; it is the name in the
+    /// certificate.
     #[arg(long, env = "HANDFAST_WEBHOOK_SERVICE", default_value = "handfast-webhook", value_name = "NAME", value_parser = object_name)]
     pub webhook_service: String,
 
@@ -137,7 +140,7 @@ pub struct WebhookArgs {
     #[arg(long, env = "HANDFAST_WEBHOOK_CONFIGURATION", default_value = "handfast", value_name = "NAME")]
     pub webhook_configuration: String,
 
-    /// PEM file with the CA of the API server's client certificate: who shows none of it is turned away.
+    /// PEM file with the CA of the API server's client certificate. Other clients are refused.
     #[arg(long, env = "HANDFAST_WEBHOOK_CLIENT_CA", value_name = "FILE")]
     pub webhook_client_ca: Option<PathBuf>,
 }
@@ -153,13 +156,15 @@ fn object_name(text: &str) -> Result<String, String> {
     if text.len() <= 253 && text.split('.').all(is_fine) {
         return Ok(text.to_owned());
     }
-    Err("no object can have this name: write lower case letters, digits and hyphens".to_owned())
+    Err("not a name of an object: write lower-case letters, digits and hyphens".to_owned())
 }
 
 /// Below this, a slow answer of the API server would cost the Lease.
 fn election_ttl(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        time if time < Duration::from_secs(5) => Err("at least 5s: a slow answer must not cost the Lease".to_owned()),
+        time if time < Duration::from_secs(5) => {
+            Err("write at least 5s, so that a slow answer does not cost the Lease".to_owned())
+        }
         time => Ok(time),
     }
 }

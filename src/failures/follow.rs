@@ -41,7 +41,7 @@ pub async fn summarize(failures: Arc<Failures>, reader: Reader, end: Cancellatio
             tell(line);
         }
         if more > 0 {
-            warn!(more, "Handshakes fail in more ways; `handfast failures` shows them all.");
+            warn!(more, "Handshakes fail for more reasons. `handfast failures` shows all of them.");
         }
     }
 }
@@ -51,7 +51,7 @@ fn log(line: &Line) {
     let (host, nearest) = if *reason == Reason::UnknownHost { (None, host.as_ref()) } else { (host.as_ref(), None) };
     let what = match reason {
         Reason::EstablishedWithoutRequest => {
-            "Clients connect and leave without a request; if they are not health checks"
+            "Clients connect and leave without a request. If they are not health checks"
         }
         _ => "TLS handshakes fail",
     };

@@ -411,7 +411,7 @@ pub(crate) mod tests {
         let found = failures.examples(None);
         let is_two = |one: &&Example| &*one.last.client == "192.0.2.2" && one.last.host.is_some();
         let of_two: Vec<_> = found.iter().filter(is_two).collect();
-        assert_eq!((of_two.len(), of_two[0].count), (1, 2), "one client is one example, whoever served it");
+        assert_eq!((of_two.len(), of_two[0].count), (1, 2), "one client is one example, whichever worker served it");
         failures.retain_hosts(|_| false);
         assert!(failures.examples(None).iter().all(|one| one.last.host.is_none()));
     }

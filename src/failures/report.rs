@@ -173,7 +173,7 @@ pub struct ShadowReport {
     pub omitted: u64,
 }
 
-/// One host that tries a policy out.
+/// One host with a shadow policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShadowEntry {
     /// The host.
@@ -284,8 +284,8 @@ fn not_judged(host: &VirtualHost, shadow: &ShadowPolicy) -> Option<String> {
     let HostTls::Terminate(tls) = &host.tls else { return None };
     let demanded = &shadow.policy.settings().client_auth;
     (demanded.is_some() && *demanded != tls.policy().settings().client_auth).then(|| {
-        "the policy asks clients for certificates, and no hello says whether a client has one: clients that are kept here may \
-         be refused then"
+        "the policy asks clients for certificates, and a ClientHello does not say whether the client has one. Clients counted \
+         as kept may be refused then"
             .to_owned()
     })
 }

@@ -16,17 +16,17 @@ pub fn table(report: &FailuresReport) -> String {
         out.push_str(&entry(one));
     }
     let Some(totals) = &report.totals else {
-        out.push_str("\nthere are no counts of one host: the controller runs with --metrics-per-host=false\n");
+        out.push_str("\nNo counts per host, because Handfast runs with --metrics-per-host=false.\n");
         return out;
     };
     if totals.is_empty() && report.failures.is_empty() {
-        return "no handshake has failed\n".to_owned();
+        return "No handshake has failed.\n".to_owned();
     }
     if report.omitted > 0 {
-        let _ = writeln!(out, "\n{} older examples are left out: --limit shows more", report.omitted);
+        let _ = writeln!(out, "\n{} older examples are not shown. Use --limit to see more.", report.omitted);
     }
     if !totals.is_empty() {
-        out.push_str("\ntotals since the start\n");
+        out.push_str("\nTotals since the start\n");
     }
     let mut totals = totals.clone();
     totals.sort_by_key(|total| std::cmp::Reverse(total.count));
@@ -43,12 +43,12 @@ pub fn entry(entry: &Entry) -> String {
     let sni = match &entry.sni {
         Some(sni) if *sni != entry.host => format!(" (asked for {})", escaped(sni)),
         Some(_) => String::new(),
-        None => " (named no server)".to_owned(),
+        None => " (no server name)".to_owned(),
     };
     let times = if entry.count > 1 { format!(" ×{} since {}", entry.count, entry.first) } else { String::new() };
     let _ = writeln!(
         out,
-        "{}  {}{sni}  {}  blame: {}  client {}{times}",
+        "{}  {}{sni}  {}  who must act: {}  client {}{times}",
         entry.time,
         nobody(&entry.host),
         entry.reason,
@@ -69,7 +69,7 @@ pub fn entry(entry: &Entry) -> String {
         }
     }
     if let Some(host) = &entry.nearest_host {
-        let _ = writeln!(out, "    is {host} meant?");
+        let _ = writeln!(out, "    do you mean {host}?");
     }
     let _ = writeln!(out, "    remedy: {}", entry.remedy);
     out
@@ -79,8 +79,8 @@ pub fn entry(entry: &Entry) -> String {
 pub fn shadow(report: &ShadowReport) -> String {
     let mut out = String::new();
     if report.hosts.is_empty() {
-        return "no host tries a policy out: name one with the annotation handfast.dev/shadow-tls-policy. If you have, \
-                `handfast check` says what is wrong with it\n"
+        return "No host tries a policy. Name one with the annotation handfast.dev/shadow-tls-policy. If you have named one, \
+                `handfast check` says what is wrong with it.\n"
             .to_owned();
     }
     for host in &report.hosts {
@@ -90,8 +90,10 @@ pub fn shadow(report: &ShadowReport) -> String {
                 let lost = outcomes.iter().filter(|(outcome, _)| outcome.starts_with("lost-"));
                 let lost: u64 = lost.map(|(_, count)| count).sum();
                 let (name, policy) = (&host.host, &host.policy);
-                let _ =
-                    writeln!(out, "{name}  shadow policy {policy}: of {all} hellos, {lost} connect now and would not");
+                let _ = writeln!(
+                    out,
+                    "{name}  shadow policy {policy}: {lost} of {all} ClientHellos connect now and would fail"
+                );
                 for (outcome, count) in outcomes {
                     let _ = writeln!(out, "{count:>9}  {outcome}");
                 }
@@ -99,7 +101,7 @@ pub fn shadow(report: &ShadowReport) -> String {
             None => {
                 let _ = writeln!(
                     out,
-                    "{}  shadow policy {}: no counts of one host, because of --metrics-per-host=false; {} examples",
+                    "{}  shadow policy {}: no counts per host, because of --metrics-per-host=false; {} examples",
                     host.host,
                     host.policy,
                     host.lost.len()
@@ -177,8 +179,8 @@ mod tests {
     fn an_example_is_a_block_without_control_characters() {
         assert_eq!(
             entry(&example()),
-            "2026-11-27T10:00:01.000Z  - (asked for shpo.example\\u{1b})  unknown-host  blame: client  client 192.0.2.7 \
-             ×3 since 2026-11-27T09:00:00.000Z\n    alert sent: unrecognized_name\n    is shop.example meant?\n    \
+            "2026-11-27T10:00:01.000Z  - (asked for shpo.example\\u{1b})  unknown-host  who must act: client  client 192.0.2.7 \
+             ×3 since 2026-11-27T09:00:00.000Z\n    alert sent: unrecognized_name\n    do you mean shop.example?\n    \
              remedy: add the host\n"
         );
     }
@@ -201,7 +203,7 @@ mod tests {
         assert!(text.find("not-tls").unwrap() < text.find("  ssh").unwrap(), "{text}");
         assert_eq!(
             table(&FailuresReport { failures: vec![], omitted: 0, totals: Some(vec![]) }),
-            "no handshake has failed\n"
+            "No handshake has failed.\n"
         );
     }
 

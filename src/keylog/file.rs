@@ -22,7 +22,7 @@ pub enum KeyLogError {
         owner: u32,
     },
     /// Another process has it.
-    #[error("--allow-keylog {path}: another process writes it: name a file of its own for each")]
+    #[error("--allow-keylog {path}: another process writes it: name a separate file for each process")]
     InUse {
         /// What was named.
         path: String,
@@ -43,7 +43,7 @@ pub enum KeyLogError {
     },
     /// It cannot be opened or made.
     #[error(
-        "--allow-keylog {path}: cannot open it for appending: name a file in a directory that exists and that this user may write to"
+        "--allow-keylog {path}: cannot open it for appending: name a file in an existing directory that this user may write to"
     )]
     Open {
         /// What was named.
@@ -146,7 +146,7 @@ impl Write for Appender {
         let metadata = self.0.metadata()?;
         // Nobody could read what is written there.
         if metadata.nlink() == 0 {
-            return Err(io::Error::other("the file has been removed; restart Handfast to make it again"));
+            return Err(io::Error::other("the file has been removed; restart Handfast to create it again"));
         }
         // And here everybody could.
         if let Some(mode) = open_to_others(&metadata) {
@@ -210,8 +210,8 @@ mod tests {
         for other in [directory.path(), Path::new("/dev/null")] {
             assert!(refused(other).contains("not a regular file"), "{}", other.display());
         }
-        assert!(refused(&directory.path().join("no/such/directory")).contains("a directory that exists"));
-        assert!(refused(Path::new("")).contains("a directory that exists"));
+        assert!(refused(&directory.path().join("no/such/directory")).contains("an existing directory"));
+        assert!(refused(Path::new("")).contains("an existing directory"));
     }
 
     #[test]

@@ -152,7 +152,7 @@ struct Silent {
 
 /// Half an answer.
 #[derive(thiserror::Error, Debug)]
-#[error("the API server did not go on with its answer within {patience:?}")]
+#[error("the API server did not continue its answer within {patience:?}")]
 struct Stalled {
     patience: Duration,
 }
@@ -214,7 +214,7 @@ mod tests {
         let before = Instant::now();
         let list = service.clone().oneshot(request("limit=500")).await.unwrap();
         let error = list.into_body().collect().await.unwrap_err();
-        assert_eq!(error.to_string(), "the API server did not go on with its answer within 30s");
+        assert_eq!(error.to_string(), "the API server did not continue its answer within 30s");
         assert_eq!(before.elapsed(), Duration::from_secs(3 * 20 + 30));
         let watch = service.oneshot(request("watch=true")).await.unwrap();
         let silence = timeout(Duration::from_secs(3600), watch.into_body().collect()).await;

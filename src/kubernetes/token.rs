@@ -27,7 +27,7 @@ pub(super) struct TokenFile {
 pub(super) enum TokenError {
     #[error("cannot read the token in {path}")]
     Read { path: String, source: std::io::Error },
-    #[error("{path} holds no token: one line of text is expected")]
+    #[error("{path} contains no token: one line of text is expected")]
     Invalid { path: String },
 }
 

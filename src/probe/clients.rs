@@ -22,9 +22,9 @@ use crate::tls::reason::Reason;
 pub(crate) static REFUSED: About = About {
     code: "refused-by-server",
     severity: Severity::Warning,
-    meaning: "The server ends the handshake with the client's hello, though versions, suites and groups of both sides have something in common. Usual causes are a certificate of a type that the client cannot verify, and devices in front of the server.",
-    fault: "whoever runs the server",
-    remedy: "look at the server's own log for the time of the probe; a second certificate with an RSA key serves clients that cannot verify ECDSA",
+    meaning: "The server refuses the client's ClientHello, although both sides share versions, suites and groups. Usual causes are a certificate type that the client cannot verify, and a device in front of the server.",
+    fault: "the operator of the server",
+    remedy: "look at the server's log for the time of the probe; for clients that cannot verify ECDSA, add a certificate with an RSA key",
 };
 
 /// What came of a client's hello: the flight, and the outline of the chain that this client gets.
@@ -40,11 +40,11 @@ pub fn judge(client: &Client, survey: &Survey, kinds: &[CredentialKind], answer:
     if let Some(Err(obstacle)) = outline.map(|outline| trusts(client, outline)) {
         let remedy = match &obstacle {
             Obstacle::LacksRoot { .. } => {
-                "send a cross-sign of the root by an older one, if the CA has a valid one, or take a certificate of another CA"
+                "send a cross-sign of the root by an older one, if the CA has a valid one, or use a certificate of another CA"
             }
             Obstacle::MissingIntermediate { .. } => "send the missing intermediate with the certificate",
             Obstacle::UntrustedChain { .. } => {
-                "if the clients have the private root, name it with --trust-anchors; otherwise take a certificate of a public CA"
+                "if the clients have the private root, name it with --trust-anchors; otherwise use a certificate of a public CA"
             }
             Obstacle::Handshake(_) | Obstacle::NoServerName => REFUSED.remedy,
         };
@@ -112,7 +112,7 @@ fn refused(client: &Client, survey: &Survey, kinds: &[CredentialKind], refusal: 
                 let remedy = match client.newest {
                     // RFC 8996: nobody should switch anything older on.
                     ..0x0303 => "update the client".to_owned(),
-                    newest => format!("update the client, or switch {} on at the server", version_name(newest)),
+                    newest => format!("update the client, or enable {} at the server", version_name(newest)),
                 };
                 told(Reason::NoSharedVersion, remedy)
             }
@@ -132,7 +132,7 @@ fn refused(client: &Client, survey: &Survey, kinds: &[CredentialKind], refusal: 
         let known: Vec<u16> = offer.suites.iter().copied().filter(is_good).collect();
         let remedy = match known.as_slice() {
             [] => "update the client".to_owned(),
-            known => format!("update the client, or add a suite that it has to the server: {}", names(known)),
+            known => format!("update the client, or add one of its cipher suites to the server: {}", names(known)),
         };
         return told(Reason::NoSharedSuite, remedy);
     }
@@ -152,10 +152,10 @@ fn refused(client: &Client, survey: &Survey, kinds: &[CredentialKind], refusal: 
 fn only_that(refusal: &Refusal) -> ObstacleReport {
     let message = match refusal {
         Refusal::Alert(code) => format!("gets the alert {}", alert_name(*code)),
-        Refusal::BadAnswer(_) => "gets an answer that is no TLS".to_owned(),
+        Refusal::BadAnswer(_) => "gets an answer that is not TLS".to_owned(),
         Refusal::Closed => "is cut off without an answer".to_owned(),
         Refusal::Library(error) => format!("could not be tried: {error}"),
-        Refusal::NotAsked => "was not tried: the server had stopped answering".to_owned(),
+        Refusal::NotAsked => "was not tried, because the server stopped answering".to_owned(),
         Refusal::Reset => "is cut off with a reset".to_owned(),
         Refusal::Silent => "gets no answer in time".to_owned(),
         Refusal::Unreachable(error) => format!("could not be tried: {error}"),

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::survey::{Survey, VersionSurvey, version_name};
 use crate::tls::Severity;
-use crate::tls::about::About;
+use crate::tls::about::{About, sentence};
 use crate::tls::codes::{GroupFacts, GroupKind, KeyExchange, SuiteFacts, Weakness, group_name};
 
-const OPERATOR: &str = "whoever runs the server";
+const OPERATOR: &str = "the operator of the server";
 
 macro_rules! abouts {
     ($($name:ident = $code:literal, $severity:ident, $meaning:literal, $remedy:literal;)*) => {
@@ -22,57 +22,57 @@ macro_rules! abouts {
             fault: OPERATOR,
             remedy: $remedy,
         };)*
-        /// What is to be said about each code, sorted by code.
+        /// The text about each code, sorted by code.
         pub(crate) static ABOUT: &[&About] = &[$(&$name),*];
     };
 }
 
 abouts! {
     BROKEN_SUITE = "broken-suite", Error,
-        "The server speaks suites that protect nothing that matters: without encryption, without a certificate, with keys that can be searched, or with RC4 (RFC 7465). Whoever is on the way can steer a client towards them.",
-        "take them out of the server's suites";
+        "The server supports cipher suites that do not protect: without encryption, without a certificate, with short keys, or with RC4 (RFC 7465). An attacker on the network can make a client use them.",
+        "remove them from the server's cipher suites";
     COMPRESSION = "compression", Error,
-        "The server compresses what it encrypts, so that the length tells secrets such as cookies (CRIME, RFC 7457 section 2.6).",
-        "switch TLS compression off";
+        "The server compresses what it encrypts. The length then reveals secrets such as cookies (CRIME, RFC 7457 section 2.6).",
+        "disable TLS compression";
     LEGACY_VERSION = "legacy-version", Warning,
-        "The server speaks TLS 1.0 or TLS 1.1, which are deprecated (RFC 8996). Audits fail for it, and nobody but clients older than 2014 needs it.",
-        "switch TLS 1.0 and TLS 1.1 off once the counters say that nobody uses them";
+        "The server supports TLS 1.0 or TLS 1.1, which are deprecated (RFC 8996). Audits fail because of it, and only clients older than 2014 need it.",
+        "disable TLS 1.0 and TLS 1.1 when the server's counters show that no client uses them";
     NO_AEAD = "no-aead", Error,
-        "In its best version before TLS 1.3 the server has no suite that joins encryption and integrity (AES-GCM, ChaCha20-Poly1305), and it does not speak TLS 1.3. Strict clients, rustls among them, fail.",
+        "The server does not support TLS 1.3, and its newest version has no authenticated cipher suite (AES-GCM, ChaCha20-Poly1305). Strict clients such as rustls fail.",
         "add ECDHE suites with AES-GCM";
     NO_CURRENT_VERSION = "no-current-version", Error,
-        "The server speaks neither TLS 1.2 nor TLS 1.3. Browsers since 2020 and most libraries refuse it.",
-        "switch TLS 1.2 and TLS 1.3 on; where the software has neither, update it or put a proxy in front";
+        "The server supports neither TLS 1.2 nor TLS 1.3. Browsers since 2020 and most libraries refuse it.",
+        "enable TLS 1.2 and TLS 1.3; if the software supports neither, update it or put a proxy in front";
     NO_FORWARD_SECRECY = "no-forward-secrecy", Error,
-        "No suite of the server has an ephemeral key exchange: whoever records traffic today can read all of it on the day that the server's key comes out. Go, rustls and strict browsers fail.",
+        "No cipher suite of the server has an ephemeral key exchange. If the server's key leaks, all recorded traffic can be decrypted. Go, rustls and strict browsers fail.",
         "add ECDHE suites";
     NO_POST_QUANTUM_GROUP = "no-post-quantum-group", Info,
-        "The server has no key exchange that holds against quantum computers, so what is recorded today may be read one day. Every current browser offers X25519MLKEM768.",
-        "put X25519MLKEM768 in front of the groups (OpenSSL 3.5, Go 1.24 and rustls have it)";
+        "The server has no post-quantum key exchange, so quantum computers may one day decrypt traffic that is recorded today. Every current browser offers X25519MLKEM768.",
+        "put X25519MLKEM768 first in the list of groups (OpenSSL 3.5, Go 1.24 and rustls have it)";
     NO_SECURE_RENEGOTIATION = "no-secure-renegotiation", Error,
-        "Up to TLS 1.2 the server does not know secure renegotiation (RFC 5746). Clients with OpenSSL 3 refuse it.",
+        "The server does not support secure renegotiation (RFC 5746) in TLS 1.2 and older. Clients with OpenSSL 3 refuse it.",
         "update the server's TLS library";
     NO_TLS12 = "no-tls12", Info,
-        "The server speaks TLS 1.3 only. Clients older than about 2018 fail.",
-        "nothing, if nobody has such clients; otherwise switch TLS 1.2 on";
+        "The server supports only TLS 1.3. Clients older than about 2018 fail.",
+        "nothing, if there are no such clients; otherwise enable TLS 1.2";
     NO_TLS13 = "no-tls13", Warning,
-        "The server does not speak TLS 1.3: handshakes take a round trip more, certificates travel in clear, and there is no post-quantum key exchange.",
-        "switch TLS 1.3 on";
+        "The server does not support TLS 1.3. Handshakes take one more round trip, certificates are sent unencrypted, and there is no post-quantum key exchange.",
+        "enable TLS 1.3";
     SSL3 = "ssl3", Error,
-        "The server speaks SSL 3.0, whose encryption can be undone (POODLE, RFC 7568).",
-        "switch SSL 3.0 off";
+        "The server supports SSL 3.0, whose encryption is broken (POODLE, RFC 7568).",
+        "disable SSL 3.0";
     STATIC_KEY_EXCHANGE = "static-key-exchange", Warning,
-        "Beside others the server has suites without forward secrecy: clients that prefer them, or know nothing else, can be read later with the server's key.",
-        "take the suites without ECDHE out once the counters say that nobody uses them";
+        "The server also has cipher suites without forward secrecy. Traffic of clients that use them can be decrypted later with the server's key.",
+        "remove the cipher suites without ECDHE when the server's counters show that no client uses them";
     VERSION_INTOLERANT = "version-intolerant", Error,
-        "The server breaks off when a client offers versions newer than its own, instead of choosing an older one (RFC 8446 section 4.2.1). Current clients fail.",
+        "The server closes the connection when a client offers a newer version than its own, instead of choosing an older one (RFC 8446 section 4.2.1). Current clients fail.",
         "update the server, or the device in front of it";
     WEAK_GROUP = "weak-group", Warning,
-        "The server agrees on a key exchange below 112 bits of strength: a prime shorter than 2048 bits, or an old curve. Browsers refuse primes below 1024 bits, and OpenSSL by default those below 2048.",
-        "use a prime of 2048 bits or more, or leave DHE suites out; leave the old curves out";
+        "The server accepts a key exchange below 112 bits of strength: a prime shorter than 2048 bits, or an old curve. Browsers refuse primes below 1024 bits, and OpenSSL refuses those below 2048 bits by default.",
+        "use a prime of 2048 bits or more, or disable DHE suites; disable old curves";
     WEAK_SUITE = "weak-suite", Warning,
-        "The server has suites with blocks of 64 bits, such as 3DES, which leak in long connections (Sweet32).",
-        "take them out of the server's suites";
+        "The server has cipher suites with 64-bit blocks, such as 3DES. They leak data in long connections (Sweet32).",
+        "remove them from the server's cipher suites";
 }
 
 /// One thing that is wrong with a server as a whole.
@@ -92,7 +92,7 @@ pub struct ServerFinding {
 
 fn finding(about: &'static About, message: String) -> ServerFinding {
     let About { code, severity, remedy, .. } = *about;
-    ServerFinding { code, severity: severity.code(), message, remedy, level: severity }
+    ServerFinding { code, severity: severity.code(), message: sentence(message), remedy, level: severity }
 }
 
 /// Judges what was found, worst first. `intolerance` is how the server refused the hello of today's clients, if it did
@@ -104,7 +104,7 @@ pub fn judge(survey: &Survey, intolerance: Option<&str>) -> Vec<ServerFinding> {
     if let Some(refusal) = intolerance {
         add(
             &VERSION_INTOLERANT,
-            format!("to a hello that offers TLS 1.3 to TLS 1.0 {refusal}; it takes one that offers less"),
+            format!("It accepts an older ClientHello, but to one that offers TLS 1.3 to TLS 1.0 {refusal}"),
         );
     }
     judge_versions(survey, &mut add);
@@ -120,32 +120,32 @@ pub fn judge(survey: &Survey, intolerance: Option<&str>) -> Vec<ServerFinding> {
         move |suite: &SuiteFacts| suite.weakness.is_some_and(|weakness| weakness.is_broken() == is_broken)
     };
     if let Some(names) = names(&weakness(true)) {
-        add(&BROKEN_SUITE, format!("it speaks {names}"));
+        add(&BROKEN_SUITE, format!("It supports {names}"));
     }
     if let Some(names) = names(&weakness(false)) {
-        add(&WEAK_SUITE, format!("it speaks {names}"));
+        add(&WEAK_SUITE, format!("It supports {names}"));
     }
     let is_sound = |suite: &SuiteFacts| suite.weakness.is_none_or(|weakness| !weakness.is_broken());
     if all.iter().any(is_sound_and_forward(is_sound)) {
         if let Some(names) = names(&|suite| is_sound(suite) && !suite.has_forward_secrecy()) {
-            add(&STATIC_KEY_EXCHANGE, format!("it also speaks {names}"));
+            add(&STATIC_KEY_EXCHANGE, format!("It also supports {names}"));
         }
     } else if !all.is_empty() {
-        add(&NO_FORWARD_SECRECY, "none of its suites has an ephemeral key exchange".to_owned());
+        add(&NO_FORWARD_SECRECY, "None of its cipher suites has an ephemeral key exchange".to_owned());
     }
     if !speaks(0x0304)
         && let Some(newest) = survey.newest_clear()
         && !of(newest).iter().any(|suite| suite.aead)
     {
-        add(&NO_AEAD, format!("no suite of {} joins encryption and integrity", version_name(newest.version)));
+        add(&NO_AEAD, format!("No cipher suite of {} is authenticated (AEAD)", version_name(newest.version)));
     }
     judge_groups(survey, &mut add);
     if let Some(clear) = &survey.clear {
         if clear.compression {
-            add(&COMPRESSION, "it compresses when the client offers that".to_owned());
+            add(&COMPRESSION, "It compresses when the client offers it".to_owned());
         }
         if !clear.secure_renegotiation {
-            add(&NO_SECURE_RENEGOTIATION, "it does not answer to the offer of secure renegotiation".to_owned());
+            add(&NO_SECURE_RENEGOTIATION, "It does not answer the offer of secure renegotiation".to_owned());
         }
     }
     // Stable: within one severity the order above stays.
@@ -163,19 +163,19 @@ fn judge_versions(survey: &Survey, add: &mut dyn FnMut(&'static About, String)) 
         return;
     }
     if speaks(0x0300) {
-        add(&SSL3, "it speaks SSL 3.0".to_owned());
+        add(&SSL3, "It supports SSL 3.0".to_owned());
     }
     let old: Vec<&str> = [0x0302, 0x0301].into_iter().filter(|version| speaks(*version)).map(version_name).collect();
     if !old.is_empty() {
-        add(&LEGACY_VERSION, format!("it speaks {}", old.join(" and ")));
+        add(&LEGACY_VERSION, format!("It supports {}", old.join(" and ")));
     }
     match (speaks(0x0304), speaks(0x0303)) {
         (false, false) => {
             let newest = survey.versions.first().map_or(0, |found| found.version);
-            add(&NO_CURRENT_VERSION, format!("its newest version is {}", version_name(newest)));
+            add(&NO_CURRENT_VERSION, format!("Its newest version is {}", version_name(newest)));
         }
-        (false, true) => add(&NO_TLS13, "its newest version is TLS 1.2".to_owned()),
-        (true, false) => add(&NO_TLS12, "it speaks TLS 1.3 and not TLS 1.2".to_owned()),
+        (false, true) => add(&NO_TLS13, "Its newest version is TLS 1.2".to_owned()),
+        (true, false) => add(&NO_TLS12, "It supports TLS 1.3, but not TLS 1.2".to_owned()),
         (true, true) => {}
     }
 }
@@ -187,16 +187,16 @@ fn judge_groups(survey: &Survey, add: &mut dyn FnMut(&'static About, String)) {
         && !found.groups.is_empty()
         && !found.groups.iter().any(is_kind(GroupKind::PostQuantum))
     {
-        add(&NO_POST_QUANTUM_GROUP, "no group of TLS 1.3 is a post-quantum one".to_owned());
+        add(&NO_POST_QUANTUM_GROUP, "None of its groups of TLS 1.3 is post-quantum".to_owned());
     }
     let mut weak: Vec<String> = Vec::new();
     if let Some(bits) = survey.prime_bits.filter(|bits| *bits < STRONG_PRIME) {
-        weak.push(format!("its DHE suites use a prime of {bits} bits"));
+        weak.push(format!("Its DHE suites use a prime of {bits} bits"));
     }
     let curves = survey.versions.iter().flat_map(|found| &found.groups).copied();
     let curves: Vec<String> = curves.filter(is_kind(GroupKind::WeakCurve)).map(group_name).collect();
     if !curves.is_empty() {
-        weak.push(format!("it has {}", curves.join(", ")));
+        weak.push(format!("{} {}", if weak.is_empty() { "It has" } else { "it has" }, curves.join(", ")));
     }
     if !weak.is_empty() {
         add(&WEAK_GROUP, weak.join("; "));
@@ -212,7 +212,7 @@ pub(super) fn some_of(names: &[&str]) -> String {
     }
 }
 
-/// In a few words, what is to be thought of a suite; empty if nothing.
+/// Remarks about a suite, in a few words; empty if there is nothing to say.
 pub(super) fn remarks(suite: &SuiteFacts) -> Vec<&'static str> {
     let mut remarks = Vec::new();
     match suite.weakness {

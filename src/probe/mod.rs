@@ -64,13 +64,13 @@ pub enum ProbeError {
         timeout: Duration,
     },
     /// The name stands for no address.
-    #[error("{target} has no address")]
+    #[error("no address for {target}")]
     NoAddress {
         /// Host and port.
         target: String,
     },
     /// Nothing listens.
-    #[error("{target}: nothing listens at {address}: is it the right port, and does the server run?")]
+    #[error("{target}: nothing listens at {address}. Is the port right, and does the server run?")]
     ConnectionRefused {
         /// Host and port.
         target: String,
@@ -79,7 +79,7 @@ pub enum ProbeError {
     },
     /// Packets are lost or dropped.
     #[error(
-        "{target}: no connection to {address} within {timeout:?}: a firewall drops it, or the host is down (see --timeout)"
+        "{target}: no connection to {address} within {timeout:?}. A firewall drops it, or the host is down (see --timeout)"
     )]
     ConnectTimeout {
         /// Host and port.
@@ -109,7 +109,7 @@ pub enum ProbeError {
     },
     /// It has answered once and never again.
     #[error(
-        "{target}: it answered one hello, then {stopped}: it may limit connections; try again, or with a longer --timeout"
+        "{target}: the server answered one ClientHello, then {stopped}. It may limit connections: try again, or use a longer --timeout"
     )]
     Fickle {
         /// Host and port.
@@ -146,7 +146,7 @@ pub fn probe(target: &Target, options: &Options, progress: &dyn Fn(&str, usize))
         .map_err(|refusal| refused(target, name.as_ref(), refusal, options.timeout))?;
     let survey = survey(&mut |what, offer, wanted| wire.ask(what, offer, wanted), &named);
     if survey.versions.is_empty() {
-        let stopped = wire.stopped().unwrap_or("no further hello got an answer").to_owned();
+        let stopped = wire.stopped().unwrap_or("it answered no further ClientHello").to_owned();
         return Err(ProbeError::Fickle { target: target.to_string(), stopped });
     }
     let clear = survey.clear.clone().unwrap_or_default();
@@ -290,8 +290,8 @@ fn refused(target: &Target, name: Option<&Name>, refusal: Refusal, timeout: Dura
     const UNRECOGNIZED_NAME: u8 = 112;
     let target = target.to_string();
     let other_name = match name {
-        Some(name) => format!("name a host that it serves with --sni, if it does not serve {name}"),
-        None => "name the host with --sni: no server name was sent".to_owned(),
+        Some(name) => format!("if it does not serve {name}, name a host that it serves with --sni"),
+        None => "name the host with --sni, because no server name was sent".to_owned(),
     };
     let remedy = match &refusal {
         Refusal::BadAnswer(BadAnswer::NotTls(stranger)) => {
@@ -299,17 +299,17 @@ fn refused(target: &Target, name: Option<&Name>, refusal: Refusal, timeout: Dura
         }
         Refusal::Alert(UNRECOGNIZED_NAME) => other_name,
         Refusal::Alert(code) => {
-            format!("the server's own log may say why it sends {}; or {other_name}", alert_name(*code))
+            format!("the server's log may say why it sends {}; or {other_name}", alert_name(*code))
         }
-        Refusal::BadAnswer(_) => "something else than a TLS server answers".to_owned(),
+        Refusal::BadAnswer(_) => "the answer is not from a TLS server".to_owned(),
         Refusal::Closed | Refusal::Reset => {
             format!(
-                "it may not speak TLS there, may expect a PROXY protocol header, or limit connections; or {other_name}"
+                "the port may not speak TLS, may expect a PROXY protocol header, or limit connections; or {other_name}"
             )
         }
         Refusal::Silent => {
             format!(
-                "it took the connection and said nothing within {timeout:?}: it may not speak TLS there (see --timeout)"
+                "the server accepted the connection and sent nothing within {timeout:?}; the port may not speak TLS (see --timeout)"
             )
         }
         Refusal::Library(_) | Refusal::NotAsked | Refusal::Unreachable(_) => "try again".to_owned(),

@@ -327,13 +327,13 @@ impl Difference {
         let groups = list(&self.groups_lost, "group", "groups");
         let lost: Vec<String> = [versions, suites, groups].into_iter().flatten().collect();
         let what = match lost.as_slice() {
-            [] => "the default policy speaks all that this server does".to_owned(),
-            lost => format!("the default policy would not speak {}", lost.join("; ")),
+            [] => "the default policy supports everything that this server does".to_owned(),
+            lost => format!("the default policy does not support {}", lost.join("; ")),
         };
         match self.clients_lost.as_deref() {
             None => what,
-            Some([]) => format!("{what}; no known client would be lost"),
-            Some(clients) => format!("{what}; it would lose {}", clients.join(", ")),
+            Some([]) => format!("{what}; all known clients could still connect"),
+            Some(clients) => format!("{what}; {} could not connect any more", clients.join(", ")),
         }
     }
 }
@@ -358,9 +358,9 @@ impl Report {
         }
         let others: Vec<&str> = others.iter().map(|found| found.version).collect();
         if !others.is_empty() {
-            writeln!(out, "not spoken: {}", others.join(", "))?;
+            writeln!(out, "not supported: {}", others.join(", "))?;
         }
-        let alpn = if self.alpn.is_empty() { "none of h2 and http/1.1".to_owned() } else { self.alpn.join(", ") };
+        let alpn = if self.alpn.is_empty() { "neither h2 nor http/1.1".to_owned() } else { self.alpn.join(", ") };
         writeln!(out, "application protocols: {alpn}")?;
         let yes = |yes: bool| if yes { "yes" } else { "no" };
         let tickets = [("TLS 1.3", self.tickets.tls13), ("TLS 1.2 and older", self.tickets.tls12)];
@@ -376,7 +376,7 @@ impl Report {
             writeln!(out, "\n{}{}", chain.tree(), chain.verdict_words())?;
         }
         if self.chains.is_empty() {
-            writeln!(out, "\nno certificate was seen")?;
+            writeln!(out, "\nno certificate was received")?;
         }
         if !self.findings.is_empty() {
             out.push('\n');
@@ -389,7 +389,7 @@ impl Report {
         }
         writeln!(out, "\nwith Handfast: {}", self.handfast.words())?;
         if let Some(incomplete) = &self.incomplete {
-            writeln!(out, "incomplete: {incomplete}; what comes after may be missing above")?;
+            writeln!(out, "incomplete: {incomplete}, so later results may be missing above")?;
         }
         let count = |severity: Severity| {
             let code = severity.code();

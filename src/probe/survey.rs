@@ -36,7 +36,7 @@ pub enum Refusal {
     #[error("no answer came in time")]
     Silent,
     /// There was no connection.
-    #[error("no connection came about: {0}")]
+    #[error("no connection: {0}")]
     Unreachable(String),
 }
 

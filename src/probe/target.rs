@@ -25,7 +25,7 @@ pub enum BadTarget {
     #[error("no host is named: write HOST or HOST:PORT")]
     Empty,
     /// A host that cannot be one.
-    #[error("{host:?} is no host: {error}")]
+    #[error("{host:?} is not a host: {error}")]
     Host {
         /// As it was written.
         host: String,
@@ -33,11 +33,11 @@ pub enum BadTarget {
         error: String,
     },
     /// A port that cannot be one.
-    #[error("{0:?} is no port: write a number from 1 to 65535")]
+    #[error("{0:?} is not a port: write a number from 1 to 65535")]
     Port(String),
     /// A URL of something else than HTTPS.
     #[error(
-        "a URL of {0:?} says nothing about TLS: write HOST:PORT with the port that speaks TLS from the first byte on"
+        "a URL with {0:?} does not name a TLS port: write HOST:PORT with a port that speaks TLS from the first byte on"
     )]
     Scheme(String),
     /// A pattern.
@@ -122,13 +122,13 @@ mod tests {
             ("", "no host is named"),
             (":443", "no host is named"),
             ("https:///x", "no host is named"),
-            ("shop.example:0", "\"0\" is no port"),
-            ("shop.example:https", "\"https\" is no port"),
+            ("shop.example:0", "\"0\" is not a port"),
+            ("shop.example:https", "\"https\" is not a port"),
             ("shop.example:70000", "from 1 to 65535"),
-            ("http://shop.example/", "\"http\" says nothing about TLS"),
-            ("smtp://mx.example", "the port that speaks TLS from the first byte on"),
+            ("http://shop.example/", "\"http\" does not name a TLS port"),
+            ("smtp://mx.example", "a port that speaks TLS from the first byte on"),
             ("a_b.example", "the character '_'"),
-            ("a b", "is no host"),
+            ("a b", "is not a host"),
             ("*.shop.example", "name one of them"),
         ];
         for (text, words) in rows {

@@ -124,9 +124,9 @@ impl<'a> Wire<'a> {
     pub(super) fn connect(&mut self, what: &str) -> Result<(TcpStream, Instant), Refusal> {
         let now = Instant::now();
         let stop = match (self.connections >= MAX_CONNECTIONS, self.stalls >= MAX_STALLS, now >= self.end) {
-            (true, _, _) => Some(format!("{MAX_CONNECTIONS} connections are the most that are made")),
+            (true, _, _) => Some(format!("the limit of {MAX_CONNECTIONS} connections is reached")),
             (_, true, _) => Some(format!("the server stopped answering after {} connections", self.connections)),
-            (_, _, true) => Some(format!("the time was up after {} connections", self.connections)),
+            (_, _, true) => Some(format!("the time was over after {} connections", self.connections)),
             (false, false, false) => None,
         };
         if let Some(stop) = stop {
@@ -163,7 +163,7 @@ impl<'a> Wire<'a> {
         aws_lc_rs::default_provider()
             .secure_random
             .fill(&mut fresh)
-            .map_err(|_| Refusal::Unreachable("there are no random numbers".to_owned()))?;
+            .map_err(|_| Refusal::Unreachable("the system gives no random numbers".to_owned()))?;
         let (random, session_id) = fresh.split_at(32);
         let is_tls13 = offer.versions.as_ref().is_some_and(|versions| versions.contains(&0x0304));
         let material = Material {
@@ -274,7 +274,7 @@ pub(super) fn bad_answer(bytes: &[u8]) -> Option<BadAnswer> {
 fn words(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => "no connection came about in time".to_owned(),
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => "no connection in time".to_owned(),
         _ => error.to_string(),
     }
 }

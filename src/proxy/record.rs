@@ -263,7 +263,7 @@ impl Observer {
     }
 }
 
-/// Whose fault it is, what else is known, and what to do.
+/// Who must act, what else is known, and what to do.
 fn explain(reason: Reason, trace: &Trace, time: SystemTime, cause: Option<&io::Error>) -> (Blame, String, String) {
     let cause = || cause.map(ToString::to_string).unwrap_or_default();
     let Some(tls) = &trace.tls else { return (reason.blame(), cause(), reason.remedy().to_owned()) };
@@ -276,7 +276,7 @@ fn explain(reason: Reason, trace: &Trace, time: SystemTime, cause: Option<&io::E
     if trace.resumed && reason.may_be_rejection() {
         // A certificate that was accepted before, and not shown again, is no cause.
         let detail = "the session was resumed, so no certificate was shown".to_owned();
-        let remedy = "nothing, unless it happens often: then the client, or something in front of it, gives up early";
+        let remedy = "nothing, unless it happens often: then the client, or a device in front of it, gives up early";
         return (Blame::Client, detail, remedy.to_owned());
     }
     let elapsed = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -288,12 +288,12 @@ fn explain(reason: Reason, trace: &Trace, time: SystemTime, cause: Option<&io::E
     };
     let further = match reason {
         Reason::ClosedInHello | Reason::ResetInHello | Reason::TimeoutInHello if trace.retried => {
-            "it was asked for another key share (HelloRetryRequest), and sent no second hello"
+            "the client was asked for another key share (HelloRetryRequest) and did not answer"
         }
         Reason::ClosedAfterCertificate | Reason::ResetAfterCertificate
             if tls.policy().settings().client_auth.is_some() =>
         {
-            "the client was asked for a certificate of its own"
+            "the client was asked for a certificate"
         }
         _ => "",
     };

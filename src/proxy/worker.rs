@@ -161,7 +161,7 @@ impl Worker {
         let listener = match TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
-                warn!(%error, listener = name, "A listener cannot be used by its worker.");
+                warn!(%error, listener = name, "A worker cannot use its listener.");
                 return;
             }
         };
@@ -192,7 +192,7 @@ impl Worker {
                     // Out of file descriptors, most likely. Waiting a moment keeps this from spinning, and saying it
                     // only now and then keeps it from filling the log.
                     if warned.is_none_or(|at: Instant| at.elapsed() > Duration::from_secs(10)) {
-                        warn!(%error, listener = name, "Connections cannot be accepted; is the limit on open files too low?");
+                        warn!(%error, listener = name, "Cannot accept connections. Is the limit on open files too low?");
                         warned = Some(Instant::now());
                     }
                     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -395,7 +395,7 @@ impl Endless for Gate {
                     address = %self.address,
                     took = ?started.elapsed(),
                     without = missing.join(","),
-                    "The cluster's objects are there."
+                    "All objects of the cluster are loaded."
                 );
                 if !missing.is_empty() && self.saved.load.is_some() {
                     self.use_saved().await;
@@ -417,7 +417,7 @@ impl Endless for Gate {
                 said = Instant::now();
                 let waiting = self.pending.iter().filter(|one| !matches!(one.answer, Some(Answer::Listed)));
                 let waiting: Vec<&str> = waiting.map(|one| &*one.scope.0).collect();
-                warn!(address = %self.address, waiting = waiting.join(","), "Still waiting for the cluster's objects; nothing is served yet.");
+                warn!(address = %self.address, waiting = waiting.join(","), "Still waiting for the objects of the cluster. Nothing is served yet.");
             }
         }
         self.has_begun.store(true, Ordering::Relaxed);
@@ -429,7 +429,7 @@ impl Endless for Gate {
             }
             if self.metrics.serving_saved.get() == 1 && self.pending.iter().all(|one| one.has_listed_or_is_class()) {
                 self.metrics.serving_saved.set(0);
-                info!(address = %self.address, "The cluster answers again; what was saved is no longer needed.");
+                info!(address = %self.address, "The cluster answers again. Saved objects are no longer used.");
             }
         }
     }
@@ -481,7 +481,7 @@ impl Gate {
         let is_saved = |one: &Pending| saved.iter().any(|(scope, objects)| *scope == one.scope && !objects.is_empty());
         let mut ingresses = self.pending.iter().filter(|one| one.is_of_ingresses());
         if !ingresses.any(|one| one.answer == Some(Answer::Listed) || is_saved(one)) {
-            warn!("--state-dir has no Ingress from before that is watched now: waiting for the cluster.");
+            warn!("--state-dir has no saved Ingress that is watched now. Waiting for the cluster.");
             return false;
         }
         let mut count = 0;
@@ -511,7 +511,7 @@ impl Gate {
             objects = count,
             age = %humantime::format_duration(age.unwrap_or_default()),
             waiting = waiting.join(","),
-            "The API server does not list everything: serving what --state-dir has from before, until it does."
+            "The API server does not list all kinds of objects. Handfast serves the saved objects of --state-dir until it does."
         );
         true
     }

@@ -78,7 +78,7 @@ pub fn read_one(name: &str, content: &[u8]) -> Result<Vec<Change>, NothingRead> 
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum NothingRead {
     /// No document, or lists without items only.
-    #[error("it holds no manifest: did the command that should write it fail?")]
+    #[error("it has no manifest. Did the command that should write it fail?")]
     Empty,
     /// It is no YAML or JSON.
     #[error("{error}")]
@@ -209,7 +209,7 @@ impl Watch {
         let watcher = match notify::recommended_watcher(handler) {
             Ok(watcher) => Some(watcher),
             Err(error) => {
-                warn!(path = %path.display(), %error, "The system gives no notifications: changes are found by looking every 2 s. Raising fs.inotify.max_user_instances may help.");
+                warn!(path = %path.display(), %error, "The system sends no notifications, so the directory is read every 2 s. Raising fs.inotify.max_user_instances may help.");
                 None
             }
         };

@@ -11,6 +11,7 @@
 
 mod complete;
 mod document;
+mod foreign;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -157,6 +158,12 @@ impl ManifestReader<'_> {
         {
             return self.read_list(fields.remove("items"), &api_version, item_kind);
         }
+        if foreign::is_config_of_ingress_nginx(&api_version, &kind, &fields) {
+            self.manifest.unknown.insert(kind_text(&api_version, &kind));
+            let name = fields.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str);
+            let name = brief(name.unwrap_or_default());
+            return self.report(Problem::IngressNginxConfig { name }, Effect::None);
+        }
         let Some(form) = Form::of(&kind) else { return self.unknown_kind(&api_version, &kind) };
         if is_foreign(&api_version) {
             return self.unknown_kind(&api_version, &kind);
@@ -246,12 +253,13 @@ impl ManifestReader<'_> {
     }
 
     fn invalid(&mut self, key: Option<ObjectKey>, effect: Effect, error: String) {
-        if let Some(key) = key {
-            self.manifest.broken.push((self.manifest.diagnostics.len(), key));
+        if let Some(key) = &key {
+            self.manifest.broken.push((self.manifest.diagnostics.len(), key.clone()));
         }
         self.manifest.damaged = true;
         let advice = if error.contains("{{") { TEMPLATE } else { "" };
-        self.report(Problem::InvalidDocument { error: format!("{}{advice}", brief(&error)) }, effect);
+        let error = format!("{}{advice}", brief(&error));
+        self.report(Problem::InvalidDocument { object: key, error }, effect);
     }
 
     fn report(&mut self, problem: Problem, effect: Effect) {
@@ -371,7 +379,7 @@ fn is_foreign(api_version: &str) -> bool {
 fn check_policy(fields: &mut Map<String, Value>) -> Result<(), String> {
     fields.remove("status");
     let Some(spec) = fields.get_mut("spec").filter(|spec| !spec.is_null()) else {
-        return Err("spec: it is missing: write `spec: {}` for the default policy".to_owned());
+        return Err("spec is missing: write `spec: {}` for the default policy".to_owned());
     };
     tls_policy::prune_nulls(spec);
     match TlsPolicySpec::read(spec) {
@@ -385,8 +393,8 @@ fn check_policy(fields: &mut Map<String, Value>) -> Result<(), String> {
 fn refuse_unknown_settings(unknown: &[String]) -> Result<(), String> {
     let is_setting = |path: &&String| !path.starts_with("metadata");
     let fault = |path: &String| match tls_policy::nearest_field(path) {
-        Some(near) => format!("{path}: there is no such field: is {near} meant?"),
-        None => format!("{path}: there is no such field: delete it, or correct its name"),
+        Some(near) => format!("{path} does not exist (do you mean {near}?)"),
+        None => format!("{path} does not exist: delete it, or correct its name"),
     };
     let faults: Vec<String> = unknown.iter().filter(is_setting).map(fault).collect();
     if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }

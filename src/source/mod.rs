@@ -46,13 +46,13 @@ pub enum Event {
 #[derive(thiserror::Error, Debug)]
 pub enum SourceError {
     /// The path names something else.
-    #[error("{} is not a directory: name the directory that holds the manifests, not a file in it", path.display())]
+    #[error("the source {} is not a directory: name the directory of the manifests, not a file in it", path.display())]
     NotADirectory {
         /// As configured.
         path: PathBuf,
     },
     /// The operating system gives us no thread.
-    #[error("cannot start the thread that watches {}: is the limit on processes reached?", path.display())]
+    #[error("cannot start the thread that watches {}. Is the limit on processes reached?", path.display())]
     Thread {
         /// As configured.
         path: PathBuf,
@@ -60,7 +60,7 @@ pub enum SourceError {
         source: io::Error,
     },
     /// The directory is missing, or may not be read.
-    #[error("cannot read the directory {}: create it, or name another with --source, and let this user read it", path.display())]
+    #[error("cannot read the directory {}: create it, name another with --source, or let this user read it", path.display())]
     Unreadable {
         /// As configured.
         path: PathBuf,

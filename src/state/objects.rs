@@ -254,7 +254,7 @@ const SUFFIX: &str = ".jsonl";
 /// held has room.
 const LIMIT: u64 = 192 << 20;
 const LARGEST_INDEX: u64 = 64 << 10;
-const FOREIGN: &str = "it is not what this version writes";
+const FOREIGN: &str = "this version does not write such files";
 
 /// What was saved, and when.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -524,8 +524,8 @@ mod tests {
         let rows = [
             (file("a"), String::new(), "ends too early"),
             (file("b"), good("b")[..good("b").len() - 9].to_owned(), "cut off"),
-            (file("c"), good("c").replace("objects.v1", "objects.v2"), "not what this version writes"),
-            (file("d"), good("d").replacen("Secret", "Service", 1), "not what this version writes"),
+            (file("c"), good("c").replace("objects.v1", "objects.v2"), "this version does not write such files"),
+            (file("d"), good("d").replacen("Secret", "Service", 1), "this version does not write such files"),
             (file("e"), good("e").replace("dmV", "dmW"), "changed"),
         ];
         let shards: BTreeSet<PathBuf> = rows.iter().map(|(file, ..)| file.clone()).collect();
@@ -546,7 +546,9 @@ mod tests {
         assert!(!loaded.objects.is_empty());
         let index = folder.join(INDEX);
         fs::write(&index, fs::read_to_string(&index).unwrap().replace("objects.v1", "objects.v2")).unwrap();
-        assert!(SavedObjects::find(path.path()).unwrap_err().to_string().contains("not what this version writes"));
+        assert!(
+            SavedObjects::find(path.path()).unwrap_err().to_string().contains("this version does not write such files")
+        );
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Entry {
                 format!("it is not JSON (line {}, column {})", error.line(), error.column())
             }
             // Positions are lost where a tag decides what comes.
-            serde_json::error::Category::Data => "it is not what this version writes".to_owned(),
+            serde_json::error::Category::Data => "this version does not write such files".to_owned(),
         })?;
         // A field that this version does not know, or another spelling: half of a policy is worse than none.
         if stored.text() != text {
@@ -107,7 +107,7 @@ impl Entry {
         let entry = stored.entry()?;
         let belongs = entry.name();
         if belongs != name {
-            return Err(format!("what it holds belongs into {belongs}"));
+            return Err(format!("its content belongs into {belongs}"));
         }
         Ok(entry)
     }
@@ -204,7 +204,7 @@ impl Stored {
             Stored::Policy { since, unclaimed_at, host, owner, client_ca, client_crl, spec } => {
                 let host = match host.as_str() {
                     "" => HostName::catch_all(),
-                    host => host.parse().map_err(|error| format!("its host is none: {error}"))?,
+                    host => host.parse().map_err(|error| format!("its host is wrong: {error}"))?,
                 };
                 let client_ca = BASE64.decode(client_ca).map_err(|_| "its clientCa is not base64".to_owned())?;
                 let client_crl = client_crl.map(|text| BASE64.decode(text)).transpose();

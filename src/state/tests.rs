@@ -138,10 +138,14 @@ fn a_damaged_file_is_named_costs_no_other_and_shows_nothing_of_itself() {
     let rows = [
         ("secret_default_a.json", good[..good.len() / 2].to_owned(), "ends too early"),
         ("secret_default_b.json", good.clone(), "belongs into secret_default_shop.json"),
-        ("secret_default_c.json", good.replace("held-secret.v1", "held-secret.v2"), "not what this version writes"),
+        (
+            "secret_default_c.json",
+            good.replace("held-secret.v1", "held-secret.v2"),
+            "this version does not write such files",
+        ),
         ("secret_default_d.json", good.replace("\"data\"", "\"more\": 1, \"data\""), "another version wrote it"),
         ("secret_default_e.json", good.replace("{\n", "<\n"), "not JSON (line 1"),
-        ("secret_default_f.json", good.replace("\"dmV", "\"!dmV"), "not what this version writes"),
+        ("secret_default_f.json", good.replace("\"dmV", "\"!dmV"), "this version does not write such files"),
         ("policy_g.json", String::new(), "ends too early"),
     ];
     for (name, text, _) in &rows {
@@ -156,7 +160,7 @@ fn a_damaged_file_is_named_costs_no_other_and_shows_nothing_of_itself() {
     let directory = ("policy_h.json", String::new(), "not a regular file");
     for (name, _, fault) in rows.iter().chain([&directory]) {
         let problem = problems.iter().find(|problem| problem.contains(name)).unwrap();
-        assert!(problem.contains(fault) && problem.contains("remove it"), "{problem}");
+        assert!(problem.contains(fault) && problem.contains("Remove it"), "{problem}");
         assert!(!problem.contains("dmV"), "{problem}");
     }
 }

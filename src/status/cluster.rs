@@ -342,7 +342,7 @@ impl Writer {
                     Some(Ok(_)) | None => "no answer in time".to_owned(),
                 };
                 if self.complaints.is_due(&kind_of(&failed), now) {
-                    warn!(object = %key, error, "A status cannot be written; it is tried again.");
+                    warn!(object = %key, error, "Cannot write a status. It is tried again.");
                 }
                 Outcome::Failed
             }
@@ -356,12 +356,12 @@ impl Writer {
             let other = self.inputs.seen.objects().policies.get(&key).and_then(|seen| seen.other.clone());
             return info!(
                 object = %key, other = other.as_deref(),
-                "Another installation says in the conditions of this TlsPolicy what it does with it, so this one says nothing there."
+                "Another installation of Handfast writes the conditions of this TlsPolicy, so this one does not."
             );
         }
         warn!(
             object = %key,
-            "Another controller keeps changing status.loadBalancer of this Ingress, so it is left alone: let only one of them have its class, or run this one with --no-status."
+            "Another controller keeps changing status.loadBalancer of this Ingress, so Handfast leaves it alone. Let only one controller serve its class, or run this one with --no-status."
         );
         // If there are too many to be told, the log and the metric have them.
         let _ = self.remarks.try_send(Remark::Contested(key));
@@ -406,12 +406,12 @@ impl Writer {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => return,
             Ok(Err(error)) => {
-                info!(error = cause(&error), "Whether another replica runs is not known; addresses stay.");
+                info!(error = cause(&error), "It is unknown whether another replica runs, so addresses stay.");
                 return;
             }
             Err(_) => return,
         }
-        info!("This is the last replica: addresses are taken away (--update-status-on-shutdown).");
+        info!("This is the last replica, so addresses are removed (--update-status-on-shutdown).");
         self.plans.leave();
         let clear = async {
             self.look(Instant::now());
@@ -429,7 +429,7 @@ impl Writer {
             }
         };
         if timeout(LEAVING, clear).await.is_err() {
-            warn!(left = self.ingresses.len(), "There was no time to take all addresses away.");
+            warn!(left = self.ingresses.len(), "There was not enough time to remove all addresses.");
         }
     }
 }

@@ -34,6 +34,7 @@ use super::conditions::cut;
 use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, Severity, event_reason};
 use crate::failures::summary::Line;
 use crate::snapshot::{HostName, Snapshot};
+use crate::tls::about::sentence;
 use crate::tls::reason::{Blame, Reason};
 
 /// Who tells (`reportingController`).
@@ -151,18 +152,18 @@ impl Text {
             Effect::RouteDropped => "DropRoute",
         };
         let mut note = place(subject, field);
-        let _ = write!(note, "{problem}");
+        let _ = write!(note, "{}", sentence(problem));
         if *effect != Effect::None {
-            let _ = write!(note, " ({})", effect.code());
+            let _ = write!(note, " Effect: {}.", effect.code());
         }
-        let _ = write!(note, ": {}.", problem.remedy());
+        let _ = write!(note, " What to do: {}.", problem.remedy());
         Self::new(rank, event_reason(problem.code()), action, note, subject)
     }
 
     /// That a problem is no longer there.
     pub(super) fn solved(diagnostic: &Diagnostic) -> Self {
         let Diagnostic { subject, field, problem, .. } = diagnostic;
-        let note = format!("No longer so: {}{problem}.", place(subject, field));
+        let note = format!("No longer a problem: {}{}", place(subject, field), sentence(problem));
         Self::new(Rank::Solved, format!("{}Solved", event_reason(problem.code())), "Serve", note, subject)
     }
 
@@ -172,7 +173,7 @@ impl Text {
             Remark::Contested(ingress) => {
                 let note =
                     "Another controller keeps changing status.loadBalancer of this Ingress, so Handfast leaves it \
-                            alone: let only one of them have its class, or run Handfast with --no-status."
+                            alone. Let only one controller serve its class, or run Handfast with --no-status."
                         .to_owned();
                 let text = Self::new(Rank::Warning, "StatusContested".to_owned(), "LeaveStatus", note, ingress);
                 Some((ingress.clone(), text))
@@ -181,7 +182,7 @@ impl Text {
                 let (namespace, name) = snapshot.hosts.get(host.as_str())?.ingresses.first()?;
                 let on = ObjectKey { kind: Kind::Ingress, namespace: namespace.clone(), name: name.clone() };
                 let label = host.label();
-                let note = format!("TLS handshakes for {label} fail ({}): {remedy}.", reason.label());
+                let note = format!("TLS handshakes for {label} fail ({}). What to do: {remedy}.", reason.label());
                 let mut text = Self::new(Rank::Warning, event_reason(reason.label()), "RefuseHandshake", note, &on);
                 // However the words differ from client to client, it is one story.
                 text.fingerprint = fingerprint(&[&text.reason, label]);

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::compile::{Diagnostic, Diagnostics, Effect, ObjectKey, Renewed, Severity};
 use crate::reconcile::Publication;
 use crate::snapshot::{HostName, HostTls, Snapshot, VirtualHost};
+use crate::tls::about::sentence;
 use crate::trie::Difference;
 
 /// Lines for one publication; a broken repository must not flood the log.
@@ -44,7 +45,7 @@ impl Status {
                 generation,
                 hosts = snapshot.hosts.len(),
                 backends = snapshot.backends.len(),
-                "The first configuration is in force."
+                "The first configuration is active."
             );
             return;
         };
@@ -66,7 +67,7 @@ impl Status {
             added = names(added),
             removed = names(removed),
             tls_changed = names(changed),
-            "A new configuration is in force."
+            "A new configuration is active."
         );
     }
 
@@ -79,14 +80,14 @@ impl Status {
             log(diagnostic);
         }
         if appeared.len() > MAX_LINES {
-            warn!(more = appeared.len() - MAX_LINES, "There are more problems; `handfast check` lists them all.");
+            warn!(more = appeared.len() - MAX_LINES, "There are more problems. `handfast check` lists all of them.");
         }
         for diagnostic in gone.iter().take(MAX_LINES) {
             // Solved, or its object is gone: which of the two, the lines about hosts say.
             info!(
                 subject = %diagnostic.subject,
                 reason = diagnostic.problem.code(),
-                "No longer reported: {}.", diagnostic.problem
+                "No longer a problem: {}", sentence(&diagnostic.problem)
             );
         }
     }
@@ -155,7 +156,7 @@ fn log(diagnostic: &Diagnostic) {
                 reason = diagnostic.problem.code(),
                 effect,
                 hosts,
-                "{}: {}.", diagnostic.problem, diagnostic.problem.remedy()
+                "{} What to do: {}.", sentence(&diagnostic.problem), diagnostic.problem.remedy()
             )
         };
     }

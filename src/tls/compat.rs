@@ -72,7 +72,7 @@ impl Unworkable {
         let suites = suites_for(self.kind, self.version).map(Suite::openssl).collect::<Vec<_>>().join(", ");
         match &self.why {
             WhyUnworkable::KeyUnknown => {
-                format!("leave TLS {version} out, or use a certificate with an ECDSA P-256 or RSA key")
+                format!("disable TLS {version}, or use a certificate with an ECDSA P-256 or RSA key")
             }
             WhyUnworkable::NoSuite { suites: ours } => {
                 let other = match ours.first().is_some_and(|suite| CredentialKind::Rsa.works_with(*suite)) {
@@ -80,7 +80,7 @@ impl Unworkable {
                     false => "an ECDSA P-256",
                 };
                 format!(
-                    "add one of {suites} to the cipher suites, leave TLS {version} out, or use a certificate with {other} key"
+                    "add one of {suites} to the cipher suites, disable TLS {version}, or use a certificate with {other} key"
                 )
             }
         }
@@ -91,12 +91,14 @@ impl fmt::Display for Unworkable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (version, key) = (self.version.label(), self.kind.label());
         match &self.why {
-            WhyUnworkable::KeyUnknown => write!(f, "TLS {version} is on, and it knows no signatures of {key} keys"),
+            WhyUnworkable::KeyUnknown => {
+                write!(f, "TLS {version} is enabled, but does not support signatures of {key} keys")
+            }
             WhyUnworkable::NoSuite { suites } => {
                 let suites = suites.iter().map(|suite| suite.openssl()).collect::<Vec<_>>().join(", ");
                 write!(
                     f,
-                    "TLS {version} is on, and none of its cipher suites ({suites}) works with the certificate's {key} key"
+                    "TLS {version} is enabled, but none of its cipher suites ({suites}) works with the certificate's {key} key"
                 )
             }
         }
@@ -194,7 +196,7 @@ mod tests {
         let (message, remedy) = said(CredentialKind::EcdsaP256);
         assert_eq!(
             message,
-            "TLS 1.2 is on, and none of its cipher suites (ECDHE-RSA-AES128-GCM-SHA256) works with the certificate's \
+            "TLS 1.2 is enabled, but none of its cipher suites (ECDHE-RSA-AES128-GCM-SHA256) works with the certificate's \
              ecdsa-p256 key"
         );
         assert_eq!(

@@ -109,13 +109,13 @@ pub enum PolicyError {
         max: Version,
     },
     /// A version is on and has no suite.
-    #[error("no cipher suite is left for TLS {}: name one of {}, or leave TLS {} out", version.label(), suites_of(*version), version.label())]
+    #[error("no cipher suite is left for TLS {}: name one of {}, or disable TLS {}", version.label(), suites_of(*version), version.label())]
     NoSuite {
         /// The version.
         version: Version,
     },
     /// A version is on and has no group.
-    #[error("no key exchange group is left for TLS {}: name one of {}, or leave TLS {} out", version.label(), groups_of(*version), version.label())]
+    #[error("no key exchange group is left for TLS {}: name one of {}, or disable TLS {}", version.label(), groups_of(*version), version.label())]
     NoGroup {
         /// The version.
         version: Version,
@@ -545,7 +545,7 @@ mod tests {
         let error = refused(|settings| settings.groups = vec![Group::MlKem768]).to_string();
         assert_eq!(
             error,
-            "no key exchange group is left for TLS 1.2: name one of x25519, secp256r1, secp384r1, or leave TLS 1.2 out"
+            "no key exchange group is left for TLS 1.2: name one of x25519, secp256r1, secp384r1, or disable TLS 1.2"
         );
     }
 

@@ -1,4 +1,4 @@
-//! Why a handshake is going to fail, before it is tried: whose fault, and what would let this client in.
+//! Why a handshake is going to fail, before it is tried: who must act, and what would let this client in.
 //!
 //! `Reason × Policy × credentials × Offer ──explain──▶ Explanation`
 //!
@@ -11,10 +11,10 @@ use super::offer::Offer;
 use super::policy::{Alpn, Policy, Settings};
 use super::reason::{Blame, Reason};
 
-/// Whose fault a failure is, and what to do about it, for one client and one host.
+/// Who must act, and what to do, for one client and one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// Who has to act.
+    /// Who must act.
     pub blame: Blame,
     /// What to do.
     pub remedy: String,
@@ -42,7 +42,7 @@ pub fn explain(reason: Reason, policy: &Policy, kinds: &[CredentialKind], offer:
     let remedy = if negotiate(&intermediate, &both, offer).is_ok() {
         "use the preset `intermediate`, and certificates with an ECDSA P-256 and an RSA key".to_owned()
     } else if offer.newest_version() < OLDEST_SERVED {
-        format!("update the client: TLS {} is the oldest version that can be served (RFC 8996)", Version::Tls12.label())
+        format!("update the client: TLS {} is the oldest supported version (RFC 8996)", Version::Tls12.label())
     } else {
         reason.remedy().to_owned()
     };
@@ -68,7 +68,7 @@ fn one_change(
                     .suites
                     .extend(Settings::default().suites.into_iter().filter(|suite| suite.version() == version));
             }
-            format!("switch TLS {} on in the policy", version.label())
+            format!("enable TLS {} in the policy", version.label())
         }
         Reason::CbcOnly | Reason::NoSharedSuite | Reason::StaticRsaOnly => {
             settings.suites.push(suite);
@@ -80,7 +80,7 @@ fn one_change(
         }
         Reason::NoSharedAlpn => {
             settings.alpn = Alpn::ALL.to_vec();
-            "let the policy speak both h2 and http/1.1 (alpn)".to_owned()
+            "allow both h2 and http/1.1 in the policy (alpn)".to_owned()
         }
         _ => return None,
     };
@@ -126,10 +126,7 @@ mod tests {
         assert_eq!(remedy, "add a certificate with an RSA key to the host");
 
         let (reason, blame, remedy) = explained(Settings::modern(), ECDSA, &offer("java-8u161"));
-        assert_eq!(
-            (reason, blame, &*remedy),
-            (Reason::NoSharedVersion, Blame::Policy, "switch TLS 1.2 on in the policy")
-        );
+        assert_eq!((reason, blame, &*remedy), (Reason::NoSharedVersion, Blame::Policy, "enable TLS 1.2 in the policy"));
 
         let narrow = Settings { groups: vec![Group::Secp384r1], ..any() };
         let mut modern = offer("chrome-150");

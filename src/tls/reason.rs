@@ -1,4 +1,4 @@
-//! Each way a handshake fails: label, whose fault it is, the alert we send, and the remedy.
+//! Each way a handshake fails: label, who must act, the alert we send, and the remedy.
 //!
 //! `what the peer sent, or rustls::Error ──▶ Reason ──▶ counter, alert, log line`
 //!
@@ -9,7 +9,7 @@ use std::fmt;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
-/// Whose fault a failure is: who has to act.
+/// Who must act so that a failure does not happen again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blame {
     /// The host's certificate, key or `tls` entry.
@@ -45,12 +45,12 @@ pub static PROBE: super::about::About = super::about::About {
     code: "probe",
     severity: super::Severity::Info,
     meaning: "A connection to the TLS port was closed or reset before its first byte (handfast_tls_probes_total). Health \
-              checks of load balancers do that, port scanners, and clients that connect ahead.",
+              checks of load balancers do this, and port scanners, and clients that connect in advance.",
     fault: "nobody",
-    remedy: "nothing; if there are many, see which load balancer checks the port, and how often",
+    remedy: "nothing; if there are many, check which load balancer connects, and how often",
 };
 
-/// What is to be said about a reason, whatever the connection.
+/// The text about a reason, the same for every connection.
 struct About {
     label: &'static str,
     blame: Blame,
@@ -99,113 +99,113 @@ macro_rules! reasons {
 
 reasons! {
     BadPskBinder "bad-psk-binder" Client DecryptError
-        "The client proved its session ticket with a wrong key (RFC 8446 section 4.2.11.2): the session that it remembers is not the one in the ticket."
-        "look for replicas that share ticket keys and not sessions; if it is one client only, its session cache is broken";
+        "The client resumed a session with the wrong key (RFC 8446 section 4.2.11.2). Its session does not match its ticket."
+        "if it is one client only, clear its session cache; otherwise look for replicas that share ticket keys but not sessions";
     CbcOnly "cbc-only" Client HandshakeFailure
-        "The client offers only cipher suites in CBC mode or older ones. None of them protects records well enough to be served (RFC 7457 section 2)."
+        "The client offers only cipher suites in CBC mode, or older ones. They are too weak, so Handfast does not serve them (RFC 7457 section 2)."
         "update the client: it needs a suite with AES-GCM or ChaCha20-Poly1305";
     ClientAlert "client-alert" Client none
-        "The client ended the handshake with an alert that does not speak of our certificate."
-        "look at the client's own log: its settings (for example a minimum version) refuse what this host offers";
+        "The client ended the handshake with an alert that is not about our certificate."
+        "look at the client's log: its settings (for example a minimum version) refuse what this host offers";
     ClientCancelled "client-cancelled" Client none
-        "The client closed the handshake in good order (close_notify or user_canceled)."
-        "nothing, unless it happens often: then the client gives up early, for example on a slow path";
+        "The client ended the handshake in the regular way (close_notify or user_canceled)."
+        "nothing, unless it happens often: then the client gives up early, for example on a slow network";
     ClientCertificateBadSignature "client-certificate-bad-signature" Client DecryptError
-        "A signature on the client's certificate, or above it, does not verify or is of a kind that is not verified; often a CA of the same name has another key now."
+        "A signature in the client's certificate chain is wrong, or of an unsupported kind. Often a CA of the same name now has another key."
         "compare it with the host's client CAs: `openssl verify -CAfile ca.crt -purpose sslclient -untrusted intermediates.pem client.pem`";
     ClientCertificateExpired "client-certificate-expired" Client CertificateExpired
-        "The client's certificate, or one above it, has expired (RFC 5280 section 6.1.3)."
-        "renew the client's certificate; if it is in date, correct this machine's clock";
+        "The client's certificate, or one of its issuers, has expired (RFC 5280 section 6.1.3)."
+        "renew the client's certificate; if it has not expired, correct this machine's clock";
     ClientCertificateInvalid "client-certificate-invalid" Client BadCertificate
-        "The client's certificate cannot be used: it is malformed, or a constraint of its issuer is violated."
+        "The client's certificate is malformed, or it violates a constraint of its issuer."
         "compare it with the host's client CAs: `openssl verify -CAfile ca.crt -purpose sslclient -untrusted intermediates.pem client.pem`";
     ClientCertificateMissing "client-certificate-missing" Client CertificateRequired
         "The host asks for a certificate, and the client sent none (RFC 8446 section 4.4.2.4)."
-        "give the client a certificate and its key; if it has one, let it be issued by one of the host's client CAs, because clients send none that these did not issue";
+        "give the client a certificate and its key; if it has one, check that one of the host's client CAs issued it, because clients send no other";
     ClientCertificateNotValidYet "client-certificate-not-valid-yet" Client CertificateExpired
-        "The client's certificate, or one above it, is not valid yet (RFC 5280 section 6.1.3)."
+        "The client's certificate, or one of its issuers, is not valid yet (RFC 5280 section 6.1.3)."
         "wait, or correct the clock of the CA or of this machine";
     ClientCertificateRevocationUnknown "client-certificate-revocation-unknown" Policy UnknownCA
-        "The host's revocation lists (ca.crl) say nothing about the client's certificate, or one above it: its issuer has no list there, or one that has expired or that is not signed with the issuer's key (RFC 5280 section 6.3)."
+        "The host's revocation lists (ca.crl) do not cover the client's certificate or one of its issuers. The list is missing, has expired, or is not signed with the issuer's key (RFC 5280 section 6.3)."
         "put the current list of each issuer, intermediates included, into ca.crl of the Secret with the host's client CAs";
     ClientCertificateRevoked "client-certificate-revoked" Client CertificateRevoked
-        "The client's certificate, or one above it, is in its issuer's revocation list (RFC 5280 section 6.3)."
-        "give the client a new certificate; if this one was not to be revoked, put the CA's current list into ca.crl of the Secret";
+        "The client's certificate, or one of its issuers, is revoked (RFC 5280 section 6.3)."
+        "give the client a new certificate; if this one is not revoked, put the CA's current list into ca.crl of the Secret";
     ClientCertificateUnknownCa "client-certificate-unknown-ca" Client UnknownCA
-        "No chain leads from the client's certificate to the host's client CAs: another issuer, or the client left its intermediates out."
+        "No chain leads from the client's certificate to the host's client CAs. Another CA issued it, or the client does not send its intermediates."
         "let the client send its intermediates, or add its CA to the Secret with the host's client CAs";
     ClientCertificateWrongPurpose "client-certificate-wrong-purpose" Client UnsupportedCertificate
         "The client's certificate may not be used for clients (extended key usage without clientAuth, RFC 5280 section 4.2.1.12)."
         "have the client's certificate issued for client authentication (extended key usage clientAuth)";
     ClosedAfterCertificate "closed-after-certificate" Certificate none
-        "The client closed the connection after it had seen our certificate, without an alert. Node, the HttpClient of Java and some BoringSSL clients reject certificates in this way."
-        "treat it like a rejected certificate: check chain, names and dates of the host's certificate";
+        "The client closed the connection after it received our certificate, without an alert. Node, Java's HttpClient and some BoringSSL clients reject certificates in this way."
+        "check chain, names and dates of the host's certificate";
     ClosedInHello "closed-in-hello" Network none
-        "The client closed the connection in the middle of its first message."
-        "check for a middlebox that cuts large first messages (post-quantum hellos are longer than one packet)";
+        "The client closed the connection in the middle of its first message (ClientHello)."
+        "look for a middlebox that cuts large first messages (post-quantum ClientHellos are longer than one packet)";
     CryptoMismatch "crypto-mismatch" Network DecryptError
-        "A message did not decrypt or verify, here or at the client: bytes changed on the way, or a middlebox answers in our place."
-        "look for a TLS-intercepting device between client and host";
+        "A message could not be decrypted or verified, here or at the client. Bytes changed on the way, or a middlebox intercepts TLS."
+        "look for a device between client and host that intercepts TLS";
     EstablishedWithoutRequest "established-without-request" Certificate none
-        "The handshake is complete, and the client left without a byte. That is no failure; but some clients (curl for a wrong name, BoringSSL ones for anything) reject certificates in this way. Browsers that connect ahead and health checks look the same."
+        "The handshake was completed, and the client left without sending a request. This is not a failure, but some clients reject certificates in this way (curl for a wrong name, BoringSSL clients for any reason). Health checks and browsers that connect in advance look the same."
         "if one host has more of these than others, check chain, names and dates of its certificate with `handfast check`";
     HostRefused "host-refused" Certificate UnrecognisedName
-        "The host is configured, but its Secret holds nothing that can be served, and there is no default certificate."
+        "The host is configured, but its Secret has no usable certificate, and there is no default certificate."
         "run `handfast check`: it names the Secret and what is wrong with it";
     HostWithoutTls "host-without-tls" Certificate UnrecognisedName
         "The host is configured without TLS, and neither a wildcard host's certificate nor a default certificate covers it."
         "add a `tls` entry for the host to its Ingress, or set --default-tls-secret";
     Internal "internal" Server InternalError
-        "A fault of Handfast itself."
-        "please report it with the log lines around it";
+        "A bug in Handfast."
+        "report it with the log lines around it";
     MalformedHello "malformed-hello" Client DecodeError
         "The first message is TLS, but not a well-formed ClientHello (RFC 8446 section 4.1.2)."
-        "capture the connection: a scanner, or a broken client";
+        "capture the connection: this is a scanner or a broken client";
     MalformedRecord "malformed-record" Client RecordOverflow
-        "A record is longer than TLS allows, empty, or of no version of TLS (RFC 8446 section 5.1)."
-        "capture the connection: a scanner, a broken client, or a device that changes bytes";
+        "A record is empty, longer than TLS allows, or has a version that is not TLS (RFC 8446 section 5.1)."
+        "capture the connection: this is a scanner, a broken client, or a device that changes bytes";
     MissingExtension "missing-extension" Client MissingExtension
-        "The client leaves out an extension that the version it asks for requires (RFC 8446 section 9.2)."
-        "capture the connection: a broken client or a scanner";
+        "The client does not send an extension that its TLS version requires (RFC 8446 section 9.2)."
+        "capture the connection: this is a broken client or a scanner";
     NoServerName "no-server-name" Client UnrecognisedName
-        "The client named no server (RFC 6066 section 3), and there is no default certificate."
-        "let the client send SNI, or set --default-tls-secret";
+        "The client sent no server name (SNI, RFC 6066 section 3), and there is no default certificate."
+        "let the client send a server name, or set --default-tls-secret";
     NoSharedAlpn "no-shared-alpn" Client NoApplicationProtocol
-        "The client asked for application protocols that this host does not speak (RFC 7301 section 3.2)."
+        "The client offers only application protocols that this host does not support (RFC 7301 section 3.2)."
         "let the client offer h2 or http/1.1";
     NoSharedGroup "no-shared-group" Client HandshakeFailure
-        "The client offers no key exchange group that this host has."
+        "The client offers no key exchange group that this host supports."
         "update the client: it needs X25519, P-256 or P-384";
     NoSharedSignatureScheme "no-shared-signature-scheme" Certificate HandshakeFailure
-        "The client cannot verify a signature by the key of this host's certificate: it knows the kind of key, and not this curve or hash."
+        "The client cannot verify a signature by the key of this host's certificate. It supports this kind of key, but not this curve or hash."
         "use a certificate with a P-256 or RSA key";
     NoSharedSuite "no-shared-suite" Client HandshakeFailure
-        "The client offers no cipher suite that this host has (RFC 8446 section 4.1.1)."
-        "compare the offered suites with those of the host's policy";
+        "The client offers no cipher suite that this host supports (RFC 8446 section 4.1.1)."
+        "compare the client's cipher suites with those of the host's policy";
     NoSharedVersion "no-shared-version" Client ProtocolVersion
-        "The client offers only protocol versions that this host does not serve: usually TLS 1.0 and 1.1."
-        "update the client: TLS 1.2 is the oldest version served (RFC 8996)";
+        "The client offers only protocol versions that this host does not support, usually TLS 1.0 and 1.1."
+        "update the client: TLS 1.2 is the oldest supported version (RFC 8996)";
     NotTls "not-tls" Client none
-        "The first bytes are neither TLS nor any protocol that is recognised."
-        "find out who connects: a scanner, or a client with the wrong port";
+        "The first bytes are neither TLS nor another known protocol."
+        "find out who connects: this is a scanner, or a client with the wrong port";
     Overloaded "overloaded" Server none
-        "A limit on connections or handshakes was reached; the connection was closed at once."
+        "A limit on connections or handshakes was reached. The connection was closed immediately."
         "add replicas or workers, or raise --max-connections or --max-handshakes";
     PlainHttp "plain-http" Client none
-        "Plain HTTP came to the TLS port. It is answered with a 400 that says so."
-        "use https:// for this port";
+        "The client sent plain HTTP to the TLS port. It gets a 400 that says so."
+        "let the client use https:// for this port";
     ProtocolViolation "protocol-violation" Client IllegalParameter
-        "The client broke the protocol: a value that is not allowed, or one that contradicts what it said before."
-        "capture the connection: a broken client or a scanner";
+        "The client broke the protocol: a value is not allowed, or contradicts an earlier one."
+        "capture the connection: this is a broken client or a scanner";
     ProxyHeader "proxy-header" Network none
-        "A PROXY protocol header came, and this listener does not expect one."
+        "The connection begins with a PROXY protocol header, and this listener does not expect one."
         "switch --proxy-protocol on, or the load balancer's PROXY protocol off";
     ProxyHeaderMissing "proxy-header-missing" Network none
-        "This listener expects a PROXY protocol header, and none came, or a malformed one."
+        "This listener expects a PROXY protocol header. It is missing or malformed."
         "switch the load balancer's PROXY protocol on, or --proxy-protocol off";
     RejectedExpired "rejected-expired" Certificate none
-        "The client says that our certificate is expired (certificate_expired). If it is not, the client's clock is wrong."
-        "renew the certificate; if `handfast check` finds it in date, correct the client's clock";
+        "The client says that our certificate has expired (certificate_expired). If it has not, the client's clock is wrong."
+        "renew the certificate; if `handfast check` says that it is valid, correct the client's clock";
     RejectedRevoked "rejected-revoked" Certificate none
         "The client says that our certificate is revoked (certificate_revoked)."
         "have the certificate issued again";
@@ -213,56 +213,56 @@ reasons! {
         "The client did not accept the OCSP response (bad_certificate_status_response)."
         "have the certificate issued again without must-staple";
     RejectedUnknownCa "rejected-unknown-ca" Certificate none
-        "The client knows no issuer of our certificate (unknown_ca): an incomplete chain, or a private CA."
+        "The client does not know the issuer of our certificate (unknown_ca). The chain is incomplete, or the CA is private."
         "add the intermediate certificates to tls.crt, or the private root to the client's trust store";
     RejectedUnspecified "rejected-unspecified" Certificate none
-        "The client rejects our certificate without saying why (bad_certificate, certificate_unknown), as Java, Go and GnuTLS do for every cause."
+        "The client rejects our certificate without a reason (bad_certificate, certificate_unknown). Java, Go and GnuTLS do this for every cause."
         "check chain, names and dates of the host's certificate with `handfast check`";
     RejectedUnsupported "rejected-unsupported" Certificate none
         "The client cannot use our certificate (unsupported_certificate), for example because it may not be used for servers."
         "have the certificate issued for server authentication, with a common key type";
     ResetAfterCertificate "reset-after-certificate" Certificate none
-        "The client, or something in front of it, reset the connection after it had seen our certificate, without an alert."
-        "treat it like a rejected certificate: check chain, names and dates of the host's certificate; if these are good, look for a middlebox";
+        "The client, or a device in front of it, reset the connection after it received our certificate, without an alert."
+        "check chain, names and dates of the host's certificate; if these are good, look for a middlebox";
     ResetInHello "reset-in-hello" Network none
-        "The connection was reset in the middle of the client's first message."
-        "check for a middlebox that resets large or unknown first messages";
+        "The connection was reset in the middle of the client's first message (ClientHello)."
+        "look for a middlebox that resets large or unknown first messages";
     Sha1Only "sha1-only" Client HandshakeFailure
-        "The client knows SHA-1 signatures only, or lists no signature algorithms, which means the same (RFC 5246 section 7.4.1.4.1, RFC 9155)."
+        "The client supports only SHA-1 signatures, or lists no signature algorithms, which means the same (RFC 5246 section 7.4.1.4.1, RFC 9155)."
         "update the client: it needs SHA-256 signatures";
     ShutDown "shut-down" Server none
-        "The process was made to end before the handshake was complete: by a second signal, or by the end of --drain-timeout."
+        "Handfast ended before the handshake was complete, because of a second signal or because --drain-timeout was over."
         "nothing; if it happens in each rollout, raise --drain-timeout and the grace period of the pod";
     Ssh "ssh" Client none
-        "An SSH client came to the TLS port."
+        "An SSH client connected to the TLS port."
         "correct the client's port";
     Sslv2 "sslv2" Client ProtocolVersion
-        "The client sent an SSL 2.0 hello. Such clients cannot be served (RFC 6176)."
+        "The client sent an SSL 2.0 hello. Handfast does not support SSL 2.0 (RFC 6176)."
         "update the client";
     StaticRsaOnly "static-rsa-only" Client HandshakeFailure
-        "The client offers only cipher suites without an ephemeral key exchange, such as static RSA. They have no forward secrecy and cannot be served (RFC 9325 section 4.1)."
+        "The client offers only cipher suites without an ephemeral key exchange, such as static RSA. They have no forward secrecy, so Handfast does not serve them (RFC 9325 section 4.1)."
         "update the client: it needs an ECDHE suite with AES-GCM or ChaCha20-Poly1305";
     TimeoutAfterCertificate "timeout-after-certificate" Network none
-        "The client went silent after our certificate was sent; often our answer never arrives, because it is larger than the path's MTU."
+        "The client was silent after our certificate was sent. Often our answer does not arrive, because it is larger than the path's MTU."
         "check the path MTU between client and host";
     TimeoutBeforeHello "timeout-before-hello" Network none
-        "The client connected and sent nothing until the deadline."
-        "find out who holds connections open: a health check, or a port scanner";
+        "The client connected and sent nothing until the timeout."
+        "find out who connects: usually a health check or a port scanner";
     TimeoutInHello "timeout-in-hello" Network none
-        "The client's first message did not become complete until the deadline."
-        "check the path MTU and middleboxes: post-quantum hellos are longer than one packet";
+        "The client's first message (ClientHello) was not complete at the timeout."
+        "check the path MTU and middleboxes: post-quantum ClientHellos are longer than one packet";
     TooMuchEarlyData "too-much-early-data" Client BadRecordMac
-        "The client sent more early data (RFC 8446 section 4.2.10) than is passed over: 16 KiB. Its session allows it and is not one of ours, or not one any more."
-        "have the client send less early data; look whether it takes sessions of another server for ones of this";
+        "The client sent more than 16 KiB of early data (RFC 8446 section 4.2.10). Its session allows this, but is not a session of this server, or no longer."
+        "let the client send less early data; check whether it uses sessions of another server here";
     UnexpectedMessage "unexpected-message" Client UnexpectedMessage
-        "The client sent a message that has no place there (RFC 8446 section 6.2, unexpected_message)."
-        "capture the connection: a broken client or a scanner";
+        "The client sent a message at the wrong time (RFC 8446 section 6.2, unexpected_message)."
+        "capture the connection: this is a broken client or a scanner";
     UnknownHost "unknown-host" Client UnrecognisedName
         "No Ingress has this host name, and there is no default certificate (RFC 6066 section 3)."
         "add the host to an Ingress of this class, or correct the client's URL or DNS";
     WrongCertificateType "wrong-certificate-type" Certificate HandshakeFailure
-        "The client cannot use a certificate with this kind of key at all: it offers suites or signature schemes for another kind only (ECDSA against RSA)."
-        "add a certificate with the other kind of key to the host, ECDSA P-256 beside RSA";
+        "The client cannot use a certificate with this kind of key. Its cipher suites or signature schemes are for the other kind only (ECDSA or RSA)."
+        "add a certificate with the other kind of key to the host, so that it has ECDSA P-256 and RSA";
 }
 
 impl Reason {
@@ -271,8 +271,8 @@ impl Reason {
         self.about().label
     }
 
-    /// Whose fault it is where nothing more is known of the connection. What the offer and the chain say about it can
-    /// shift the blame ([`preflight`](crate::tls::preflight), [`rejection`](crate::tls::rejection)).
+    /// Who must act, if nothing more is known about the connection. The offer and the chain can tell otherwise
+    /// ([`preflight`](crate::tls::preflight), [`rejection`](crate::tls::rejection)).
     pub fn blame(self) -> Blame {
         self.about().blame
     }

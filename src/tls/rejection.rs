@@ -1,6 +1,6 @@
 //! What a client's rejection of our certificate means, together with what we know about the certificate.
 //!
-//! `Reason × TlsSummary × server name × time ──explain──▶ one statement, whose fault, what to do`
+//! `Reason × TlsSummary × server name × time ──explain──▶ one statement, who must act, what to do`
 //!
 //! A client says little: an unknown issuer, or nothing at all. What is wrong with our own chain says the rest, and if
 //! nothing is wrong with it, that says something too: it is the client that has to change then.
@@ -14,7 +14,7 @@ use super::{TlsSummary, rfc3339};
 /// What a rejection comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Who has to act.
+    /// Who must act.
     pub blame: Blame,
     /// What is known about the chain that fits what the client says.
     pub detail: String,
@@ -35,10 +35,11 @@ pub fn explain(reason: Reason, served: &TlsSummary, server_name: Option<&str>, n
         remedy: remedy.to_owned(),
     };
     match reason {
-        Reason::RejectedExpired => Some(
-            dates()
-                .unwrap_or_else(|| sound("all certificates that are served are in date", "correct the client's clock")),
-        ),
+        Reason::RejectedExpired => {
+            Some(dates().unwrap_or_else(|| {
+                sound("no certificate that the host serves has expired", "correct the client's clock")
+            }))
+        }
         Reason::RejectedUnknownCa => Some(issuer().or_else(dates).unwrap_or_else(|| anchored(served))),
         Reason::ClosedAfterCertificate
         | Reason::EstablishedWithoutRequest
@@ -51,7 +52,7 @@ pub fn explain(reason: Reason, served: &TlsSummary, server_name: Option<&str>, n
                     Reason::RejectedUnspecified => sound.remedy,
                     // It left without a word, as those do that want no more than to know that we are there.
                     _ => format!(
-                        "nothing, if it is a health check or a client that connects ahead; else {}",
+                        "nothing, if it is a health check or a browser that connects in advance; otherwise {}",
                         sound.remedy
                     ),
                 };
@@ -66,14 +67,14 @@ pub fn explain(reason: Reason, served: &TlsSummary, server_name: Option<&str>, n
 
 fn expired(served: &TlsSummary, now: UnixTime) -> Option<(String, String)> {
     let link = served.outline.path.iter().find(|link| link.not_after.as_secs() < now.as_secs())?;
-    let detail = format!("certificate {} expired at {}", link.subject, rfc3339(link.not_after));
+    let detail = format!("certificate {} expired on {}", link.subject, rfc3339(link.not_after));
     Some((detail, "renew the certificate".to_owned()))
 }
 
 fn not_valid_yet(served: &TlsSummary, now: UnixTime) -> Option<(String, String)> {
     let link = served.outline.path.iter().find(|link| link.not_before.as_secs() > now.as_secs())?;
     let detail = format!("certificate {} is not valid before {}", link.subject, rfc3339(link.not_before));
-    Some((detail, "wait, or have the certificate issued again with an earlier start".to_owned()))
+    Some((detail, "wait, or have the certificate issued again with an earlier start date".to_owned()))
 }
 
 /// A chain that leads to nobody whom clients are known to trust.
@@ -82,7 +83,7 @@ fn gap(served: &TlsSummary) -> Option<(String, String)> {
         OutlineEnd::Anchor { .. } => None,
         OutlineEnd::Missing { issuer, is_public: true } => Some((
             format!("the chain lacks its intermediate {issuer}"),
-            format!("put the certificate of {issuer} into tls.crt, or have the policy complete the chain"),
+            format!("put the certificate of {issuer} into tls.crt, or let the policy complete the chain"),
         )),
         OutlineEnd::Missing { issuer, is_public: false } => Some((
             format!("the chain ends at {issuer}, which is neither in tls.crt nor a public root"),
@@ -95,7 +96,7 @@ fn gap(served: &TlsSummary) -> Option<(String, String)> {
             "have the certificate issued by a CA that the clients trust".to_owned(),
         )),
         OutlineEnd::UnknownRoot { subject } => Some((
-            format!("the chain leads to {subject}, which is no public root"),
+            format!("the chain leads to {subject}, which is not a public root"),
             format!(
                 "give {subject} to the clients, and name it in ca.crt or --trust-anchors, or have the certificate issued by a public CA"
             ),
@@ -118,15 +119,15 @@ fn name_not_covered(served: &TlsSummary, server_name: Option<&str>) -> Option<(S
         names.push("…");
     }
     Some((
-        format!("the certificate is not for {name} but for {}", names.join(", ")),
-        format!("have the certificate issued for {name} as well (subjectAltName)"),
+        format!("the certificate does not cover {name}, only {}", names.join(", ")),
+        format!("have the certificate issued for {name} too (subjectAltName)"),
     ))
 }
 
 fn not_for_servers(served: &TlsSummary) -> Option<(String, String)> {
     let (link, usage) = served.outline.path.iter().find_map(|link| Some((link, link.other_usage.as_ref()?)))?;
     Some((
-        format!("certificate {} may not be used for servers, but for {usage}", link.subject),
+        format!("certificate {} may not be used for servers, only for {usage}", link.subject),
         "have the certificate issued for servers (extended key usage serverAuth)".to_owned(),
     ))
 }
@@ -135,15 +136,15 @@ fn not_for_servers(served: &TlsSummary) -> Option<(String, String)> {
 fn anchored(served: &TlsSummary) -> Rejection {
     let (detail, remedy) = match &served.outline.end {
         OutlineEnd::Anchor { subject, source: AnchorSource::Public } => (
-            format!("the chain is complete and in date, and leads to the public root {subject}"),
-            "look at the client's trust store: it may be too old for this root, or hold private roots only".to_owned(),
+            format!("the chain is complete and valid, and leads to the public root {subject}"),
+            "check the client's trust store: it may be too old for this root, or have only private roots".to_owned(),
         ),
         OutlineEnd::Anchor { subject, source: AnchorSource::Operator | AnchorSource::Secret } => (
-            format!("the chain is complete and in date, and leads to the private root {subject}"),
+            format!("the chain is complete and valid, and leads to the private root {subject}"),
             format!("add {subject} to the client's trust store"),
         ),
         OutlineEnd::Missing { .. } | OutlineEnd::SelfSigned | OutlineEnd::UnknownRoot { .. } => {
-            ("nothing else is wrong with the chain".to_owned(), "look at the client's trust store".to_owned())
+            ("nothing else is wrong with the chain".to_owned(), "check the client's trust store".to_owned())
         }
     };
     Rejection { blame: Blame::Client, detail, remedy }
@@ -202,7 +203,7 @@ mod tests {
         let explain = |now| explain(Reason::RejectedExpired, &served(public_root(), 10..100), None, at(now)).unwrap();
         assert_eq!((explain(50).blame, &*explain(50).remedy), (Blame::Client, "correct the client's clock"));
         assert_eq!(explain(101).blame, Blame::Certificate);
-        assert_eq!(explain(101).detail, "certificate CN=shop.example expired at 1970-01-01T00:01:40Z");
+        assert_eq!(explain(101).detail, "certificate CN=shop.example expired on 1970-01-01T00:01:40Z");
         assert!(explain(5).detail.contains("is not valid before"));
     }
 
@@ -210,7 +211,7 @@ mod tests {
     fn a_silent_end_is_explained_by_what_is_wrong_and_blamed_on_the_client_if_nothing_is() {
         let tls = served(public_root(), 0..100);
         let found = explain(Reason::ClosedAfterCertificate, &tls, Some("other.example"), at(50)).unwrap();
-        assert_eq!(found.detail, "the certificate is not for other.example but for shop.example, *.shop.example");
+        assert_eq!(found.detail, "the certificate does not cover other.example, only shop.example, *.shop.example");
         for name in ["shop.example", "a.shop.example"] {
             let found = explain(Reason::ClosedAfterCertificate, &tls, Some(name), at(50)).unwrap();
             assert_eq!(found.blame, Blame::Client, "{name}");
@@ -227,7 +228,7 @@ mod tests {
         for reason in [Reason::RejectedUnspecified, Reason::ClosedAfterCertificate, Reason::RejectedUnsupported] {
             let found = explain(reason, &tls, Some("shop.example"), at(50)).unwrap();
             assert_eq!(found.blame, Blame::Certificate);
-            assert_eq!(found.detail, "certificate CN=shop.example may not be used for servers, but for clientAuth");
+            assert_eq!(found.detail, "certificate CN=shop.example may not be used for servers, only for clientAuth");
         }
     }
 

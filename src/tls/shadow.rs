@@ -34,37 +34,37 @@ impl Verdict {
     }
 }
 
-/// What is to be said about each outcome; `lost` is followed by a reason.
+/// The text about each outcome; `lost` is followed by a reason.
 pub static ABOUT: [About; 4] = [
     About {
         code: "failing",
         severity: Severity::Info,
-        meaning: "Client and host agree on nothing, now and under the shadow policy (handfast_tls_shadow_handshakes_total).",
-        fault: "nobody, as far as the shadow policy goes",
-        remedy: "nothing for the shadow policy; `handfast failures` says why these clients fail now",
+        meaning: "The client cannot connect, neither with the current policy nor with the shadow policy (handfast_tls_shadow_handshakes_total).",
+        fault: "nobody",
+        remedy: "nothing for the shadow policy; `handfast failures` says why these clients fail",
     },
     About {
         code: "gained",
         severity: Severity::Info,
-        meaning: "The client cannot connect now, and could under the shadow policy (handfast_tls_shadow_handshakes_total).",
+        meaning: "The client cannot connect with the current policy, but could with the shadow policy (handfast_tls_shadow_handshakes_total).",
         fault: "nobody",
-        remedy: "nothing; put the shadow policy in force to let these clients in",
+        remedy: "nothing; use the shadow policy as the policy to let these clients in",
     },
     About {
         code: "kept",
         severity: Severity::Info,
-        meaning: "Client and host agree now, and would under the shadow policy (handfast_tls_shadow_handshakes_total).",
+        meaning: "The client can connect, both with the current policy and with the shadow policy (handfast_tls_shadow_handshakes_total).",
         fault: "nobody",
-        remedy: "nothing: these clients would not notice the shadow policy",
+        remedy: "nothing: the shadow policy would not affect these clients",
     },
     About {
         code: "lost",
         severity: Severity::Info,
-        meaning: "The client connects now, and would not under the shadow policy, for the reason behind lost- \
+        meaning: "The client can connect with the current policy, but could not with the shadow policy, for the reason after lost- \
                   (handfast_tls_shadow_handshakes_total).",
-        fault: "whoever wants the shadow policy in force",
-        remedy: "look at these clients with `handfast failures --shadow`, and do not put the shadow policy in force before \
-                 they can do without",
+        fault: "the author of the shadow policy",
+        remedy: "look at these clients with `handfast failures --shadow`, and do not use the shadow policy before \
+                 they are updated",
     },
 ];
 

@@ -81,7 +81,7 @@ impl Verdict {
 
     /// Let in, because it could not be judged.
     pub fn failed(why: &str) -> Self {
-        let warnings = vec![words::shown(&format!("not judged: {why}"))];
+        let warnings = vec![words::shown(&format!("not checked: {why}"))];
         Self { outcome: Outcome::Failed, answer: Answer { warnings, denial: None }, built: 0 }
     }
 }
@@ -120,7 +120,7 @@ pub fn judge(
     }
     // What exactly is wrong may quote a Secret, and the API server has its own say about forms.
     let Some([before, after]) = head.objects(body, now) else {
-        return Verdict::failed("the object does not have the form of its kind");
+        return Verdict::failed("the object does not match the schema of its kind");
     };
     let (before, after) = match head.operation {
         Operation::Create => (None, after),
@@ -134,7 +134,7 @@ pub fn judge(
     }
     let by_itself = after.as_ref().is_some_and(is_tls_secret);
     let Some(proposal) = Proposal::new(before, after, by_itself) else {
-        return Verdict::failed("the review holds no object");
+        return Verdict::failed("the review has no object");
     };
     if proposal.is_idle() {
         return Verdict::allowed();
@@ -159,7 +159,7 @@ pub fn judge(
     warnings.extend(others);
     if left_out > 0 && !(warnings.is_empty() && reasons.is_empty()) {
         let text =
-            format!("{left_out} more hosts are touched by this and were not judged; `handfast check` judges all");
+            format!("{left_out} more hosts are affected and were not checked. `handfast check` checks all of them");
         warnings.insert(0, words::shown(&text));
     }
     let denial = (!reasons.is_empty()).then(|| words::denial(&reasons));
@@ -201,7 +201,7 @@ fn compare(proposal: Proposal, compiler: &impl Ask, now: UnixTime) -> Result<Jud
             }
         }
     }
-    Err("it touches too much: `handfast check` judges everything")
+    Err("it affects too many objects. `handfast check` checks all of them")
 }
 
 fn answered(compiler: &Compiler, mut sample: Sample) -> Result<Sample, TooMuch> {

@@ -52,7 +52,7 @@ pub enum FileError {
         source: std::io::Error,
     },
     /// It is something else. Nothing of its content is shown.
-    #[error("{flag} {file}: it does not hold {what}")]
+    #[error("{flag} {file}: it does not contain {what}")]
     Content {
         /// What names it.
         flag: &'static str,
@@ -156,9 +156,9 @@ pub(super) async fn follow_files(args: WebhookArgs, mut files: Files, offered: A
             Ok((found, Some(config))) => {
                 files = found;
                 offered.send_replace(Some(config));
-                info!("The webhook serves what its files hold now.");
+                info!("The webhook uses the new content of its files.");
             }
-            Err(error) => complain(&mut complained, &format!("{error}; the webhook goes on with what it has")),
+            Err(error) => complain(&mut complained, &format!("{error}; the webhook keeps its previous certificate")),
         }
     }
 }
@@ -187,20 +187,24 @@ pub(super) struct Keeper {
 /// Why the certificate cannot be kept as it should be.
 #[derive(thiserror::Error, Debug)]
 enum Trouble {
-    #[error("the Secret {0} for the webhook's certificate cannot be read: it has to exist, and get has to be allowed")]
+    #[error(
+        "cannot read the Secret {0} for the webhook's certificate: it must exist, and Handfast needs the right to get it"
+    )]
     Read(String, #[source] kube::Error),
-    #[error("the webhook's certificate cannot be kept in the Secret {0}: update has to be allowed")]
+    #[error("cannot write the webhook's certificate to the Secret {0}: Handfast needs the right to update it")]
     Write(String, #[source] kube::Error),
-    #[error("the webhook's certificate cannot be made")]
+    #[error("cannot create the webhook's certificate")]
     Make(#[from] rcgen::Error),
-    #[error("the webhook's certificate cannot be used")]
+    #[error("cannot use the webhook's certificate")]
     Use(#[from] FileError),
     #[error(
-        "the CA of the webhook's certificate cannot be put into the ValidatingWebhookConfiguration {0}: get and patch \
-         have to be allowed, and it has to exist"
+        "cannot write the CA of the webhook's certificate to the ValidatingWebhookConfiguration {0}: it must exist, and \
+         Handfast needs the rights to get and patch it"
     )]
     Configuration(String, #[source] kube::Error),
-    #[error("no webhook of the ValidatingWebhookConfiguration {0} names the Service {1}, so nobody asks this one")]
+    #[error(
+        "no webhook of the ValidatingWebhookConfiguration {0} names the Service {1}, so the API server never asks this webhook"
+    )]
     NotNamed(String, String),
 }
 
@@ -249,7 +253,7 @@ impl Keeper {
         let (Some(shown), true) = (shown, found != self.files) else { return Ok(()) };
         let before = std::mem::replace(&mut self.files, found);
         match self.show(shown) {
-            Ok(()) => info!("The webhook knows clients by what --webhook-client-ca holds now."),
+            Ok(()) => info!("The webhook uses the new content of --webhook-client-ca."),
             Err(error) => {
                 self.files = before;
                 return Err(error);
@@ -354,7 +358,7 @@ impl Keeper {
         let patch = Patch::Strategic(json!({"webhooks": entries}));
         let params = PatchParams { field_manager: Some("handfast".to_owned()), ..PatchParams::default() };
         configurations.patch(name, &params, &patch).await.map_err(failed)?;
-        info!(configuration = %name, "The API server knows who has issued the webhook's certificate.");
+        info!(configuration = %name, "The ValidatingWebhookConfiguration has the CA of the webhook's certificate.");
         Ok(true)
     }
 

@@ -25,10 +25,10 @@ use crate::compile::{Object, SecretObject};
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadReview {
     /// No JSON, or of another form.
-    #[error("it is no AdmissionReview with a request")]
+    #[error("it is not an AdmissionReview with a request")]
     Form,
     /// Another kind, or a version that we do not speak.
-    #[error("it is no AdmissionReview of admission.k8s.io/v1")]
+    #[error("it is not an AdmissionReview of admission.k8s.io/v1")]
     Version,
     /// The request cannot be told from others.
     #[error("its uid is missing or too long")]

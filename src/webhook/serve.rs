@@ -169,7 +169,7 @@ async fn connection(
         asks = timeout_at(opened, asked.notified()) => asks,
     };
     if asks.is_err() {
-        return debug!(%peer, "A connection to the webhook asked nothing.");
+        return debug!(%peer, "A connection to the webhook sent no request.");
     }
     let ended = tokio::select! {
         ended = connection.as_mut() => Ok(ended),
@@ -193,7 +193,7 @@ fn tell(peer: SocketAddr, ended: Result<hyper::Result<()>, Elapsed>) {
 
 async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     if request.uri().path() != "/validate" {
-        return text(StatusCode::NOT_FOUND, "this server has /validate and nothing else\n");
+        return text(StatusCode::NOT_FOUND, "this server only has /validate\n");
     }
     if *request.method() != Method::POST {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "/validate takes POST\n");
@@ -226,7 +226,7 @@ async fn review(server: &Arc<Server>, body: Incoming) -> Result<(Kind, Outcome, 
     let (_place, body) = match timeout(BODY, read).await {
         Ok(Ok(read)) => read,
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
-        Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, "the body is broken off\n".to_owned())),
+        Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, "the body is cut off\n".to_owned())),
         Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the body takes too long\n".to_owned())),
     };
     let head = Head::parse(&body).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
@@ -244,7 +244,9 @@ async fn review(server: &Arc<Server>, body: Incoming) -> Result<(Kind, Outcome, 
 }
 
 async fn verdict(server: &Arc<Server>, head: Head, body: Bytes, until: Instant) -> Verdict {
-    let Ok(turn) = server.judging.clone().acquire_owned().await else { return Verdict::failed("the end has begun") };
+    let Ok(turn) = server.judging.clone().acquire_owned().await else {
+        return Verdict::failed("Handfast is shutting down");
+    };
     let server = server.clone();
     let metrics = server.metrics.clone();
     let judged = tokio::task::spawn_blocking(move || {
@@ -255,7 +257,7 @@ async fn verdict(server: &Arc<Server>, head: Head, body: Bytes, until: Instant) 
     });
     judged.await.unwrap_or_else(|_| {
         metrics.panics.inc();
-        Verdict::failed("of a bug in the controller")
+        Verdict::failed("of a bug in Handfast")
     })
 }
 

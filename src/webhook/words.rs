@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use crate::compile::{Diagnostic, Effect, ObjectKey, Problem, Severity, Users};
 use crate::snapshot::HostName;
+use crate::tls::about::sentence;
 
 /// The longest line, in characters.
 pub const LONGEST: usize = 256;
@@ -69,17 +70,17 @@ pub fn line(told: &Told) -> String {
     let place = if field.is_empty() { String::new() } else { format!(" {field}") };
     let elsewhere = match told.elsewhere {
         0 => String::new(),
-        1 => " and at 1 more place".to_owned(),
-        count => format!(" and at {count} more places"),
+        1 => " (and 1 more place)".to_owned(),
+        count => format!(" (and {count} more places)"),
     };
-    let mut text = format!("{} {}: {subject}{place}{elsewhere}: {problem}", problem.severity(), problem.code());
+    let mut text =
+        format!("{} {}: {subject}{place}{elsewhere}: {}", problem.severity(), problem.code(), sentence(problem));
     match (effect, hosts.as_slice()) {
         (Effect::None, _) => {}
-        (effect, []) => text.push_str(&format!(" ({})", effect.code())),
-        (effect, hosts) => text.push_str(&format!(" ({}: {})", effect.code(), list(hosts, hosts.len()))),
+        (effect, []) => text.push_str(&format!(" Effect: {}.", effect.code())),
+        (effect, hosts) => text.push_str(&format!(" Effect: {} ({}).", effect.code(), list(hosts, hosts.len()))),
     }
-    text.push_str("; remedy: ");
-    text.push_str(&problem.remedy());
+    text.push_str(&format!(" What to do: {}.", problem.remedy()));
     shown(&text)
 }
 
@@ -113,7 +114,7 @@ pub fn still_used(key: &ObjectKey, users: &Users) -> Option<String> {
 
 /// Why an object is not let in.
 pub fn denial(lines: &[String]) -> String {
-    let mut text = String::from("Handfast could not serve this as it is meant:");
+    let mut text = String::from("Handfast cannot serve this as written:");
     let mut left = lines.len();
     for line in lines {
         if text.chars().count() + line.chars().count() > DENIAL {
@@ -210,7 +211,7 @@ mod tests {
             &["a.example", "b.example", "c.example"],
         );
         let text = line(&Told { diagnostic: found, elsewhere: 0 });
-        assert!(text.starts_with("handfast: error secret-not-found: Ingress shop/web spec: Secret shop/tls does not exist (host-refused: a.example, b.example and 1 more); remedy: "), "{text}");
+        assert!(text.starts_with("handfast: error secret-not-found: Ingress shop/web spec: Secret shop/tls does not exist. Effect: host-refused (a.example, b.example and 1 more). What to do: "), "{text}");
         assert_eq!(shown("a\nb\u{1b}[31m\u{202e}ü\0"), "handfast: a\\u{a}b\\u{1b}[31m\\u{202e}ü\\u{0}");
         let long = shown(&"ä".repeat(10_000));
         assert_eq!((long.chars().count(), long.ends_with('…')), (LONGEST, true));
@@ -244,6 +245,6 @@ mod tests {
         let missing = Diagnostic { hosts: again.hosts, ..missing };
         let told = |diagnostic, elsewhere| Told { diagnostic, elsewhere };
         assert_eq!(all, [told(bad, 0), told(missing, 1), told(unknown, 0)]);
-        assert!(line(&all[1]).contains(" Ingress shop/web spec and at 1 more place: Service x does not exist"));
+        assert!(line(&all[1]).contains(" Ingress shop/web spec (and 1 more place): Service x does not exist"));
     }
 }

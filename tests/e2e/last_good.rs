@@ -316,7 +316,7 @@ fn a_start_without_the_api_server_serves_what_was_saved() {
     second.wait_until_ready();
     assert_eq!(cluster.served(&second, "api"), Ok(serial_of_chain(&api.chain())));
     assert_eq!(cluster.served(&second, "web"), Ok(serial_of_chain(&web.chain())), "and what was held");
-    second.wait_for_line("serving what --state-dir has from before");
+    second.wait_for_line("serves the saved objects of --state-dir");
     second.wait_for_line("cannot be reached");
 
     // What happens while it is away is caught up with.

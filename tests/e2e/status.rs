@@ -418,7 +418,7 @@ fn two_installations_leave_to_each_other_what_is_the_others() {
     let contested = || writes(&outer, &["tls-policy", "contested"]) + writes(&inner, &["tls-policy", "contested"]);
     wait_until("one of them is silent", || contested() >= 1.0);
     let (said, version) = (word(), policy()["metadata"]["resourceVersion"].clone());
-    assert!(["in force for 1 host", "in force for 2 hosts"].contains(&&*said), "{said}");
+    assert!(["The policy applies to 1 host.", "The policy applies to 2 hosts."].contains(&&*said), "{said}");
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(4) {
         assert_eq!(policy()["metadata"]["resourceVersion"], version, "{}", word());

@@ -189,7 +189,7 @@ fn kubectl_shows_what_would_not_work_and_by_option_it_is_kept_out() {
     assert!(let_in && warned.contains("secret/tls configured"), "{warned}");
     let line = warned.lines().find(|line| line.contains("key-mismatch")).unwrap();
     assert!(line.starts_with("Warning: handfast: error key-mismatch: Secret shop/tls data[tls.key]: "), "{line}");
-    assert!(line.contains("(last-good: a.example); remedy: ") && !line.contains("PRIVATE"), "{line}");
+    assert!(line.contains("Effect: last-good (a.example). What to do: ") && !line.contains("PRIVATE"), "{line}");
 
     // Nothing a user writes reaches the terminal as anything but text.
     let colourful =

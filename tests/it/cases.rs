@@ -31,6 +31,7 @@ fn each_case_compiles_to_what_stands_beside_it() {
 fn each_problem_appears_in_a_case() {
     // The sources report these, and their own tests show them.
     let elsewhere = [
+        "ingress-nginx-config",
         "invalid-document",
         "kind-not-watched",
         "manifests-vanished",
@@ -49,7 +50,12 @@ fn each_problem_appears_in_a_case() {
             let code = diagnostic.problem.code();
             assert!(!diagnostic.problem.remedy().is_empty(), "{code}");
             let message = diagnostic.problem.to_string();
+            // Whatever shows it adds the full stop.
             assert!(!message.ends_with('.'), "{message}");
+            // It begins a sentence, or with a name as users write it.
+            let first = message.split(' ').next().unwrap_or_default();
+            let is_prose = first.bytes().all(|byte| byte.is_ascii_lowercase());
+            assert!(!is_prose || diagnostic.field.starts_with("metadata.annotations"), "{message}");
             seen.insert(code.to_owned());
         }
     }

@@ -228,7 +228,7 @@ fn the_end_of_a_pod_leaves_time_for_every_step_of_it() {
     }
     check("short", &render_one("controller: {terminationGracePeriodSeconds: 40}"));
     let error = refused("controller: {terminationGracePeriodSeconds: 29}");
-    assert!(error.contains("has to outlast unreadyDelaySeconds"), "{error}");
+    assert!(error.contains("must be at least 15 more than unreadyDelaySeconds"), "{error}");
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn names_that_yaml_takes_for_something_else_stay_names() {
     // Services begin with a letter.
     let (_, digits) = render_as("123", "y", &[("one".to_owned(), String::new())].into()).sets.pop_first().unwrap();
     let error = digits.error.unwrap();
-    assert!(error.contains("no Service can be called 123-handfast: set fullnameOverride"), "{error}");
+    assert!(error.contains("123-handfast is not a valid name of a Service: set fullnameOverride"), "{error}");
 }
 
 #[test]
@@ -418,11 +418,11 @@ fn values_that_cannot_be_are_refused_with_what_to_write() {
         ("controller: {hostNetwork: true, hostPort: {enabled: true, ports: {http: 8080}}}", "leave hostPort out"),
         (
             "controller: {scope: {enabled: true, namespace: shop}, extraArgs: {default-ssl-certificate: other/x}}",
-            "controller.defaultTlsSecret: other/x lies outside controller.scope",
+            "controller.defaultTlsSecret: other/x is outside of controller.scope",
         ),
         (
             "controller: {scope: {enabled: true, namespace: shop}, extraArgs: {default-tls-policy: other/x}}",
-            "controller.defaultTlsPolicy: other/x lies outside controller.scope",
+            "controller.defaultTlsPolicy: other/x is outside of controller.scope",
         ),
         ("controller: {hostNetwork: true, image: {runAsUser: 101}}", "only user 0 may bind ports below 1024"),
         ("controller: {hostNetwork: true, podSecurityContext: {runAsUser: 101}}", "and this is 101"),

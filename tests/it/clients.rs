@@ -146,11 +146,11 @@ fn a_remedy_lets_the_client_in() {
         ("wrong-certificate-type", "add a certificate with an RSA key to the host", true)
     );
     let (code, message, text, removable) = remedy(&ecdsa, "java-7-7u25-7u80-defaults");
-    assert_eq!((code, &*message, removable), ("no-shared-version", "speaks TLS 1.0 at most", false));
+    assert_eq!((code, &*message, removable), ("no-shared-version", "supports at most TLS 1.0", false));
     assert!(text.starts_with("update the client: TLS 1.2 is the oldest"), "{text}");
     let modern = tls(Settings::modern(), &[CredentialKind::EcdsaP256, CredentialKind::Rsa]);
     let (_, message, text, _) = remedy(&modern, "java-8u161");
-    assert_eq!((&*message, &*text), ("speaks TLS 1.2 at most", "switch TLS 1.2 on in the policy"));
+    assert_eq!((&*message, &*text), ("supports at most TLS 1.2", "enable TLS 1.2 in the policy"));
     let groups = Settings { groups: vec![Group::X25519], ..Settings::default() };
     let (code, _, text, _) = remedy(&tls(groups, &[CredentialKind::EcdsaP256]), "android-7-0");
     assert_eq!((code, &*text), ("no-shared-group", "add secp256r1 to the policy's groups"));
@@ -205,7 +205,7 @@ fn a_missing_intermediate_stops_the_clients_that_do_not_fetch_it() {
     );
     let ids: Vec<&str> = lost.iter().map(|(client, _)| client.id).collect();
     assert!(ids.contains(&"go-1-25") && ids.contains(&"curl-7-88-1-openssl-3-0") && !ids.contains(&"chrome-150"));
-    assert_eq!(lost[0].1.to_string(), "does not get the missing intermediate CN=Intermediate by itself");
+    assert_eq!(lost[0].1.to_string(), "does not fetch the missing intermediate CN=Intermediate");
     assert_eq!(out(&format!("{}{}", leaf.pem, intermediate.pem())), []);
 }
 

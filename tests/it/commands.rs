@@ -194,7 +194,7 @@ fn check_of_an_input_that_holds_nothing_is_neither_good_nor_bad() {
     // The last one is what `kubectl get … -o yaml` prints where it may read nothing, with exit status 1.
     let empty = ["", "\n", "---\n# nothing\n---\n", "null", "apiVersion: v1\nitems: []\nkind: List\n"];
     let broken = [("{[", "line 1"), ("a: [1\nb: 2\n", "line ")];
-    let empty = empty.map(|text| (text, "holds no manifest"));
+    let empty = empty.map(|text| (text, "it has no manifest"));
     for (text, words) in empty.into_iter().chain(broken) {
         for output in ["table", "json", "sarif", "snapshot"] {
             let (status, stdout, stderr) = run_with(&["check", "-", "--output", output], text);
@@ -271,10 +271,10 @@ fn chain_is_completed_from_a_bundle() {
         |bundle: &str| run(&["chain", &leaf, "--trust-anchors", &trusted, "--at", AT, "--intermediates", bundle]);
     let (status, table, _) = with(&bundle);
     assert_eq!(status, 0, "{table}");
-    assert!(table.contains("added: CN=Intermediate") && table.contains("from the bundle given with --intermediates"));
+    assert!(table.contains("added: CN=Intermediate") && table.contains("from the bundle of --intermediates"));
     assert!(table.contains("warning chain-completed"), "{table}");
     let (status, _, stderr) = with(&trusted);
-    assert!(status == 2 && stderr.contains("holds no intermediate certificate"), "{stderr}");
+    assert!(status == 2 && stderr.contains("has no intermediate certificate"), "{stderr}");
     let (status, _, stderr) = with(&files.write("x", "hello"));
     assert!(status == 2 && stderr.contains("--intermediates") && stderr.contains("no PEM certificate"), "{stderr}");
 }
@@ -373,7 +373,7 @@ fn check_says_whom_a_policy_would_lock_out_before_there_is_traffic() {
     let of = |list: &Value, id: &str| list.as_array().unwrap().iter().find(|client| client["client"] == id).cloned();
     let lost = of(&a["lost"], "android-8-1").unwrap();
     assert_eq!((&lost["connects"], &lost["obstacle"]["code"]), (&false.into(), &"no-shared-version".into()));
-    assert_eq!(lost["obstacle"]["remedy"], "switch TLS 1.2 on in the policy");
+    assert_eq!(lost["obstacle"]["remedy"], "enable TLS 1.2 in the policy");
     // Who does not connect now either is not lost, and who connects with both is not told.
     assert_eq!((of(&a["lost"], "java-7-7u25-7u80-defaults"), of(&a["lost"], "chrome-150")), (None, None));
     assert_eq!((&c["policy"], &c["lost"]), (&"default/before".into(), &Value::Array(vec![])));
@@ -382,11 +382,11 @@ fn check_says_whom_a_policy_would_lock_out_before_there_is_traffic() {
 
     let (_, table, _) = run(&["check", files.path(), "--clients"]);
     let number = a["lost"].as_array().unwrap().len();
-    let words = "known clients that connect now";
-    let line = format!("    shadow policy default/next: of 47 of 49 {words}, {number} would be locked out\n      ✗ ");
+    let words = "known clients connect now";
+    let line = format!("    shadow policy default/next: 47 of 49 {words}, and {number} of them could not\n      ✗ ");
     assert!(table.contains(&line), "{table}");
     assert_eq!(table.matches("    shadow policy default/next: as for a.test\n").count(), 1, "{table}");
-    assert!(table.contains(&format!("{words}, 0 would be locked out\n      ✓ ")), "{table}");
+    assert!(table.contains(&format!("{words}, and 0 of them could not\n      ✓ ")), "{table}");
 }
 
 #[test]
@@ -413,10 +413,10 @@ fn explain_knows_every_code_and_helps_with_the_others() {
     }
     let (status, text, _) = run(&["explain", "KeyMismatch"]);
     assert_eq!(status, 0);
-    for word in ["key-mismatch", "severity: error", "whose fault: ", "what to do: "] {
+    for word in ["key-mismatch", "severity: error", "who must act: ", "what to do: "] {
         assert!(text.contains(word), "{text}");
     }
-    assert!(run(&["explain", "rejected-unknown-ca"]).1.contains("whose fault: certificate"));
+    assert!(run(&["explain", "rejected-unknown-ca"]).1.contains("who must act: certificate"));
     let (status, stdout, stderr) = run(&["explain", "mismatch"]);
     assert_eq!((status, stdout.as_str()), (2, ""));
     assert!(stderr.contains("key-mismatch"), "{stderr}");
@@ -435,5 +435,68 @@ fn ready_says_whether_a_controller_is_by_its_exit_status() {
     server.signal("TERM");
     assert!(server.wait().success());
     let (status, _, error) = run(&["ready", "--admin", &admin]);
-    assert!(status == 2 && error.contains("is a controller running there?"), "{error}");
+    assert!(status == 2 && error.contains("Cannot reach the admin port at "), "{error}");
+}
+
+/// An Ingress that names the policy `strict`, and further documents.
+fn with_policy(further: &str) -> String {
+    let ingress = "apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop, annotations: {handfast.dev/tls-policy: strict}}
+spec: {rules: [{host: shop.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}
+";
+    format!("{ingress}---\n{further}")
+}
+
+#[test]
+fn a_policy_that_is_written_down_is_never_said_not_to_exist() {
+    let policy = |metadata: &str, spec: &str| {
+        format!("apiVersion: handfast.dev/v1alpha1\nkind: TlsPolicy\nmetadata: {metadata}\nspec: {spec}\n")
+    };
+    let rows = [
+        (policy("{name: strict}", "{minVersoin: TLSv1.3}"), "TlsPolicy default/strict was refused"),
+        (policy("{name: strict}", "{minVersion: TLSv9}"), "TlsPolicy default/strict was refused"),
+        (
+            policy("{name: strict, namespace: ops}", "{}"),
+            "TlsPolicy strict exists in namespace ops, but not in namespace default",
+        ),
+        (policy("{name: strickt}", "{}"), "TlsPolicy default/strict does not exist"),
+    ];
+    for (document, expected) in rows {
+        let (_, text, _) = run_with(&["check", "-"], &with_policy(&document));
+        assert!(text.contains(expected), "{expected}\n{text}");
+        assert_eq!(text.contains("strict does not exist"), expected.ends_with("does not exist"), "{text}");
+    }
+}
+
+#[test]
+fn a_wrong_flag_and_a_wrong_command_get_the_right_ones() {
+    for (arguments, right) in [
+        (&["check", "--format", "json"][..], "'--output'"),
+        (&["chain", "chain.pem", "--cafile", "ca.pem"], "'--trust-anchors'"),
+        (&["validate", "manifests"], "'check'"),
+    ] {
+        let (status, stdout, stderr) = run(arguments);
+        assert_eq!((status, stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(stderr.contains(right), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn the_configuration_of_ingress_nginx_is_recognised_in_a_directory() {
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ingress-nginx-controller, namespace: ingress-nginx}\n\
+               data: {use-forwarded-headers: \"true\", ssl-protocols: TLSv1.3}\n";
+    let files = Files::new();
+    files.write("config.yaml", map);
+    files.write("other.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shop}\ndata: {colour: red}\n");
+    let (status, text, _) = run(&["check", files.path()]);
+    assert_eq!(status, 0, "{text}");
+    assert!(
+        text.contains(
+            "warning ingress-nginx-config: File config.yaml: document 1 (line 1): ConfigMap ingress-nginx-controller \
+             looks like the configuration of ingress-nginx. It has no effect yet."
+        ),
+        "{text}"
+    );
+    assert_eq!(text.matches("ingress-nginx-config:").count(), 1, "{text}");
 }

@@ -214,14 +214,14 @@ fn the_rules_say_what_is_wrong() {
         ),
         (
             json!({"preset": "modern", "maxVersion": "TLSv1.2"}),
-            "spec.maxVersion: preset modern begins with TLSv1.3, so maxVersion TLSv1.2 leaves no version: take preset \
+            "spec.maxVersion: preset modern begins with TLSv1.3, so maxVersion TLSv1.2 leaves no version: use preset \
              intermediate",
         ),
         (json!({"preset": "intermediate", "maxVersion": "TLSv1.2"}), ""),
         (
             json!({"minVersion": "TLSv1.3", "cipherSuites": ["ECDHE-RSA-AES128-GCM-SHA256", "TLS_ECDHE_X"]}),
-            "spec.cipherSuites: cipherSuites names only suites of TLS 1.2, and minVersion is TLSv1.3: name suites of \
-             TLS 1.3 (TLS_AES_128_GCM_SHA256), or leave cipherSuites out",
+            "spec.cipherSuites: cipherSuites names only suites of TLS 1.2, and minVersion is TLSv1.3: add suites of \
+             TLS 1.3 (TLS_AES_128_GCM_SHA256), or remove cipherSuites",
         ),
         (json!({"minVersion": "TLSv1.3", "cipherSuites": ["HIGH:!aNULL:!MD5"]}), ""),
         (json!({"minVersion": "TLSv1.3", "cipherSuites": ["ECDHE-X:TLS_AES_128_GCM_SHA256"]}), ""),
@@ -232,23 +232,23 @@ fn the_rules_say_what_is_wrong() {
         (json!({"hsts": {"maxAge": 1, "includeSubDomains": true, "preload": false}}), ""),
         (
             json!({"hsts": {"maxAge": year, "preload": true}}),
-            "spec.hsts.includeSubDomains: preload needs includeSubDomains (hstspreload.org): set it to true, or leave \
-             preload out",
+            "spec.hsts.includeSubDomains: preload needs includeSubDomains (hstspreload.org): set it to true, or remove \
+             preload",
         ),
         (
             json!({"hsts": {"maxAge": year - 1, "includeSubDomains": true, "preload": true}}),
             "spec.hsts.maxAge: preload needs a maxAge of at least 31536000, a year (hstspreload.org): raise it, or \
-             leave preload out",
+             remove preload",
         ),
         (json!({"findingActions": {"expired": "reject", "key-mismatch": "holdLastGood"}}), ""),
         (
             json!({"findingActions": {"expird": "reject"}}),
-            "spec.findingActions: a code here is none of a finding about certificates: `handfast explain` lists them",
+            "spec.findingActions: a code here is not a finding about certificates: `handfast explain` lists them",
         ),
         (
             json!({"findingActions": {"expired": "serve", "no-key": "serve"}}),
             "spec.findingActions: serve is not possible with encrypted-key, key-mismatch, no-certificate, no-key, \
-             several-keys, unparsable-key, unsupported-key, which leave nothing to serve: write holdLastGood or reject",
+             several-keys, unparsable-key, unsupported-key, because nothing can be served then: write holdLastGood or reject",
         ),
     ] {
         let lines = |said: Vec<(String, String)>| {
@@ -259,7 +259,7 @@ fn the_rules_say_what_is_wrong() {
         assert!(ours == expected || ours.starts_with(&format!("{expected} (")), "{spec}: {ours}");
     }
     let misspelt = said_by_us(&json!({"findingActions": {"expird": "reject"}}));
-    assert!(misspelt[0].1.ends_with(" (\"expird\", is expired meant?)"), "{misspelt:?}");
+    assert!(misspelt[0].1.ends_with(" (\"expird\", do you mean expired?)"), "{misspelt:?}");
 }
 
 #[test]

@@ -29,10 +29,11 @@ fn the_page_of_annotations_is_made_from_their_table() {
     let mut text = String::from(
         "# Annotations\n\n\
         <!-- Made from src/api/annotations/table.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
-        Each name works as `handfast.dev/NAME` and as `nginx.ingress.kubernetes.io/NAME`; the first wins. What is not\n\
-        built yet is never silent: `ignored` ones are reported as a warning; `restricting` ones close access or change\n\
-        which requests reach a backend, so their routes answer 503 instead of opening what was closed. The first five are\n\
-        Handfast's own and work as `handfast.dev/NAME` only.\n\n\
+        Each name works as `handfast.dev/NAME` and as `nginx.ingress.kubernetes.io/NAME`; the first wins.\n\
+        Annotations that are not supported are always reported. `ignored`: it has no effect and gets a warning.\n\
+        `restricting`: it restricts access or changes which requests reach a backend, so to be safe the paths of the\n\
+        Ingress answer 503. `handfast explain NAME` says why, and what to do instead. The first five are Handfast's own\n\
+        and work only as `handfast.dev/NAME`.\n\n\
         | name | value | default | state | what it does |\n| --- | --- | --- | --- | --- |\n",
     );
     let mut write = |table| {
@@ -162,14 +163,14 @@ fn the_page_of_handshake_failures_is_made_from_the_reasons() {
         `handfast_tls_handshake_failures_total{host,reason,blame}`. A connection that ends before its first byte is a\n\
         probe (`handfast_tls_probes_total`). `handfast failures` shows the last ones, with what the client offered and what\n\
         else is known; `--log debug` has a line for each.\n\n\
-        Whose fault it is, the table says for want of better knowledge. What the client offers and what is known about the\n\
-        chain shift it: where client and host agree on nothing, the certificate is to blame if one with another kind of key\n\
-        would let the client in, the policy if the preset `intermediate` would, else the client; where a client rejects a chain\n\
-        that is complete, in date, for the name and leads to a root, the client is. The remedy is as exact then.\n\n\
-        Of several causes the first in this order is told: not TLS, malformed, host unknown or without TLS, version, suite,\n\
-        signature schemes, group, certificate, application protocol. `established-without-request` is no failure and is counted\n\
+        The table says who must act if nothing more is known (the label `blame`). The ClientHello and the chain often say\n\
+        more. If client and host have nothing in common, it is the certificate if one with another kind of key would let\n\
+        the client in, the policy if the preset `intermediate` would, and otherwise the client. If a client rejects a chain\n\
+        that is complete, valid, for the name and leads to a root, it is the client. The remedy is then as exact.\n\n\
+        Of several causes the first in this order is reported: not TLS, malformed, host unknown or without TLS, version, suite,\n\
+        signature schemes, group, certificate, application protocol. `established-without-request` is not a failure and is counted\n\
         in `handfast_tls_established_without_request_total{host}`.\n\n\
-        | reason | whose fault | alert we send | what to do |\n| --- | --- | --- | --- |\n",
+        | reason | who must act | alert we send | what to do |\n| --- | --- | --- | --- |\n",
     );
     for reason in Reason::ALL {
         let alert =
@@ -190,7 +191,7 @@ fn the_page_of_findings_is_made_from_their_tables() {
     for kind in [Kind::Chain, Kind::Object, Kind::Client, Kind::Server] {
         let _ = write!(
             text,
-            "\n## {}\n\n| code | severity | what it is | whose fault | what to do |\n| --- | --- | --- | --- | --- |\n",
+            "\n## {}\n\n| code | severity | what it is | who must act | what to do |\n| --- | --- | --- | --- | --- |\n",
             kind.title()
         );
         for topic in explain::topics().into_iter().filter(|topic| topic.kind == kind) {
@@ -198,7 +199,7 @@ fn the_page_of_findings_is_made_from_their_tables() {
             let _ = writeln!(text, "| `{code}` | {weight} | {} | {} | {} |", cell(meaning), cell(fault), cell(remedy));
         }
     }
-    text.push_str("\n## Handshakes that failed\n\nThey have a [page of their own](handshake-failures.md).\n");
+    text.push_str("\n## Failed handshakes\n\nThey have [their own page](handshake-failures.md).\n");
     holds("docs/findings.md", &text);
 }
 

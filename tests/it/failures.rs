@@ -76,7 +76,7 @@ fn a_failure_is_shown_with_whose_fault_it_is_and_what_to_do() {
     let of = |reason: &str| found.iter().find(|entry| entry.reason == reason).unwrap();
     let old = of("no-shared-version");
     assert_eq!((&*old.host, &*old.blame, &*old.client), ("modern.test", "policy", "127.0.0.1"));
-    assert_eq!(old.remedy, "switch TLS 1.2 on in the policy");
+    assert_eq!(old.remedy, "enable TLS 1.2 in the policy");
     assert_eq!(old.alert_sent.as_deref(), Some("protocol_version"));
     let offered = old.offered.as_ref().unwrap();
     assert_eq!((&offered.versions[..], old.served.is_none()), (&["TLS 1.2".to_owned()][..], true));
@@ -88,7 +88,7 @@ fn a_failure_is_shown_with_whose_fault_it_is_and_what_to_do() {
     assert_eq!(rejected.alert_received.as_deref(), Some("unknown_ca"));
     assert_eq!(
         rejected.detail.as_deref(),
-        Some("the chain is complete and in date, and leads to the private root CN=Test Root")
+        Some("the chain is complete and valid, and leads to the private root CN=Test Root")
     );
     assert_eq!(rejected.remedy, "add CN=Test Root to the client's trust store");
     assert_eq!(rejected.served.as_ref().unwrap().key, "ecdsa-p256");
@@ -113,14 +113,15 @@ fn a_failure_is_shown_with_whose_fault_it_is_and_what_to_do() {
 #[test]
 fn the_terminal_view_shows_filters_and_follows() {
     let server = Server::start(&hosts, &[]);
-    assert_eq!(cli(&server, &[]), (Some(0), "no handshake has failed\n".into(), "".into()));
+    assert_eq!(cli(&server, &[]), (Some(0), "No handshake has failed.\n".into(), "".into()));
     assert!(!connect(&server, "modern.test", &TLS12, true));
     assert!(!connect(&server, "shop.test", &TLS13, false));
     wait_until("two failures are listed", || failures(&server).len() == 2);
 
     let (status, text, _) = cli(&server, &[]);
     assert_eq!(status, Some(0));
-    for part in ["modern.test  no-shared-version  blame: policy", "remedy: switch TLS 1.2 on", "totals since the start"]
+    for part in
+        ["modern.test  no-shared-version  who must act: policy", "remedy: enable TLS 1.2", "Totals since the start"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -142,7 +143,7 @@ fn the_terminal_view_shows_filters_and_follows() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let output = handfast(&["failures", "--admin", &nobody]).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(2) && stderr.contains("is a controller running there?"), "{stderr}");
+    assert!(output.status.code() == Some(2) && stderr.contains("Cannot reach the admin port at "), "{stderr}");
 
     let admin = server.admin.to_string();
     let mut follower = handfast(&["failures", "--admin", &admin, "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -192,7 +193,7 @@ fn a_shadow_policy_says_who_would_be_lost_and_changes_nothing() {
     assert_eq!((next.lost[0].count, &*next.lost[0].blame), (2, "policy"));
     let (status, text, _) = cli(&server, &["--shadow"]);
     assert_eq!(status, Some(0));
-    assert!(text.contains("of 3 hellos, 2 connect now and would not"), "{text}");
+    assert!(text.contains("2 of 3 ClientHellos connect now and would fail"), "{text}");
 
     // Another policy begins anew.
     server.write("policy.yaml", &policy("strict", "{minVersion: TLSv1.3, groups: [X25519]}"));

@@ -242,7 +242,7 @@ fn what_cannot_be_selected_is_refused_with_what_to_write_instead() {
         (answer.status, answer.body)
     };
     let rows: [(&str, &str, u16, &str); 10] = [
-        ("POST", "", 400, "exactly one of host and client"),
+        ("POST", "", 400, "exactly one host or one client"),
         ("POST", "?host=shop.test&client=127.0.0.1", 400, "cannot be given together"),
         ("POST", "?host=shop.test&for=11m", 400, "from 1s to 10m"),
         ("POST", "?host=shop.test&for=0s", 400, "from 1s to 10m"),
@@ -308,7 +308,7 @@ fn a_file_that_is_removed_ends_the_selection_and_serving_goes_on() {
     allowed.json("POST", "?client=127.0.0.1");
     fs::remove_file(allowed.file()).unwrap();
     allowed.get("shop.test", "/", &TLS13);
-    let line = allowed.server.wait_for_line("The key log cannot be written");
+    let line = allowed.server.wait_for_line("Cannot write the key log");
     assert!(line.contains("ERROR") && line.contains("has been removed; restart"), "{line}");
     assert!(allowed.json("GET", "")["selections"].as_array().unwrap().is_empty());
     allowed.get("shop.test", "/", &TLS12);
@@ -321,12 +321,12 @@ fn a_file_that_others_may_read_by_now_ends_the_selection_with_a_true_count() {
     let mut allowed = Allowed::start(&backend, &[]);
     allowed.json("POST", "?client=127.0.0.1&for=1m");
     let longer = allowed.json("POST", "?client=127.0.0.1&for=5m");
-    let line = allowed.server.wait_for_line("is extended");
+    let line = allowed.server.wait_for_line("are written for longer");
     assert!(line.contains("peer=127.0.0.1:") && line.contains(longer["until"].as_str().unwrap()), "{line}");
     assert_eq!(allowed.json("GET", "")["selections"].as_array().unwrap().len(), 1);
     fs::set_permissions(allowed.file(), fs::Permissions::from_mode(0o644)).unwrap();
     allowed.get("shop.test", "/", &TLS13);
-    let line = allowed.server.wait_for_line("The key log cannot be written");
+    let line = allowed.server.wait_for_line("Cannot write the key log");
     assert!(line.contains("open to other users now (mode 0644): chmod 600"), "{line}");
     let line = allowed.server.wait_for_line("TLS secrets of these connections are no longer written");
     assert!(line.contains("connections=0") && line.contains("the file cannot be written"), "{line}");
@@ -352,7 +352,7 @@ fn a_file_that_cannot_hold_secrets_keeps_handfast_from_starting() {
     fails(&at("open"), "chmod 600");
     fails(&at("link"), "symbolic link");
     fails(directory.path(), "not a regular file");
-    fails(&at("none/keys.log"), "a directory that exists");
+    fails(&at("none/keys.log"), "an existing directory");
     // Another process has it.
     let taken = fs::File::create(at("taken")).unwrap();
     fs::set_permissions(at("taken"), fs::Permissions::from_mode(0o600)).unwrap();

@@ -44,7 +44,7 @@ fn words(status: &PolicyStatus) -> Vec<String> {
 fn a_policy_that_is_in_force_everywhere_is_accepted_and_programmed() {
     assert_eq!(
         words(&status("", "minVersion: TLSv1.3")),
-        ["Accepted True Accepted: the policy can be put in force", "Programmed True Programmed: in force for 2 hosts"]
+        ["Accepted True Accepted: The policy is valid.", "Programmed True Programmed: The policy applies to 2 hosts."]
     );
 }
 
@@ -62,8 +62,8 @@ fn a_policy_that_one_host_cannot_have_is_accepted_and_says_which() {
     assert_eq!(
         words(&status("", only_rsa)),
         [
-            "Accepted True Accepted: the policy can be put in force",
-            "Programmed False PolicyHeld: not in force for 1 of the 2 hosts that ask for it: ecdsa.example",
+            "Accepted True Accepted: The policy is valid.",
+            "Programmed False PolicyHeld: 1 of the 2 hosts that name this policy use another one: ecdsa.example.",
         ]
     );
 }

@@ -194,11 +194,13 @@ fn clients_connect_as_the_model_says() {
         "{table}"
     );
     assert!(
-        table.contains("\n  ✗ Java 7 (7u25..7u80 defaults): speaks TLS 1.0 at most\n    remedy: update the client\n"),
+        table.contains("\n  ✗ Java 7 (7u25..7u80 defaults): supports at most TLS 1.0\n    remedy: update the client\n"),
         "{table}"
     );
     assert!(
-        table.contains("the default policy speaks all that this server does; no known client would be lost"),
+        table.contains(
+            "the default policy supports everything that this server does; all known clients could still connect"
+        ),
         "{table}"
     );
 }
@@ -283,8 +285,8 @@ fn a_server_with_cbc_and_static_rsa_is_told_what_fails_and_what_to_do() {
     let (_, table, _) = run(&args);
     for words in [
         "\nTLS 1.2, in the server's order\n  TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA  (CBC)\n  TLS_RSA_WITH_AES_128_CBC_SHA  (no forward secrecy, CBC)\n",
-        "\nnot spoken: TLS 1.3, TLS 1.1, TLS 1.0, SSL 3.0\n",
-        "\nerror no-aead: no suite of TLS 1.2 joins encryption and integrity\n  remedy: add ECDHE suites",
+        "\nnot supported: TLS 1.3, TLS 1.1, TLS 1.0, SSL 3.0\n",
+        "\nerror no-aead: No cipher suite of TLS 1.2 is authenticated (AEAD).\n  remedy: add ECDHE suites",
         "accepted for old.test\n",
         "\nerror: 1 error, 2 warnings after ",
     ] {
@@ -385,10 +387,10 @@ fn what_is_no_tls_server_is_told_in_one_line_with_a_remedy() {
         ),
         (say(b"\x15\x03\x01\x00\x02\x02\x70"), "unrecognized_name", "--sni"),
         (say(b"\x15\x03\x01\x00\x02\x02\x28"), "handshake_failure", "no server name was sent"),
-        (say(b"\x16\x03\x03\x00\x04\x0b\x00\x00\x00"), "order of messages", "something else"),
-        (closing, "", "it may not speak TLS there"),
-        (unused, "nothing listens", "is it the right port"),
-        (silent, "no answer came in time", "said nothing within 300ms"),
+        (say(b"\x16\x03\x03\x00\x04\x0b\x00\x00\x00"), "order of messages", "not from a TLS server"),
+        (closing, "", "the port may not speak TLS"),
+        (unused, "nothing listens", "Is the port right"),
+        (silent, "no answer came in time", "sent nothing within 300ms"),
         (half, "no answer came in time", "--timeout"),
     ];
     for (address, problem, remedy) in rows {
@@ -437,7 +439,7 @@ fn a_server_that_stops_answering_ends_the_probe() {
     };
     let (status, stdout, stderr) = run(&[&answer_then_nothing(1).to_string(), "--timeout", "300ms"]);
     assert_eq!((status, stdout.as_str()), (2, ""));
-    assert!(stderr.contains("it answered one hello, then no further hello got an answer"), "{stderr}");
+    assert!(stderr.contains("answered one ClientHello, then it answered no further ClientHello"), "{stderr}");
     // What was found until then is told, and that it may not be all.
     let (status, report) = json(&[&answer_then_nothing(7).to_string(), "--timeout", "300ms"]);
     assert_eq!((status, &report["verdict"]), (1, &"error".into()), "{report}");

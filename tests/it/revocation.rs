@@ -109,9 +109,9 @@ fn lists_that_cannot_be_used_are_told_with_what_is_wrong() {
     let error = |text: &str, cas: &[&Ca]| parse(text, cas).unwrap_err().to_string();
     let cut = good.replacen("\nM", "\n!", 1);
     for (text, cas, expected) in [
-        ("", vec![&one], "it holds no list in PEM (-----BEGIN X509 CRL-----)"),
-        ("0\u{2}garbage", vec![&one], "it holds no list in PEM (-----BEGIN X509 CRL-----): it is DER: convert it"),
-        (one.pem().as_str(), vec![&one], "it holds no list in PEM"),
+        ("", vec![&one], "it has no list in PEM (-----BEGIN X509 CRL-----)"),
+        ("0\u{2}garbage", vec![&one], "it has no list in PEM (-----BEGIN X509 CRL-----): it is DER: convert it"),
+        (one.pem().as_str(), vec![&one], "it has no list in PEM"),
         (cut.as_str(), vec![&one], "block 1 at byte 0 cannot be used: its base64 text is damaged"),
         ("-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n", vec![&one], "cannot be used: it is damaged"),
         (good.as_str(), vec![&two], "none of its lists is of an authority in ca.crt"),
@@ -162,7 +162,7 @@ fn lists_of_openssl_are_taken_if_they_are_of_version_2() {
     };
     assert_eq!(settings("crl_extensions=v2\n", "sha256").unwrap().count(), 1);
     let error = settings("crl_extensions=v2\n", "sha1").unwrap_err();
-    assert!(error.ends_with("it is signed with SHA-1 with RSA, which is not verified any more"), "{error}");
+    assert!(error.ends_with("it is signed with SHA-1 with RSA, which is no longer accepted"), "{error}");
     std::fs::write(files.path("number"), "").unwrap();
     let text = std::fs::read_to_string(files.path("ca.cnf")).unwrap();
     let old = text.replace("crl_extensions=v2\n", "").replace("sha1", "sha256");
@@ -172,7 +172,7 @@ fn lists_of_openssl_are_taken_if_they_are_of_version_2() {
     files.run("ca -config ca.cnf -gencrl -cert ca.pem -keyfile ca.key -out list.pem");
     let authorities = TrustAnchors::none().with_file(files.read("ca.pem").as_bytes()).unwrap();
     let error = RevocationLists::parse(files.read("list.pem").as_bytes(), &authorities).unwrap_err().to_string();
-    assert!(error.contains("it is of version 1: have the CA make lists of version 2"), "{error}");
+    assert!(error.contains("it is of version 1: let the CA issue lists of version 2"), "{error}");
 }
 
 #[test]

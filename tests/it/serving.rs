@@ -365,7 +365,7 @@ fn a_broken_file_takes_nothing_down_and_is_named() {
     // Repaired, with a new certificate: taken up, and said to be solved.
     let issued = issue(&server.authority, &["shop.test"], KeyType::EcdsaP256);
     server.write("shop.yaml", &host("shop", "shop.test", Some(&issued), "echo", "").1);
-    let line = server.wait_for_line("No longer reported");
+    let line = server.wait_for_line("No longer a problem");
     assert!(line.contains("shop.yaml"), "{line}");
     assert_eq!(server.metric("handfast_diagnostics", &[r#"reason="unreadable-file""#]), 0.0);
 }

@@ -92,7 +92,7 @@ fn write(directory: &TempDir, name: &str, content: impl AsRef<[u8]>) {
 }
 
 fn no_manifests(path: &Path) -> String {
-    format!("warning: File {}: no manifests (*.yaml, *.yml or *.json) in the directory", path.display())
+    format!("warning: File {}: The directory has no manifests (*.yaml, *.yml or *.json)", path.display())
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn everything_there_is_comes_before_synced() {
         objects,
         "a.yaml: Service default/a@1\na.yaml: Service default/b@1\nb.yml: Service default/c@1\nc.json: Secret default/d"
     );
-    assert!(complaint.starts_with("File broken.yaml: the file cannot be used: line 1: "), "{complaint}");
+    assert!(complaint.starts_with("File broken.yaml: The file is not used: line 1: "), "{complaint}");
     assert!(!complaint.contains('\n'), "{complaint}");
 }
 
@@ -150,7 +150,7 @@ async fn new_changed_renamed_and_deleted_files_are_told() {
     fs::rename(dir.path().join("a.yaml"), dir.path().join("b.yaml")).unwrap();
     told.until_it_is("b.yaml: Service default/a@3").await;
     fs::remove_file(dir.path().join("b.yaml")).unwrap();
-    told.until_it_is(&no_manifests(dir.path())).await;
+    told.until_it_is(&(no_manifests(dir.path()) + ".")).await;
 }
 
 #[tokio::test]
@@ -202,10 +202,10 @@ async fn a_broken_document_keeps_its_object_and_the_others_move_on() {
     told.until_it_is(
         "a.yaml: Service default/b@2\n\
          a.yaml: Service default/a@1\n\
-         error: File a.yaml document 2 (line 8): the document is not valid: Service default/a: spec: invalid type: \
-         integer `7`, expected ServiceSpec (last-good)\n\
-         error: File a.yaml document 3 (line 15): the document is not valid: Service default/new: spec: invalid type: \
-         integer `7`, expected ServiceSpec (route-dropped)",
+         error: File a.yaml document 2 (line 8): The document is not valid: Service default/a: spec: invalid type: \
+         integer `7`, expected ServiceSpec. (last-good)\n\
+         error: File a.yaml document 3 (line 15): The document is not valid: Service default/new: spec: invalid type: \
+         integer `7`, expected ServiceSpec. (route-dropped)",
     )
     .await;
     write(&dir, "a.yaml", service("b", "2"));
@@ -249,12 +249,12 @@ async fn files_that_cannot_be_read_are_named_and_harm_no_other_file() {
     let told = Told::by(dir.path()).await;
     let text = told.text();
     for expected in [
-        "File \u{fffd}.yaml: the file cannot be used: its name is not valid UTF-8: rename it",
+        "File \u{fffd}.yaml: The file is not used: its name is not valid UTF-8: rename it",
         "a.yaml: Service default/a@1",
-        "File dangling.yaml: the file cannot be used: it is a symbolic link that leads nowhere",
-        "File huge.yaml: the file cannot be used: it has 16777217 bytes, and the limit is 16 MiB: split it",
-        "File loop.yaml: the file cannot be used: it cannot be read: ",
-        "File pipe.yaml: the file cannot be used: it is a pipe, a socket or a device",
+        "File dangling.yaml: The file is not used: it is a symbolic link that leads nowhere",
+        "File huge.yaml: The file is not used: it has 16777217 bytes, and the limit is 16 MiB: split it",
+        "File loop.yaml: The file is not used: it cannot be read: ",
+        "File pipe.yaml: The file is not used: it is a pipe, a socket or a device",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
@@ -270,7 +270,7 @@ async fn a_vanished_directory_takes_nothing_away_and_is_watched_again_when_it_is
     fs::rename(&path, parent.path().join("away")).unwrap();
     let text = told.until(|text| text.contains("error")).await;
     let expected = format!(
-        "a.yaml: Service default/a@1\nerror: File {}: the directory cannot be read: No such file or directory",
+        "a.yaml: Service default/a@1\nerror: File {}: Cannot read the directory: No such file or directory",
         path.display()
     );
     assert!(text.starts_with(&expected) && text.ends_with("(last-good)"), "{text}");
@@ -285,7 +285,7 @@ async fn a_vanished_directory_takes_nothing_away_and_is_watched_again_when_it_is
     told.until_it_is("a.yaml: Service default/a@3").await;
     // Deleted and made again.
     fs::remove_dir_all(&path).unwrap();
-    told.until(|text| text.contains("cannot be read")).await;
+    told.until(|text| text.contains("Cannot read the directory")).await;
     fs::create_dir(&path).unwrap();
     fs::write(path.join("b.yaml"), service("b", "1")).unwrap();
     told.until_it_is("b.yaml: Service default/b@1").await;
@@ -314,7 +314,7 @@ fn a_source_that_cannot_start_says_what_to_do() {
     let error = start(&missing);
     assert!(matches!(&error, SourceError::Unreadable { path, .. } if *path == missing));
     let text = error.to_string();
-    assert!(text.contains("missing: create it, or name another with --source"), "{text}");
+    assert!(text.contains("missing: create it, name another with --source"), "{text}");
     write(&dir, "a.yaml", "");
     let error = start(&dir.path().join("a.yaml"));
     assert!(error.to_string().contains("a.yaml is not a directory: name the directory"), "{error}");
@@ -328,7 +328,7 @@ async fn a_directory_without_manifests_is_named_with_what_is_not_read() {
     fs::create_dir(dir.path().join(".git")).unwrap();
     write(&dir, "README.md", "x");
     let mut told = Told::by(dir.path()).await;
-    assert_eq!(told.text(), no_manifests(dir.path()) + "; sub-directories are not read: shop");
+    assert_eq!(told.text(), no_manifests(dir.path()) + ". Sub-directories are not read: shop.");
     let changes = directory::read(dir.path()).unwrap();
     assert!(matches!(&changes[..], [Change::Rejected(_, all)] if all[0].problem.code() == "no-manifests"));
     write(&dir, "SHOP.YAML", service("a", "1"));

@@ -6,3 +6,4 @@
 mod dependencies;
 mod files;
 mod names;
+mod words;

@@ -107,7 +107,7 @@ fn what_cannot_be_served_says_why() {
     let (codes, served) = check(&broken, &issued.key, "");
     assert_eq!((codes[0], served), ("unparsable-certificate", 0));
     let finding = load(&format!("hi\n{broken}"), &issued.key, "").findings.remove(0);
-    assert_eq!(finding.to_string(), "block 1 in tls.crt (at byte 3) cannot be parsed: its base64 text is damaged");
+    assert_eq!(finding.to_string(), "Block 1 in tls.crt (at byte 3) cannot be parsed: its base64 text is damaged");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn names_are_covered_exactly_or_by_one_wildcard_label() {
     assert_eq!(finding.severity(), Severity::Error);
     assert_eq!(
         finding.to_string(),
-        "the certificate does not cover other.example: it has shop.example, *.apps.example"
+        "The certificate does not cover other.example: it has shop.example, *.apps.example"
     );
 }
 
@@ -156,7 +156,7 @@ fn a_common_name_does_not_count() {
     let authority = Authority::new("Test", at(NOW)).unwrap();
     let issued = authority.issue(&[], KeyType::EcdsaP256, at(NOW), -1..10).unwrap();
     let finding = loaded(&issued).covers(&"no-name.example".parse().unwrap()).unwrap_err();
-    assert_eq!(finding.to_string(), "the certificate does not cover no-name.example: it has no DNS name");
+    assert_eq!(finding.to_string(), "The certificate does not cover no-name.example: it has no DNS name");
 }
 
 #[test]

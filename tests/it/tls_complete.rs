@@ -48,7 +48,7 @@ fn a_missing_intermediate_comes_from_another_secret_and_is_served() {
     assert!(without.has_gap() && without.depends_on_candidates());
     let loaded = completed(&one.pem, &one, &root.pem(), &found);
     let [finding] = loaded.findings.as_slice() else { panic!("{:?}", loaded.findings) };
-    assert_eq!(finding.to_string(), "CN=Intermediate is missing from tls.crt, and is added from Secret shop/other");
+    assert_eq!(finding.to_string(), "CN=Intermediate is missing from tls.crt and was added from Secret shop/other");
     assert_eq!(
         (finding.code(), finding.severity(), finding.is_repaired()),
         ("chain-completed", Severity::Warning, true)
@@ -129,7 +129,7 @@ fn of_several_the_one_that_lives_longest_is_added() {
     let loaded = completed(&leaf.pem, &leaf, &root.pem(), &candidates(&[old.pem()]));
     assert_eq!(codes(&loaded).0, ["chain-completed", "intermediate-expires-first", "expired"]);
     let expired = loaded.credential.unwrap().dated(at(NOW)).findings.remove(0).to_string();
-    assert!(expired.starts_with("the added certificate 2 (CN=Intermediate) expired at "), "{expired}");
+    assert!(expired.starts_with("The added certificate 2 (CN=Intermediate) expired on "), "{expired}");
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn the_tree_shows_what_was_added_and_from_where() {
         [
             "1: CN=shop.example, ecdsa-p256, 2025-12-22 to 2026-03-22",
             "└─ added: CN=Intermediate, ecdsa-p256, 2021-01-02 to 2035-12-30, from Secret shop/0",
-            "     warning chain-completed: CN=Intermediate is missing from tls.crt, and is added from Secret shop/0",
+            "     warning chain-completed: CN=Intermediate is missing from tls.crt and was added from Secret shop/0.",
         ]
     );
     assert!(report.accepted, "{table}");

@@ -54,8 +54,8 @@ fn public_roots_are_packaged_and_can_be_left_out() {
     assert_eq!(TrustAnchors::public(), TrustAnchors::default());
     assert!(TrustAnchors::none().is_empty() && TrustAnchors::none() != TrustAnchors::public());
     let error = |text: &str| TrustAnchors::none().with_file(text.as_bytes()).unwrap_err().to_string();
-    assert_eq!(error("hello"), "it holds no PEM certificate");
-    assert_eq!(error(""), "it holds no PEM certificate");
+    assert_eq!(error("hello"), "it has no PEM certificate");
+    assert_eq!(error(""), "it has no PEM certificate");
     let key = generate(KeyType::EcdsaP256).unwrap().serialize_pem();
     let text = format!("{}{key}", root("Root").pem());
     assert!(error(&text).starts_with("block 2 at byte ") && error(&text).contains("PRIVATE KEY, not a CERTIFICATE"));
@@ -191,10 +191,10 @@ fn what_an_issuer_may_not_do_is_found() {
     };
     let (codes, text) = found(|params| params.is_ca = IsCa::ExplicitNoCa);
     assert_eq!(codes, ["issuer-not-ca"]);
-    assert!(text.ends_with("has issued the one below it and is no CA"), "{text}");
+    assert!(text.ends_with("issued the certificate below it, but is not a CA"), "{text}");
     let (codes, text) = found(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]);
     assert_eq!(codes, ["issuer-not-ca"]);
-    assert!(text.contains("without keyCertSign"), "{text}");
+    assert!(text.contains("its key usage lacks keyCertSign"), "{text}");
     let (codes, text) = found(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
     assert_eq!(codes, ["no-server-auth"]);
     assert!(text.contains("CN=Intermediate") && text.contains("clientAuth"), "{text}");
@@ -331,7 +331,7 @@ fn weak_and_odd_signatures_are_named_and_do_not_look_like_a_gap() {
         ),
         (ec("P-384"), "-sha1".into(), "weak-signature", "SHA-1 with ECDSA"),
         (ec("P-521"), "-sha512".into(), "", ""),
-        (ec("secp256k1"), "-sha256".into(), "unsupported-signature", "a kind of key, which clients do not know"),
+        (ec("secp256k1"), "-sha256".into(), "unsupported-signature", "a kind of key, which clients do not support"),
         ("-algorithm ED448".into(), String::new(), "unsupported-signature", "Ed448"),
     ];
     for (key, sign, code, words) in rows {
@@ -464,7 +464,7 @@ fn a_tree_has_each_finding_at_its_certificate() {
     let lines: Vec<&str> = report
         .table()
         .lines()
-        .map(|line| line.split(": the ").next().unwrap().trim_end())
+        .map(|line| line.split(": The ").next().unwrap().trim_end())
         .map(|line| &*line.to_owned().leak())
         .collect();
     let shape: Vec<&str> = lines.iter().copied().filter(|line| !line.contains("remedy: ")).collect();
@@ -474,11 +474,11 @@ fn a_tree_has_each_finding_at_its_certificate() {
             "1: CN=shop.example, ecdsa-p256, 2025-12-22 to 2026-03-22",
             "  error must-staple",
             "└─ 3: CN=Intermediate, ecdsa-p256, 2025-12-22 to 2026-01-21",
-            "     warning intermediate-expires-first: certificate 3 in tls.crt (CN=Intermediate) expires at 2026-01-21T00:00:00Z, before the certificate that it issued",
+            "     warning intermediate-expires-first: Certificate 3 in tls.crt (CN=Intermediate) expires on 2026-01-21T00:00:00Z, before the certificate that it issued.",
             "   └─ CN=Root, trusted by --trust-anchors",
-            "beside the chain:",
+            "not in the chain:",
             "   2: CN=Stranger, ecdsa-p256, 2021-01-02 to 2035-12-30, unrelated",
-            "     warning unrelated-certificate: certificate 2 in tls.crt (CN=Stranger) does not belong to the chain",
+            "     warning unrelated-certificate: Certificate 2 in tls.crt (CN=Stranger) does not belong to the chain.",
             "",
             "names: shop.example",
             "",

@@ -130,10 +130,10 @@ fn a_key_that_is_not_the_certificates_is_told_with_what_it_does() {
     let (good, bad) = (secret("tls", "a.example", "a.example"), secret("tls", "a.example", "other a.example"));
     let verdict = world.ask("UPDATE", &good, &bad);
     says(&verdict, Outcome::Warned, &["handfast: error key-mismatch: Secret shop/tls data[tls.key]: "]);
-    assert!(verdict.answer.warnings[0].contains("(last-good: a.example); remedy: "), "{verdict:?}");
+    assert!(verdict.answer.warnings[0].contains("Effect: last-good (a.example). What to do: "), "{verdict:?}");
     // Nobody knows what was there before this controller came.
     let nobody = World::new(&ingress("web", "a.example", "tls")).create(&bad);
-    assert!(nobody.answer.warnings[0].contains("(host-refused: a.example)"), "{nobody:?}");
+    assert!(nobody.answer.warnings[0].contains("host-refused (a.example)"), "{nobody:?}");
     says(
         &world.denying().ask("UPDATE", &good, &bad),
         Outcome::Denied,
@@ -161,7 +161,7 @@ fn what_was_wrong_before_is_not_told_again_and_what_is_mended_is_not_told_at_all
     says(&world.ask("UPDATE", &bad, &with_ca), Outcome::Allowed, &[]);
     says(&world.ask("UPDATE", &bad, &secret("tls", "a.example", "a.example")), Outcome::Allowed, &[]);
     // Another Ingress that asks for it brings the trouble to another host.
-    says(&world.create(&ingress("second", "b.example", "tls")), Outcome::Denied, &["(host-refused: b.example)"]);
+    says(&world.create(&ingress("second", "b.example", "tls")), Outcome::Denied, &["host-refused (b.example)"]);
 }
 
 #[test]
@@ -275,9 +275,9 @@ fn a_policy_is_judged_by_itself_and_with_the_hosts_that_ask_for_it() {
     says(
         &verdict,
         Outcome::Warned,
-        &["error required-client-locked-out: TlsPolicy shop/p spec: the required client java-8u31"],
+        &["error required-client-locked-out: TlsPolicy shop/p spec: The required client java-8u31"],
     );
-    assert!(verdict.answer.warnings[0].contains("(policy-held: a.example)"), "{verdict:?}");
+    assert!(verdict.answer.warnings[0].contains("policy-held (a.example)"), "{verdict:?}");
 }
 
 #[test]
@@ -333,16 +333,16 @@ fn what_cannot_be_judged_is_let_in_and_says_so() {
     let body = body("CREATE", "", &secret("tls", "a.example", "other a.example")).to_string();
     let deny = Rules { deny: true };
     let (_, verdict) = review(body.as_bytes(), deny, &|_| true, &Nobody, at(NOW)).unwrap();
-    says(&verdict, Outcome::Failed, &["handfast: not judged: the controller was busy"]);
+    says(&verdict, Outcome::Failed, &["handfast: not checked: the controller was busy"]);
 
     let world = World::new(&shop()).denying();
     let mut wrong = serde_json::from_str::<Value>(&body).unwrap();
     wrong["request"]["object"]["data"] = json!({"tls.key": "%%% a secret %%%"});
     let verdict = world.send(&wrong);
-    says(&verdict, Outcome::Failed, &["not judged: the object does not have the form of its kind"]);
+    says(&verdict, Outcome::Failed, &["not checked: the object does not match the schema of its kind"]);
     assert!(!format!("{verdict:?}").contains("a secret"));
     wrong["request"]["object"] = Value::Null;
-    says(&world.send(&wrong), Outcome::Failed, &["not judged: the review holds no object"]);
+    says(&world.send(&wrong), Outcome::Failed, &["not checked: the review has no object"]);
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn an_object_without_a_time_or_a_name_is_the_youngest_of_all() {
     object["metadata"] = json!({"generateName": "x-", "namespace": "shop"});
     young["request"]["name"] = "".into();
     let verdict = world.send(&young);
-    says(&verdict, Outcome::Warned, &["path / is already claimed by Ingress shop/web"]);
+    says(&verdict, Outcome::Warned, &["path / already belongs to Ingress shop/web"]);
 }
 
 #[test]

@@ -212,7 +212,7 @@ async fn a_review_comes_and_goes_over_tls_and_is_counted() {
     let review: serde_json::Value = serde_json::from_str(body).unwrap();
     let response = &review["response"];
     assert_eq!((&response["uid"], &response["allowed"]), (&"705ab4f5".into(), &true.into()), "{answer}");
-    assert!(response["warnings"][0].as_str().unwrap().contains("(last-good: a.example)"), "{answer}");
+    assert!(response["warnings"][0].as_str().unwrap().contains("last-good (a.example)"), "{answer}");
     assert_eq!((server.count("secret", "warned"), server.metrics.webhook_request_duration.get_sample_count()), (1, 1));
     server.finish();
 
@@ -277,7 +277,10 @@ async fn only_clients_of_the_api_servers_authority_are_let_in() {
 async fn while_nothing_has_been_compiled_objects_are_let_in() {
     let server = Server::start(None, &["--webhook-deny"]).await;
     let answer = server.post("/validate", GARBAGE).await;
-    assert!(answer.contains(r#""allowed":true"#) && answer.contains("not judged: the controller was busy"), "{answer}");
+    assert!(
+        answer.contains(r#""allowed":true"#) && answer.contains("not checked: the controller was busy"),
+        "{answer}"
+    );
     assert_eq!(server.count("secret", "failed"), 1);
     server.finish();
 }
@@ -315,7 +318,7 @@ async fn what_has_begun_at_the_end_is_answered_and_what_is_idle_is_closed() {
     let _ = idle.read_to_end(&mut rest).await;
     let _ = asking.read_to_end(&mut answer).await;
     let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.contains("HTTP/1.1 200 OK") && answer.contains("last-good: a.example"), "{answer}");
+    assert!(answer.contains("HTTP/1.1 200 OK") && answer.contains("last-good (a.example)"), "{answer}");
     assert_eq!(server.count("secret", "warned"), 1);
     server.finish();
     compiler.await.unwrap();
@@ -386,9 +389,9 @@ async fn files_that_cannot_be_used_are_told_at_the_start() {
     };
     let text = told(&missing, &key, &certificate);
     assert!(text.starts_with("--webhook-cert ") && text.ends_with("missing: cannot read it"), "{text}");
-    assert!(told(&garbage, &key, &certificate).contains("does not hold certificates in PEM form"));
-    assert!(told(&certificate, &garbage, &certificate).contains("does not hold a private key in PEM form"));
-    assert!(told(&certificate, &key, &garbage).contains("does not hold certificates of authorities"));
+    assert!(told(&garbage, &key, &certificate).contains("does not contain certificates in PEM form"));
+    assert!(told(&certificate, &garbage, &certificate).contains("does not contain a private key in PEM form"));
+    assert!(told(&certificate, &key, &garbage).contains("does not contain certificates of authorities"));
     let other = write(folder.path(), "other.key", &issue(&Authority::new("Webhook", at(NOW)).unwrap()).key);
     assert!(told(&certificate, &other, &certificate).contains("do not belong together"));
     let (webhook, _messages) = parts(args(&[]), &CancellationToken::new());

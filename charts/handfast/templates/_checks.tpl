@@ -16,7 +16,7 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- $errors := list -}}
 
 {{- if lt (int (include "handfast.drainSeconds" .)) 0 -}}
-{{- $errors = append $errors (printf "controller.terminationGracePeriodSeconds (%d) has to outlast unreadyDelaySeconds (%d) by 15: raise the first or lower the second" (int $controller.terminationGracePeriodSeconds) (int $controller.unreadyDelaySeconds)) -}}
+{{- $errors = append $errors (printf "controller.terminationGracePeriodSeconds (%d) must be at least 15 more than unreadyDelaySeconds (%d): raise the first or lower the second" (int $controller.terminationGracePeriodSeconds) (int $controller.unreadyDelaySeconds)) -}}
 {{- end -}}
 {{- $ports := list (include "handfast.port.http" .) (include "handfast.port.https" .) (toString (int $controller.metrics.port)) -}}
 {{- if $webhook.enabled -}}{{- $ports = append $ports (toString (int $webhook.port)) -}}{{- end -}}
@@ -24,11 +24,11 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- $errors = append $errors (printf "two listeners have the same port (%s): change controller.containerPort, controller.metrics.port or controller.admissionWebhooks.port" (join ", " $ports)) -}}
 {{- end -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "handfast.fullname" .)) -}}
-{{- $errors = append $errors (printf "no Service can be called %s: set fullnameOverride to a letter, letters, digits and hyphens" (include "handfast.fullname" .)) -}}
+{{- $errors = append $errors (printf "%s is not a valid name of a Service: set fullnameOverride to a letter, letters, digits and hyphens" (include "handfast.fullname" .)) -}}
 {{- end -}}
 {{- $security := mergeOverwrite (include "handfast.podSecurityContext" . | fromYaml) (include "handfast.containerSecurityContext" . | fromYaml) -}}
 {{- if and (include "handfast.needsRoot" .) (ne (int $security.runAsUser) 0) -}}
-{{- $errors = append $errors (printf "controller.image.runAsUser: with hostNetwork only user 0 may bind ports below 1024, and this is %d: leave it out, raise controller.containerPort, or set controller.hostPort.enabled instead of hostNetwork" (int $security.runAsUser)) -}}
+{{- $errors = append $errors (printf "controller.image.runAsUser: with hostNetwork only user 0 may bind ports below 1024, and this is %d: remove it, raise controller.containerPort, or set controller.hostPort.enabled instead of hostNetwork" (int $security.runAsUser)) -}}
 {{- end -}}
 {{- if and $controller.service.enabled (not $controller.service.enableHttp) (not $controller.service.enableHttps) -}}
 {{- $errors = append $errors "controller.service: enableHttp and enableHttps are both false, and a Service needs a port: set one, or controller.service.enabled to false" -}}
@@ -67,7 +67,7 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- range $name := list "default-tls-secret" "default-tls-policy" -}}
 {{- with get $args $name -}}
 {{- if not (has (splitList "/" . | first) $namespaces) -}}
-{{- $errors = append $errors (printf "controller.%s: %s lies outside controller.scope, so it is not watched: add its namespace to controller.scope.namespaces" (camelcase (replace "-" "_" $name) | untitle) .) -}}
+{{- $errors = append $errors (printf "controller.%s: %s is outside of controller.scope, so it is not watched: add its namespace to controller.scope.namespaces" (camelcase (replace "-" "_" $name) | untitle) .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -83,15 +83,15 @@ Values of ingress-nginx whose absence would open or break something are errors; 
   "http-port" "set controller.containerPort.http"
   "https-port" "set controller.containerPort.https"
   "healthz-port" "set controller.metrics.port"
-  "enable-ssl-passthrough" "not built: routes with the annotation ssl-passthrough are not passed through"
+  "enable-ssl-passthrough" "not supported: routes with the annotation ssl-passthrough are not passed through"
   "enable-ssl-chain-completion" "a TlsPolicy says it: chain.complete"
   "default-backend-service" "make an Ingress with a defaultBackend"
   "configmap" "there is none: options are values of this chart"
-  "tcp-services-configmap" "TCP services are not built"
-  "udp-services-configmap" "UDP services are not built"
+  "tcp-services-configmap" "TCP services are not supported"
+  "udp-services-configmap" "UDP services are not supported"
   "validating-webhook" "set controller.admissionWebhooks.enabled"
   "disable-leader-election" "set controller.noStatus, if nothing is to be written"
-  "disable-catch-all" "not built"
+  "disable-catch-all" "not supported"
 -}}
 {{- $owned := dict
   "source" "this chart is for a cluster"
@@ -119,7 +119,7 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 -}}
 {{- range $name, $value := $controller.extraArgs -}}
 {{- if hasKey $owned $name -}}
-{{- $errors = append $errors (printf "controller.extraArgs.%s: other objects depend on it: %s" $name (get $owned $name)) -}}
+{{- $errors = append $errors (printf "controller.extraArgs.%s: other objects depend on this option: %s" $name (get $owned $name)) -}}
 {{- end -}}
 {{- if not (or (has $name $flags) (has $name $meaningless) (hasKey $translated $name)) -}}
 {{- $errors = append $errors (printf "controller.extraArgs.%s: `handfast run` has no such option: %s" $name (get $hints $name | default "see `handfast run --help`")) -}}
@@ -129,7 +129,7 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- $translations := include "handfast.translations" . | fromYaml -}}
 {{- $networks := get (default dict $controller.config) "proxy-real-ip-cidr" | toString | nospace -}}
 {{- if and (eq (get (default dict $controller.config) "use-proxy-protocol" | toString) "true") (not (has $networks (list "" "0.0.0.0/0" "0.0.0.0/0,::/0"))) -}}
-{{- $errors = append $errors (printf "controller.config.proxy-real-ip-cidr: the PROXY protocol is believed whoever speaks it, not only %s: let only those reach the ports (controller.service.loadBalancerSourceRanges, a NetworkPolicy), then set controller.proxyProtocol in place of config.use-proxy-protocol" $networks) -}}
+{{- $errors = append $errors (printf "controller.config.proxy-real-ip-cidr: the PROXY protocol is trusted from every peer, not only from %s: let only those reach the ports (controller.service.loadBalancerSourceRanges, a NetworkPolicy), then set controller.proxyProtocol in place of config.use-proxy-protocol" $networks) -}}
 {{- end -}}
 {{- range $key, $value := default dict $controller.config -}}
 {{- if not (or (hasKey $translations.config $key) (hasKey $translations.seconds $key) (regexMatch (include "handfast.config.harmless" $) $key)) -}}
@@ -140,8 +140,8 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if .Values.tcp -}}{{- $errors = append $errors "tcp: TCP services are not built: keep another proxy for them, and remove the key" -}}{{- end -}}
-{{- if .Values.udp -}}{{- $errors = append $errors "udp: UDP services are not built: keep another proxy for them, and remove the key" -}}{{- end -}}
+{{- if .Values.tcp -}}{{- $errors = append $errors "tcp: TCP services are not supported: keep another proxy for them, and remove the key" -}}{{- end -}}
+{{- if .Values.udp -}}{{- $errors = append $errors "udp: UDP services are not supported: keep another proxy for them, and remove the key" -}}{{- end -}}
 {{- if (default dict .Values.defaultBackend).enabled -}}
 {{- $errors = append $errors "defaultBackend.enabled: deploy it yourself and name its Service in the defaultBackend of an Ingress" -}}
 {{- end -}}
@@ -152,7 +152,7 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- $errors = append $errors "controller.customTemplate: there is no template: remove the key" -}}
 {{- end -}}
 {{- range $key := list "addHeaders" "proxySetHeaders" "extraModules" -}}
-{{- if get $controller $key -}}{{- $errors = append $errors (printf "controller.%s: not built: remove the key once you can do without" $key) -}}{{- end -}}
+{{- if get $controller $key -}}{{- $errors = append $errors (printf "controller.%s is not supported: remove the key if you do not need it" $key) -}}{{- end -}}
 {{- end -}}
 {{- with $controller.ingressClassResource.aliases -}}
 {{- $errors = append $errors (printf "controller.ingressClassResource.aliases: name them in controller.adoptClass: [%s]" (join ", " .)) -}}
@@ -225,7 +225,7 @@ portNamePrefix:
 {{- $notices := list -}}
 {{- $args := include "handfast.args" . | fromYaml -}}
 {{- if include "handfast.foreignImage" . -}}
-{{- $notices = append $notices (printf "controller.image names the image of ingress-nginx; used is %s." (include "handfast.image" .)) -}}
+{{- $notices = append $notices (printf "controller.image names the image of ingress-nginx. The chart uses %s instead." (include "handfast.image" .)) -}}
 {{- end -}}
 {{- if hasPrefix "k8s.io/" $controller.ingressClassResource.controllerValue -}}
 {{- $notices = append $notices (printf "controller.ingressClassResource.controllerValue is that of ingress-nginx (%s). While it still runs, both write the status of Ingresses: set controller.noStatus until you have moved." $controller.ingressClassResource.controllerValue) -}}

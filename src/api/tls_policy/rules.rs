@@ -54,17 +54,17 @@ static PATTERNS: [Pattern; 3] = [
     Pattern {
         regex: CIPHERS_PATTERN,
         holds: |text| consists_of(text, "_.+!@=:;, -"),
-        wanted: "has to be names of cipher suites, joined with ':'",
+        wanted: "must be names of cipher suites, joined with ':'",
     },
     Pattern {
         regex: GROUP_PATTERN,
         holds: |text| consists_of(text, "_.:/?*, -"),
-        wanted: "has to be the name of a group, such as X25519",
+        wanted: "must be the name of a group, such as X25519",
     },
     Pattern {
         regex: NAME_PATTERN,
         holds: |text| text.split('.').all(is_label),
-        wanted: "has to be a name of lower-case letters, digits, '-' and '.'",
+        wanted: "must be a name of lower-case letters, digits, '-' and '.'",
     },
 ];
 
@@ -118,7 +118,7 @@ pub(super) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
                   self.maxVersion == 'TLSv1.2')"
                 .into(),
             field: "maxVersion",
-            message: "preset modern begins with TLSv1.3, so maxVersion TLSv1.2 leaves no version: take preset \
+            message: "preset modern begins with TLSv1.3, so maxVersion TLSv1.2 leaves no version: use preset \
                       intermediate"
                 .into(),
             broken: |spec| {
@@ -135,8 +135,8 @@ pub(super) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
                   !self.cipherSuites.exists(suite, suite.contains('TLS_AES_') || suite.contains('TLS_CHACHA20_')))"
                 .into(),
             field: "cipherSuites",
-            message: "cipherSuites names only suites of TLS 1.2, and minVersion is TLSv1.3: name suites of TLS 1.3 \
-                      (TLS_AES_128_GCM_SHA256), or leave cipherSuites out"
+            message: "cipherSuites names only suites of TLS 1.2, and minVersion is TLSv1.3: add suites of TLS 1.3 \
+                      (TLS_AES_128_GCM_SHA256), or remove cipherSuites"
                 .into(),
             broken: |spec| {
                 let suites = spec.cipher_suites.as_deref().unwrap_or_default();
@@ -154,7 +154,7 @@ pub(super) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
             cel: "!(has(self.preload) && self.preload) || (has(self.includeSubDomains) && self.includeSubDomains)"
                 .into(),
             field: "includeSubDomains",
-            message: "preload needs includeSubDomains (hstspreload.org): set it to true, or leave preload out".into(),
+            message: "preload needs includeSubDomains (hstspreload.org): set it to true, or remove preload".into(),
             broken: |spec| said(spec.hsts.is_some_and(|hsts| hsts.preload && !hsts.include_sub_domains)),
         },
         Rule {
@@ -162,8 +162,8 @@ pub(super) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
             cel: format!("!(has(self.preload) && self.preload) || self.maxAge >= {PRELOAD_MAX_AGE}"),
             field: "maxAge",
             message: format!(
-                "preload needs a maxAge of at least {PRELOAD_MAX_AGE}, a year (hstspreload.org): raise it, or leave \
-                 preload out"
+                "preload needs a maxAge of at least {PRELOAD_MAX_AGE}, a year (hstspreload.org): raise it, or \
+                 remove preload"
             ),
             broken: |spec| said(spec.hsts.is_some_and(|hsts| hsts.preload && hsts.max_age < PRELOAD_MAX_AGE)),
         },
@@ -171,11 +171,11 @@ pub(super) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
             at: "findingActions",
             cel: format!("self.all(code, code in [{}])", quoted(finding_codes())),
             field: "",
-            message: "a code here is none of a finding about certificates: `handfast explain` lists them".into(),
+            message: "a code here is not a finding about certificates: `handfast explain` lists them".into(),
             broken: |spec| {
                 let code = spec.finding_actions.keys().find(|code| finding_codes().all(|known| known != *code))?;
                 let code_shown: String = code.chars().take(60).collect();
-                let advice = super::nearest(code, finding_codes()).map(|name| format!(", is {name} meant?"));
+                let advice = super::nearest(code, finding_codes()).map(|name| format!(", do you mean {name}?"));
                 Some(format!(" ({code_shown:?}{})", advice.unwrap_or_default()))
             },
         },
@@ -187,7 +187,7 @@ pub(super) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
             ),
             field: "",
             message: format!(
-                "serve is not possible with {}, which leave nothing to serve: write holdLastGood or reject",
+                "serve is not possible with {}, because nothing can be served then: write holdLastGood or reject",
                 WITHOUT_CREDENTIAL.join(", ")
             ),
             broken: |spec| {

@@ -54,9 +54,9 @@ fn check(schema: &Value, value: &Value, path: &str, faults: &mut Vec<Fault>) {
         Value::Array(items) => {
             let count = items.len() as u64;
             if count > limit("maxItems") {
-                fault(format!("it has {count} items, more than the {} that are allowed", limit("maxItems")));
+                fault(format!("it has {count} items, and at most {} are allowed", limit("maxItems")));
             } else if count < least("minItems") {
-                fault("it is an empty list: leave the field out, or name something".to_owned());
+                fault("it is an empty list: remove the field, or add an item".to_owned());
             }
             for (index, item) in items.iter().enumerate().take(usize::try_from(limit("maxItems")).unwrap_or(usize::MAX))
             {
@@ -68,20 +68,20 @@ fn check(schema: &Value, value: &Value, path: &str, faults: &mut Vec<Fault>) {
             let high = schema["maximum"].as_i64().unwrap_or(i64::MAX);
             // What does not fit is larger than any limit.
             if !(low..=high).contains(&number.as_i64().unwrap_or(i64::MAX)) {
-                fault(format!("it is {value}, and has to be from {low} to {high}"));
+                fault(format!("it is {value}, and must be from {low} to {high}"));
             }
         }
         Value::Object(fields) => {
             let count = fields.len() as u64;
             if count > limit("maxProperties") {
-                fault(format!("it has {count} entries, more than the {} that are allowed", limit("maxProperties")));
+                fault(format!("it has {count} entries, and at most {} are allowed", limit("maxProperties")));
             }
             let required = schema["required"].as_array().map(Vec::as_slice).unwrap_or_default();
             for name in required.iter().filter_map(Value::as_str).filter(|name| !fields.contains_key(*name)) {
                 let unknown =
                     fields.keys().map(String::as_str).filter(|field| schema["properties"].get(field).is_none());
                 let message = match nearest(name, unknown) {
-                    Some(written) => format!("it is missing: is {} meant to be it?", shown(written)),
+                    Some(written) => format!("it is missing (is {} a misspelling of it?)", shown(written)),
                     None => "it is missing".to_owned(),
                 };
                 faults.push(Fault { path: join(path, name), message });
@@ -96,7 +96,7 @@ fn check(schema: &Value, value: &Value, path: &str, faults: &mut Vec<Fault>) {
         Value::String(text) => {
             let count = text.chars().count() as u64;
             if count > limit("maxLength") {
-                fault(format!("it has {count} characters, more than the {} that are allowed", limit("maxLength")));
+                fault(format!("it has {count} characters, and at most {} are allowed", limit("maxLength")));
             } else if count < least("minLength") {
                 fault("it is empty".to_owned());
             } else if let Some(pattern) = schema["pattern"].as_str() {
@@ -151,7 +151,7 @@ fn not_one_of(known: &[Value], value: &Value) -> String {
         return format!("it is {}, expected one of {}", shown(text), list(known));
     }
     let advice = match nearest(text, known.iter().filter_map(Value::as_str)) {
-        Some(name) => format!(": is {name} meant?"),
+        Some(name) => format!(" (do you mean {name}?)"),
         None => format!(": it is one of {} names, such as {}", known.len(), list(&known[..2])),
     };
     format!("there is no {}{advice}", shown(text))
@@ -237,7 +237,7 @@ mod tests {
             ),
             (
                 json!({"requiredClients": ["java8u31"]}),
-                r#"spec.requiredClients[0]: there is no "java8u31": is java-8u31 meant?"#,
+                r#"spec.requiredClients[0]: there is no "java8u31" (do you mean java-8u31?)"#,
             ),
             (
                 json!({"clientAuth": {"mode": "required", "caSecret": "Our_CA"}}),
@@ -256,7 +256,7 @@ mod tests {
         let many = vec!["X25519"; 65];
         for (spec, expected) in [
             (json!({"hsts": {}}), "spec.hsts.maxAge: it is missing"),
-            (json!({"hsts": {"maxage": 1}}), "spec.hsts.maxAge: it is missing: is \"maxage\" meant to be it?"),
+            (json!({"hsts": {"maxage": 1}}), "spec.hsts.maxAge: it is missing (is \"maxage\" a misspelling of it?)"),
             (json!({"hsts": {"preload": true}}), "spec.hsts.maxAge: it is missing"),
             (json!({"clientAuth": {"mode": "optional"}}), "spec.clientAuth.caSecret: it is missing"),
             (json!({"hsts": {"maxAge": -1}}), "spec.hsts.maxAge: it is -1, and has to be from 0 to 315360000"),
@@ -264,7 +264,7 @@ mod tests {
                 json!({"hsts": {"maxAge": u64::MAX}}),
                 "spec.hsts.maxAge: it is 18446744073709551615, and has to be from 0 to 315360000",
             ),
-            (json!({"groups": []}), "spec.groups: it is an empty list: leave the field out, or name something"),
+            (json!({"groups": []}), "spec.groups: it is an empty list: remove the field, or add an item"),
             (json!({"groups": many}), "spec.groups: it has 65 items, more than the 64 that are allowed"),
             (json!({"groups": [""]}), "spec.groups[0]: it is empty"),
             (

@@ -129,8 +129,7 @@ fn route(
         }
         if asks_otherwise(snapshot, tls, Some(&name)) {
             record.client.outdated();
-            let answer =
-                "this host asks for other client certificates than when this connection was made: connect again";
+            let answer = "the client certificates that this host asks for have changed: connect again";
             return Err(Answer::new(StatusCode::MISDIRECTED_REQUEST, answer).closing());
         }
     }
@@ -152,7 +151,7 @@ fn route(
         Err(Ambiguous) => {
             return Err(Answer::new(
                 StatusCode::BAD_REQUEST,
-                "the path can be read as another one, which is restricted",
+                "the path can also be read as another path, which is restricted",
             ));
         }
     };

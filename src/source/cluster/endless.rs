@@ -41,7 +41,7 @@ pub(super) async fn keep(mut task: impl Endless) {
         }
         let wait = backoff.next(Backoff::REFUSED);
         let panicked = end.is_err();
-        error!(task = task.name(), panicked, again_in = ?wait, "A task has ended, which is a bug; it begins again.");
+        error!(task = task.name(), panicked, again_in = ?wait, "A task ended because of a bug. It is started again.");
         task.ended();
         sleep(wait).await;
     }

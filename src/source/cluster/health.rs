@@ -133,7 +133,10 @@ fn note_pulse(silent: &Mutex<Option<Instant>>, asked: Instant, problem: Option<S
         }
         (Some(error), None) => {
             *silent = Some(asked);
-            warn!(error, "The API server does not answer: changes may be missed, and what is served stays served.");
+            warn!(
+                error,
+                "The API server does not answer. Changes may be missed, and everything that is served stays served."
+            );
         }
     }
 }
@@ -190,14 +193,14 @@ impl Health {
         let code = status(error).map_or(0, |status| status.code);
         // That nobody answers and that somebody says no are two things to know; there are few of them.
         if cause == "expired" || state.said.contains(&code) {
-            debug!(kind = self.kind, namespace = %self.namespace, error = %causes, "The watch failed; it is tried again.");
+            debug!(kind = self.kind, namespace = %self.namespace, error = %causes, "The watch failed. It is tried again.");
         } else {
             state.said.push(code);
             warn!(
                 kind = self.kind,
                 namespace = %self.namespace,
                 error = %causes,
-                "The watch failed; it is tried again, and what is served stays served."
+                "The watch failed. It is tried again, and everything that is served stays served."
             );
         }
     }

@@ -280,7 +280,7 @@ impl Referenced {
             Ok(_) => Ok(()),
             Err(error) => {
                 if self.failed.insert(key.clone()) {
-                    warn!(secret = %key.path(), error = %cause(&error), "A Secret cannot be fetched; it is tried again.");
+                    warn!(secret = %key.path(), error = %cause(&error), "Cannot fetch a Secret. It is tried again.");
                 }
                 self.wanted.insert(key);
                 Err(Answer::to_request(&error))

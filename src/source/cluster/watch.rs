@@ -194,7 +194,7 @@ impl<K: Watched> Watch<K> {
             let (name, controller) = &self.target.class;
             warn!(
                 class = name,
-                "IngressClasses cannot be read: Ingresses that name this class are served, whosever it is."
+                "IngressClasses cannot be read, so Ingresses of this class are served, whichever controller the class belongs to."
             );
             let object = Object::IngressClass(std::sync::Arc::new(IngressClass {
                 metadata: kube::core::ObjectMeta { name: Some(name.clone()), ..Default::default() },
@@ -214,7 +214,7 @@ impl<K: Watched> Watch<K> {
         let unreadable = self.unreadable.iter().map(|(key, error)| Diagnostic {
             subject: key.clone(),
             field: "".into(),
-            problem: Problem::InvalidDocument { error: error.clone() },
+            problem: Problem::InvalidDocument { object: Some(key.clone()), error: error.clone() },
             effect: Effect::None,
             hosts: Vec::new(),
         });

@@ -44,7 +44,7 @@ impl FileState {
                 }
                 match manifest::parse(scope, &content) {
                     Ok(manifest) if manifest.documents == 0 && self.holds_objects() => {
-                        Err(manifest::unreadable(scope, "it is empty; delete it to remove what it held"))
+                        Err(manifest::unreadable(scope, "it is empty. Delete it to remove its objects"))
                     }
                     parsed => parsed,
                 }
@@ -91,7 +91,7 @@ impl FileState {
                 manifest.diagnostics.push(Diagnostic {
                     subject: ObjectKey::new(Kind::File, "", &scope.0),
                     field: incomplete.place.into(),
-                    problem: Problem::InvalidDocument { error: incomplete.error },
+                    problem: Problem::InvalidDocument { object: Some(key.clone()), error: incomplete.error },
                     effect: Effect::LastGood,
                     hosts: Vec::new(),
                 });
@@ -206,10 +206,10 @@ spec:
         let whole = whole();
         for (end, expected) in [
             ("        pathType: ", "pathType is missing"),
-            ("kind: Ing", "kept from before: Ingress default/one, Ingress default/two"),
+            ("kind: Ing", "Kept: Ingress default/one, Ingress default/two"),
             ("    -----BEGIN CERTIFICATE-----\n    AAAA\n", "data[\"tls.key\"] is missing"),
             ("    -----BEGIN PRIVATE KEY-----\n    AA", "data[\"tls.key\"] is cut off"),
-            ("kind: Ingress\nmetadata:\n  na", "kept from before: Ingress default/one"),
+            ("kind: Ingress\nmetadata:\n  na", "Kept: Ingress default/one"),
             ("  - host: one", "http is missing"),
         ] {
             let mut file = FileState::default();
@@ -261,9 +261,7 @@ spec:
         let Some(Object::Service(service)) = file.objects.first() else { panic!("{:?}", file.objects) };
         assert_eq!(service.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port, 81);
         assert!(
-            said(&file).ends_with(
-                "kept from before: Ingress default/one, Ingress default/two, Secret default/shop (last-good)"
-            )
+            said(&file).ends_with("Kept: Ingress default/one, Ingress default/two, Secret default/shop. (last-good)")
         );
     }
 
@@ -283,7 +281,7 @@ spec:
         assert_eq!(held(&file), "Ingress default/one, Service default/shop", "it may be cut off");
         update(&mut file, &format!("{SERVICE}{}", ingress("one").replace("kind: Ingress", "kind: Ingres")));
         assert_eq!(held(&file), "Ingress default/one, Service default/shop", "it is misspelt");
-        assert!(said(&file).contains("is Ingress meant?"), "{}", said(&file));
+        assert!(said(&file).contains("Do you mean Ingress?"), "{}", said(&file));
     }
 
     #[test]
@@ -297,8 +295,8 @@ spec:
         assert!(held.spec.client_auth.is_some());
         assert_eq!(
             said(&file),
-            "error: File all.yaml document 1 (line 1): the document is not valid: TlsPolicy default/closed: \
-             spec.clientauth: there is no such field: is clientAuth meant? (last-good)"
+            "error: File all.yaml document 1 (line 1): The document is not valid: TlsPolicy default/closed: \
+             spec.clientauth does not exist (do you mean clientAuth?). (last-good)"
         );
     }
 

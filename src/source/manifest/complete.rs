@@ -101,7 +101,7 @@ fn missing_in_secret(secret: &Secret) -> Option<String> {
         value.starts_with(b"-----BEGIN ") && !(last.starts_with(b"-----END ") && last.ends_with(b"-----"))
     };
     let (name, _) = data.iter().find(|(_, value)| is_cut(&value.0))?;
-    Some(format!("data[{name:?}] is cut off: its last line is no end of a PEM block"))
+    Some(format!("data[{name:?}] is cut off: its last line does not end a PEM block"))
 }
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
             (format!("{secret}stringData: {{tls.crt: a}}"), "Secret default/a: data[\"tls.key\"] is missing"),
             (
                 format!("{secret}stringData: {{ca.crt: \"-----BEGIN CERTIFICATE-----\\nSECRET\"}}"),
-                "Secret default/a: data[\"ca.crt\"] is cut off: its last line is no end of a PEM block",
+                "Secret default/a: data[\"ca.crt\"] is cut off: its last line does not end a PEM block",
             ),
             (slice.to_owned(), "EndpointSlice default/a: addressType is missing"),
             (

@@ -89,12 +89,12 @@ items: [{metadata: {name: c}}, {metadata: {}}]
             "Service default/a",
             "Service default/b",
             "Ingress default/c",
-            "error: File shop.yaml document 1 (line 2) items[2]: the document is not valid: it is a number, not an \
-                 object with apiVersion and kind",
-            "error: File shop.yaml document 2 (line 9) items[1]: the document is not valid: Ingress: metadata.name \
-                 is missing (route-dropped)",
-            "error: File shop.yaml document 4 (line 15): the document is not valid: items of the list is text, not \
-                 a sequence",
+            "error: File shop.yaml document 1 (line 2) items[2]: The document is not valid: it is a number, not an \
+                 object with apiVersion and kind.",
+            "error: File shop.yaml document 2 (line 9) items[1]: The document is not valid: Ingress: metadata.name \
+                 is missing. (route-dropped)",
+            "error: File shop.yaml document 4 (line 15): The document is not valid: items of the list is text, not \
+                 a sequence.",
         ],
     );
 }
@@ -105,10 +105,7 @@ fn json_is_read_too() {
     let manifest = parse(&Scope("a.json".into()), text.replace("\\/b", "").as_bytes()).unwrap();
     assert_eq!(manifest.objects[0].key().to_string(), "Service default/a");
     let error = parse(&Scope("a.json".into()), b"{\n\"apiVersion\": v1}").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "error: File a.json: the file cannot be used: line 2: expected value (route-dropped)"
-    );
+    assert_eq!(error.to_string(), "error: File a.json: The file is not used: line 2: expected value. (route-dropped)");
 }
 
 #[test]
@@ -132,7 +129,7 @@ stringData: {b: new b, c: c}
 #[test]
 fn a_fault_is_named_with_its_field_and_a_secret_is_never_quoted() {
     let document = |rest: &str| format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: a}}\n{rest}");
-    let place = "error: File shop.yaml document 1 (line 1): the document is not valid: Secret default/a: ";
+    let place = "error: File shop.yaml document 1 (line 1): The document is not valid: Secret default/a: ";
     for (rest, reason) in [
         ("data: {tls.key: U0VDUkVU!}", r#"data["tls.key"]: it is not valid base64"#),
         ("data: {tls: 83690}", "data.tls: it is a number, expected a base64-encoded string"),
@@ -140,7 +137,7 @@ fn a_fault_is_named_with_its_field_and_a_secret_is_never_quoted() {
         ("stringData: {ok: a, key: [SECRET]}", "stringData.key: it is a sequence, expected a string"),
         ("data: SECRET\nstringData: {a: b}", "data: it is text, expected a map"),
     ] {
-        check(&document(rest), &[&format!("{place}{reason}")]);
+        check(&document(rest), &[&format!("{place}{reason}.")]);
     }
     let annotations = "
 apiVersion: networking.k8s.io/v1
@@ -153,15 +150,15 @@ metadata:
 ";
     check(
         annotations,
-        &["error: File shop.yaml document 1 (line 2): the document is not valid: Ingress default/a: \
+        &["error: File shop.yaml document 1 (line 2): The document is not valid: Ingress default/a: \
                metadata.annotations[\"nginx.ingress.kubernetes.io/ssl-redirect\"]: it is true or false, expected a \
-               string: write \"false\", in quotes (route-dropped)"],
+               string: write \"false\", in quotes. (route-dropped)"],
     );
     let ports = "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: 80}, {port: eighty}]}}";
     check(
         ports,
-        &["error: File shop.yaml document 1 (line 1): the document is not valid: Service default/a: \
-               spec.ports[1].port: invalid type: string \"eighty\", expected i32 (route-dropped)"],
+        &["error: File shop.yaml document 1 (line 1): The document is not valid: Service default/a: \
+               spec.ports[1].port: invalid type: string \"eighty\", expected i32. (route-dropped)"],
     );
 }
 
@@ -184,12 +181,10 @@ spec:
 ",
         &[
             "Ingress default/a",
-            "warning: File shop.yaml document 1 (line 2): unknown field \"Ingress default/a metadata.anotations\": \
-                 the API server would refuse it",
-            "warning: File shop.yaml document 1 (line 2): unknown field \"Ingress default/a spec.ingressClasName\": \
-                 the API server would refuse it",
-            "warning: File shop.yaml document 1 (line 2): unknown field \"Ingress default/a \
-                 spec.rules[0].http.paths[0].backend.service.port.numer\": the API server would refuse it",
+            "warning: File shop.yaml document 1 (line 2): Field \"Ingress default/a metadata.anotations\" is unknown. The API server would refuse it.",
+            "warning: File shop.yaml document 1 (line 2): Field \"Ingress default/a spec.ingressClasName\" is unknown. The API server would refuse it.",
+            "warning: File shop.yaml document 1 (line 2): Field \"Ingress default/a \
+                 spec.rules[0].http.paths[0].backend.service.port.numer\" is unknown. The API server would refuse it.",
         ],
     );
 }
@@ -235,18 +230,18 @@ fn kinds_of_other_programs_are_ignored_and_old_versions_of_ours_are_not() {
 just text
 ",
         &[
-            "info: File shop.yaml document 1 (line 2): apps/v1 Deployment objects are not used: the document is ignored",
-            "info: File shop.yaml document 2 (line 4): serving.knative.dev/v1 Service objects are not used: the \
-                 document is ignored",
-            "info: File shop.yaml document 3 (line 6): v1 ConfigMapList objects are not used: the document is ignored",
-            "error: File shop.yaml document 4 (line 8): the document is not valid: Ingress default/a: apiVersion \
+            "info: File shop.yaml document 1 (line 2): Handfast does not use apps/v1 Deployment objects. The document is ignored.",
+            "info: File shop.yaml document 2 (line 4): Handfast does not use serving.knative.dev/v1 Service objects. The \
+                 document is ignored.",
+            "info: File shop.yaml document 3 (line 6): Handfast does not use v1 ConfigMapList objects. The document is ignored.",
+            "error: File shop.yaml document 4 (line 8): The document is not valid: Ingress default/a: apiVersion \
                  must be \"networking.k8s.io/v1\", it is \"extensions/v1beta1\"; there, backend.serviceName and \
-                 servicePort are backend.service.name and service.port.number (route-dropped)",
-            "error: File shop.yaml document 5 (line 10): the document is not valid: Secret default/a: apiVersion \
-                 must be \"v1\", there is none",
-            "error: File shop.yaml document 6 (line 12): the document is not valid: it has no kind",
-            "error: File shop.yaml document 7 (line 14): the document is not valid: it is text, not an object with \
-                 apiVersion and kind",
+                 servicePort are backend.service.name and service.port.number. (route-dropped)",
+            "error: File shop.yaml document 5 (line 10): The document is not valid: Secret default/a: apiVersion \
+                 must be \"v1\", there is none.",
+            "error: File shop.yaml document 6 (line 12): The document is not valid: it has no kind.",
+            "error: File shop.yaml document 7 (line 14): The document is not valid: it is text, not an object with \
+                 apiVersion and kind.",
         ],
     );
 }
@@ -297,7 +292,7 @@ fn a_broken_document_says_which_object_it_is_about() {
 #[test]
 fn garbage_gets_a_short_message_with_a_line() {
     let error = |bytes: &[u8]| parse(&Scope("x.yaml".into()), bytes).unwrap_err().to_string();
-    let start = "error: File x.yaml: the file cannot be used: line ";
+    let start = "error: File x.yaml: The file is not used: line ";
     let noise: Vec<u8> = (0..1_u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let ascii: Vec<u8> = noise.iter().map(|byte| 33 + byte % 90).collect();
     let brackets: Vec<u8> = noise.iter().map(|byte| b"[]{}:,-&*? \n"[usize::from(byte % 12)]).collect();
@@ -347,13 +342,13 @@ fn kinds_that_are_almost_ours_are_asked_about() {
 {apiVersion: v1, kind: Endpoints, metadata: {name: a}}
 ",
         &[
-            "warning: File shop.yaml document 1 (line 2): kind ingress is not known, so the document is ignored: is \
-                 Ingress meant? (route-dropped)",
-            "warning: File shop.yaml document 2 (line 4): kind Services is not known, so the document is ignored: is \
-                 Service meant? (route-dropped)",
-            "info: File shop.yaml document 3 (line 6): serving.knative.dev/v1 service objects are not used: the \
-                 document is ignored",
-            "info: File shop.yaml document 4 (line 8): v1 Endpoints objects are not used: the document is ignored",
+            "warning: File shop.yaml document 1 (line 2): Kind ingress is unknown, so the document is ignored. \
+                 Do you mean Ingress? (route-dropped)",
+            "warning: File shop.yaml document 2 (line 4): Kind Services is unknown, so the document is ignored. \
+                 Do you mean Service? (route-dropped)",
+            "info: File shop.yaml document 3 (line 6): Handfast does not use serving.knative.dev/v1 service objects. The \
+                 document is ignored.",
+            "info: File shop.yaml document 4 (line 8): Handfast does not use v1 Endpoints objects. The document is ignored.",
         ],
     );
     let manifest = parsed("{apiVersion: v1, kind: Endpoints, metadata: {name: a}}");
@@ -429,7 +424,7 @@ fn a_policy_that_an_api_server_would_refuse_is_refused_with_field_and_remedy() {
         assert_eq!((manifest.objects.len(), manifest.diagnostics.len(), manifest.broken.len()), (0, 1, 1), "{text}");
         assert_eq!(manifest.broken[0].1.to_string(), "TlsPolicy default/a");
         let problem = manifest.diagnostics[0].problem.to_string();
-        problem.strip_prefix("the document is not valid: TlsPolicy default/a: ").unwrap().to_owned()
+        problem.strip_prefix("The document is not valid: TlsPolicy default/a: ").unwrap().to_owned()
     };
     for (spec, expected) in [
         ("{minVersion: TLSv1.1}", "spec.minVersion: it is \"TLSv1.1\", expected one of \"TLSv1.2\", \"TLSv1.3\""),
@@ -443,14 +438,14 @@ fn a_policy_that_an_api_server_would_refuse_is_refused_with_field_and_remedy() {
         (
             "{requiredClients: [java-8u32], alpn: [h3]}",
             "spec.alpn[0]: it is \"h3\", expected one of \"h2\", \"http/1.1\"; spec.requiredClients[0]: there is no \
-             \"java-8u32\": is java-8u31 meant?",
+             \"java-8u32\" (do you mean java-8u31?)",
         ),
         (
             "{findingActions: {keymismatch: reject}}",
-            "spec.findingActions: a code here is none of a finding about certificates: `handfast explain` lists them \
-             (\"keymismatch\", is key-mismatch meant?)",
+            "spec.findingActions: a code here is not a finding about certificates: `handfast explain` lists them \
+             (\"keymismatch\", do you mean key-mismatch?)",
         ),
-        ("", "spec: it is missing: write `spec: {}` for the default policy"),
+        ("", "spec is missing: write `spec: {}` for the default policy"),
         ("[]", "spec: it is a sequence, expected a mapping"),
     ] {
         assert_eq!(said(&policy(spec)), expected);
@@ -466,21 +461,20 @@ fn a_misspelt_setting_makes_a_policy_invalid_because_without_it_hosts_could_be_o
     for (spec, expected) in [
         (
             "{clientauth: {mode: required, caSecret: our-ca}}",
-            "spec.clientauth: there is no such field: is clientAuth meant?",
+            "spec.clientauth does not exist (do you mean clientAuth?)",
         ),
         (
             "{minVerson: TLSv1.3, hsts: {maxAge: 1, includeSubdomains: true}, wholly: different}",
-            "spec.hsts.includeSubdomains: there is no such field: is includeSubDomains meant?; spec.minVerson: there \
-             is no such field: is minVersion meant?; spec.wholly: there is no such field: delete it, or correct its \
-             name",
+            "spec.hsts.includeSubdomains does not exist (do you mean includeSubDomains?); spec.minVerson does not exist \
+             (do you mean minVersion?); spec.wholly does not exist: delete it, or correct its name",
         ),
-        ("{'client.auth': 1}", "spec[\"client.auth\"]: there is no such field: delete it, or correct its name"),
+        ("{'client.auth': 1}", "spec[\"client.auth\"] does not exist: delete it, or correct its name"),
     ] {
         let manifest = parsed(&policy(spec));
         assert_eq!((manifest.objects.len(), manifest.diagnostics.len(), manifest.damaged), (0, 1, true), "{spec}");
         // Who has an older version of the policy keeps it.
         assert_eq!(manifest.broken[0].1.to_string(), "TlsPolicy default/a");
-        let problem = format!("the document is not valid: TlsPolicy default/a: {expected}");
+        let problem = format!("The document is not valid: TlsPolicy default/a: {expected}");
         assert_eq!(manifest.diagnostics[0].problem.to_string(), problem);
     }
     // A field without a value says nothing, and outside of the spec nothing is set.
@@ -489,8 +483,8 @@ fn a_misspelt_setting_makes_a_policy_invalid_because_without_it_hosts_could_be_o
         &policy("{}").replace("{name: a}", "{name: a, lables: {}}"),
         &[
             "TlsPolicy default/a",
-            "warning: File shop.yaml document 1 (line 1): unknown field \"TlsPolicy default/a metadata.lables\": the \
-             API server would refuse it",
+            "warning: File shop.yaml document 1 (line 1): Field \"TlsPolicy default/a metadata.lables\" is unknown. The \
+             API server would refuse it.",
         ],
     );
 }
@@ -501,10 +495,10 @@ fn a_policy_of_another_program_is_none_of_ours() {
         "{apiVersion: traffic.example.com/v1, kind: TlsPolicy, metadata: {name: a}}\n---\n{apiVersion: \
          handfast.dev/v1alpha1, kind: TLSPolicy, metadata: {name: a}}",
         &[
-            "info: File shop.yaml document 1 (line 1): traffic.example.com/v1 TlsPolicy objects are not used: the \
-             document is ignored",
-            "warning: File shop.yaml document 2 (line 3): kind TLSPolicy is not known, so the document is ignored: is \
-             TlsPolicy meant?",
+            "info: File shop.yaml document 1 (line 1): Handfast does not use traffic.example.com/v1 TlsPolicy objects. The \
+                 document is ignored.",
+            "warning: File shop.yaml document 2 (line 3): Kind TLSPolicy is unknown, so the document is ignored. \
+                 Do you mean TlsPolicy?",
         ],
     );
 }

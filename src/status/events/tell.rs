@@ -120,7 +120,7 @@ impl Teller {
         if all > 0 && self.left_out.is_due("left out", Instant::now()) {
             warn!(
                 more = all,
-                "Not every problem becomes an Event on every Ingress that it concerns; the lines about problems name all hosts."
+                "Not every problem gets an Event on each of its Ingresses. The log lines about problems name all hosts."
             );
         }
     }
@@ -146,10 +146,7 @@ impl Teller {
         if dropped > 0 {
             self.count(Told::Dropped, dropped);
             if self.crowded.is_due("dropped", now) {
-                warn!(
-                    dropped,
-                    "There are too many Events about one object; the lines about problems have all of them."
-                );
+                warn!(dropped, "There are too many Events about one object. The log has a line about each problem.");
             }
         }
         let Some((note, id)) = next else { return };
@@ -177,7 +174,7 @@ impl Teller {
                     Ok(_) | Err(_) => error.clone(),
                 };
                 if self.complaints.is_due(&kind, now) {
-                    warn!(object = %note.on, error, "An Event cannot be written.");
+                    warn!(object = %note.on, error, "Cannot write an Event.");
                 }
                 // What the API server does not want of this object it will not want later.
                 let is_refused = matches!(&failed, Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400 | 403 | 404 | 422));

@@ -227,7 +227,7 @@ fn notes_name_what_is_wrong_where_and_what_to_do_and_fit() {
     let text = Text::of(&broken(secret("tls"), &[]));
     assert_eq!((&*text.reason, text.action, text.rank), ("SecretNotFound", "RefuseHandshakes", Rank::Error));
     assert!(text.note.starts_with("Secret shop/tls tls.key: "), "{}", text.note);
-    assert!(text.note.contains("(host-refused): "), "{}", text.note);
+    assert!(text.note.contains(" Effect: host-refused. What to do: "), "{}", text.note);
     let text = Text::of(&broken(ingress("a"), &[]));
     assert!(text.note.starts_with("tls.key: "), "{}", text.note);
     let annotation = "x".repeat(3000);
@@ -371,7 +371,11 @@ fn handshakes_are_told_on_the_oldest_ingress_if_its_owner_can_do_something() {
     assert!(remarks.try_recv().is_err());
     let (on, text) = Text::remark(&remark, &snapshot).unwrap();
     assert_eq!((on, &*text.reason), (ingress("old"), "RejectedUnknownCa"));
-    assert!(text.note.starts_with("TLS handshakes for a.example fail (rejected-unknown-ca): "), "{}", text.note);
+    assert!(
+        text.note.starts_with("TLS handshakes for a.example fail (rejected-unknown-ca). What to do: "),
+        "{}",
+        text.note
+    );
     assert!(!text.note.contains("192.0.2.1"), "clients are nobody's business there");
     assert_eq!(Text::remark(&remark, &Snapshot::default()), None);
 }

@@ -71,7 +71,7 @@ pub enum BadAnchors {
         error: String,
     },
     /// No certificate at all.
-    #[error("it holds no PEM certificate")]
+    #[error("it has no PEM certificate")]
     Empty,
 }
 

@@ -35,10 +35,14 @@ impl Place {
 }
 
 impl fmt::Display for Place {
+    /// `{:#}` at the beginning of a sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.added {
-            true => write!(f, "the added certificate {}", self.number),
-            false => write!(f, "certificate {} in tls.crt", self.number),
+        let number = self.number;
+        match (self.added, f.alternate()) {
+            (true, true) => write!(f, "The added certificate {number}"),
+            (true, false) => write!(f, "the added certificate {number}"),
+            (false, true) => write!(f, "Certificate {number} in tls.crt"),
+            (false, false) => write!(f, "certificate {number} in tls.crt"),
         }
     }
 }

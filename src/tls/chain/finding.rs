@@ -1,6 +1,6 @@
 //! Everything that can be wrong with a chain or its key: data, not log lines.
 //!
-//! `Finding ──code──▶ row of the table: severity, meaning, fault, remedy`
+//! `Finding ──code──▶ row of the table: severity, meaning, who must act, remedy`
 
 use super::certificate::Place;
 use super::table::{self, Row};
@@ -12,7 +12,7 @@ use crate::tls::about::About;
 pub enum Finding {
     /// A certificate was missing, and one from elsewhere is served in its place: its name, key identifier and signature
     /// fit, and the chain then leads to a trusted root.
-    #[error("{issuer} is missing from tls.crt, and is added from {origin}")]
+    #[error("{issuer} is missing from tls.crt and was added from {origin}")]
     ChainCompleted {
         /// Its place in the chain's tree, behind the blocks of `tls.crt`.
         place: Place,
@@ -22,7 +22,7 @@ pub enum Finding {
         origin: String,
     },
     /// The served certificates do not fit into the server's first flight (RFC 6928): each full handshake waits one round trip longer.
-    #[error("the chain has {bytes} bytes, more than the {window} that fit into the first flight")]
+    #[error("The chain has {bytes} bytes. Only {window} fit into the first flight")]
     ChainOverWindow {
         /// Size of the served certificates.
         bytes: usize,
@@ -30,16 +30,16 @@ pub enum Finding {
         window: usize,
     },
     /// The same certificate stands in `tls.crt` twice; it is served once.
-    #[error("certificate {place} in tls.crt repeats an earlier one")]
+    #[error("Certificate {place} in tls.crt repeats an earlier one")]
     DuplicateCertificate {
         /// Its place in `tls.crt`, from 1.
         place: usize,
     },
     /// The private key is encrypted; nobody can type a pass phrase here.
-    #[error("the private key in tls.key is encrypted")]
+    #[error("The private key in tls.key is encrypted")]
     EncryptedKey,
     /// The validity has ended (RFC 5280 section 4.1.2.5). Served all the same.
-    #[error("{place} ({subject}) expired at {not_after}")]
+    #[error("{place:#} ({subject}) expired on {not_after}")]
     Expired {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -49,7 +49,7 @@ pub enum Finding {
         not_after: String,
     },
     /// A surplus cross-sign has expired. Modern clients find another way; OpenSSL 1.0 and GnuTLS before 3.6.14 do not.
-    #[error("{place} ({subject}) is a cross-sign that expired at {not_after}")]
+    #[error("{place:#} ({subject}) is a cross-sign that expired on {not_after}")]
     ExpiredCrossSign {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -59,7 +59,7 @@ pub enum Finding {
         not_after: String,
     },
     /// Less than a third of its lifetime is left. Automatic renewal happens before that.
-    #[error("{place} ({subject}) expires at {not_after}: less than a third of its lifetime is left")]
+    #[error("{place:#} ({subject}) expires on {not_after}. Less than a third of its lifetime is left")]
     ExpiresSoon {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -69,7 +69,7 @@ pub enum Finding {
         not_after: String,
     },
     /// An issuer expires before the leaf does, so the chain breaks before the leaf's own date.
-    #[error("{place} ({subject}) expires at {not_after}, before the certificate that it issued")]
+    #[error("{place:#} ({subject}) expires on {not_after}, before the certificate that it issued")]
     IntermediateExpiresFirst {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -79,7 +79,7 @@ pub enum Finding {
         not_after: String,
     },
     /// An issuer in the chain may not issue certificates (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
-    #[error("{place} ({subject}) has issued the one below it and {fault}")]
+    #[error("{place:#} ({subject}) issued the certificate below it, but {fault}")]
     IssuerNotCa {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -89,19 +89,19 @@ pub enum Finding {
         fault: String,
     },
     /// The private key does not belong to any certificate in `tls.crt`.
-    #[error("the private key in tls.key does not belong to {certificate}")]
+    #[error("The private key in tls.key does not belong to {certificate}")]
     KeyMismatch {
         /// What there is instead.
         certificate: String,
     },
     /// The served certificates have more than 4 KB, which some clients with small buffers do not take.
-    #[error("the chain has {bytes} bytes, more than 4096")]
+    #[error("The chain has {bytes} bytes, more than 4096")]
     LargeChain {
         /// Size of the served certificates.
         bytes: usize,
     },
     /// The leaf is a CA (RFC 5280 section 4.2.1.9). Firefox, rustls and others refuse it; OpenSSL and Java do not.
-    #[error("{place} ({subject}) is a CA, not a server's certificate")]
+    #[error("{place:#} ({subject}) is a CA certificate, not a server certificate")]
     LeafIsCa {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -109,7 +109,7 @@ pub enum Finding {
         subject: String,
     },
     /// The leaf is there, but not as the first block.
-    #[error("the certificate of the key ({subject}) stands at place {place} of tls.crt, not first")]
+    #[error("The certificate of the key ({subject}) is block {place} of tls.crt and must be the first")]
     LeafNotFirst {
         /// Its place in `tls.crt`, from 1.
         place: usize,
@@ -117,7 +117,7 @@ pub enum Finding {
         subject: String,
     },
     /// Valid for more than 825 days, which Apple's clients refuse whoever the CA is.
-    #[error("the certificate ({subject}) is valid for {days} days: Apple's clients take 825 at most")]
+    #[error("The certificate ({subject}) is valid for {days} days. Apple's clients accept 825 at most")]
     LongValidity {
         /// Its subject.
         subject: String,
@@ -126,7 +126,7 @@ pub enum Finding {
     },
     /// A public certificate's issuer is neither in `tls.crt` nor a root. Browsers fetch it, everybody else fails.
     #[error(
-        "the issuer of {place} is missing: {issuer}{}{}",
+        "The issuer of {place} is missing: {issuer}{}{}",
         key_id.as_ref().map(|id| format!(", key identifier {id}")).unwrap_or_default(),
         url.as_ref().map(|url| format!(", published at {url}")).unwrap_or_default()
     )]
@@ -141,19 +141,19 @@ pub enum Finding {
         url: Option<String>,
     },
     /// The certificate demands a stapled OCSP response (RFC 7633), and Handfast sends none.
-    #[error("the certificate ({subject}) demands a stapled OCSP response, and none is sent")]
+    #[error("The certificate ({subject}) requires a stapled OCSP response, and Handfast sends none")]
     MustStaple {
         /// Its subject.
         subject: String,
     },
     /// A CA of the chain may not issue for a name of the leaf (RFC 5280 section 4.2.1.10).
-    #[error("the certificate ({subject}) has a name that its CA may not issue for")]
+    #[error("The certificate ({subject}) has a name that its CA may not issue for")]
     NameConstraintViolated {
         /// Subject of the leaf.
         subject: String,
     },
     /// No subjectAltName covers the host (RFC 9525 section 6.3; common names do not count).
-    #[error("the certificate does not cover {host}: {names}")]
+    #[error("The certificate does not cover {host}: {names}")]
     NameNotCovered {
         /// The host.
         host: String,
@@ -161,13 +161,13 @@ pub enum Finding {
         names: String,
     },
     /// `tls.crt` holds no certificate.
-    #[error("tls.crt holds no certificate")]
+    #[error("tls.crt has no certificate")]
     NoCertificate,
     /// `tls.key` holds no private key.
-    #[error("tls.key holds no private key")]
+    #[error("tls.key has no private key")]
     NoKey,
     /// extendedKeyUsage is there and leaves serverAuth out (RFC 5280 section 4.2.1.12).
-    #[error("{place} ({subject}) may not be used for servers: its extended key usage is {usage}")]
+    #[error("{place:#} ({subject}) may not be used for servers: its extended key usage is {usage}")]
     NoServerAuth {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -177,7 +177,7 @@ pub enum Finding {
         usage: String,
     },
     /// A PEM block in `tls.crt` that is something else.
-    #[error("block {place} in tls.crt (at byte {offset}) is a {label}, not a CERTIFICATE")]
+    #[error("Block {place} in tls.crt (at byte {offset}) is a {label}, not a CERTIFICATE")]
     NotACertificate {
         /// Its place, from 1.
         place: usize,
@@ -187,7 +187,7 @@ pub enum Finding {
         label: String,
     },
     /// It has the issuer's name, but its key did not sign the certificate below.
-    #[error("{place} ({subject}) has the issuer's name but did not sign the certificate below it")]
+    #[error("{place:#} ({subject}) has the issuer's name, but did not sign the certificate below it")]
     NotTheIssuer {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -195,7 +195,7 @@ pub enum Finding {
         subject: String,
     },
     /// The validity has not begun.
-    #[error("{place} ({subject}) is not valid before {not_before}")]
+    #[error("{place:#} ({subject}) is not valid before {not_before}")]
     NotValidYet {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -205,13 +205,13 @@ pub enum Finding {
         not_before: String,
     },
     /// TLS 1.2 wants each certificate followed by its issuer (RFC 5246 section 7.4.2). Served in the right order.
-    #[error("the certificates in tls.crt are out of order: it should be {expected}")]
+    #[error("The certificates in tls.crt are in the wrong order. The right order is {expected}")]
     OutOfOrder {
         /// The subjects in the right order.
         expected: String,
     },
     /// More CAs stand below one than its path length constraint allows (RFC 5280 section 4.2.1.9).
-    #[error("the CA {subject} allows {allowed} more CAs below it, and the chain has more")]
+    #[error("The CA {subject} allows {allowed} CAs below it, and the chain has more")]
     PathLengthExceeded {
         /// The CA.
         subject: String,
@@ -219,7 +219,7 @@ pub enum Finding {
         allowed: String,
     },
     /// RFC 5280's path validation fails for a rarer reason, which the message names.
-    #[error("a strict client refuses the chain: {error}")]
+    #[error("Strict clients refuse the chain: {error}")]
     PathRefused {
         /// Why.
         error: String,
@@ -238,7 +238,7 @@ pub enum Finding {
         clients: String,
     },
     /// A self-signed root stands in `tls.crt`. Left out when served.
-    #[error("{place} ({subject}) is the root itself")]
+    #[error("{place:#} ({subject}) is the root, which clients do not need")]
     RootIncluded {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -246,16 +246,16 @@ pub enum Finding {
         subject: String,
     },
     /// The leaf has signed itself, and nobody is known to trust it.
-    #[error("the certificate ({subject}) has signed itself")]
+    #[error("The certificate ({subject}) is self-signed")]
     SelfSigned {
         /// Its subject.
         subject: String,
     },
     /// More than one private key.
-    #[error("tls.key holds more than one private key")]
+    #[error("tls.key has more than one private key")]
     SeveralKeys,
     /// A certificate above the first one that a trusted root has issued. Served, because clients without that root need it.
-    #[error("{place} ({subject}) is a cross-sign that clients with the root {anchor} do not need")]
+    #[error("{place:#} ({subject}) is a cross-sign that clients with the root {anchor} do not need")]
     SurplusCrossSign {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -265,14 +265,14 @@ pub enum Finding {
         anchor: String,
     },
     /// The leaf has signed itself and is a trust anchor: every renewal has to reach every client first.
-    #[error("the certificate ({subject}) has signed itself and is trusted as it is")]
+    #[error("The certificate ({subject}) is self-signed, and is itself a trust anchor")]
     TrustedSelfSigned {
         /// Its subject.
         subject: String,
     },
     /// The chain ends at a name that is neither in `tls.crt` nor trusted, and nothing says that it is a public one. Private CAs are normal.
     #[error(
-        "the chain ends at {issuer}{}{}, which no known root or CA has issued: a private CA, or a missing intermediate",
+        "The chain ends at {issuer}{}{}, which is not a known root. Either this is a private CA, or an intermediate is missing",
         key_id.as_ref().map(|id| format!(", key identifier {id}")).unwrap_or_default(),
         url.as_ref().map(|url| format!(", published at {url}")).unwrap_or_default()
     )]
@@ -285,7 +285,7 @@ pub enum Finding {
         url: Option<String>,
     },
     /// A block that is no certificate.
-    #[error("block {place} in tls.crt (at byte {offset}) cannot be parsed: {error}")]
+    #[error("Block {place} in tls.crt (at byte {offset}) cannot be parsed: {error}")]
     UnparsableCertificate {
         /// Its place, from 1.
         place: usize,
@@ -301,7 +301,7 @@ pub enum Finding {
         error: String,
     },
     /// A certificate that no certificate of the path was issued by. Left out when served.
-    #[error("{place} ({subject}) does not belong to the chain")]
+    #[error("{place:#} ({subject}) does not belong to the chain")]
     UnrelatedCertificate {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -309,13 +309,13 @@ pub enum Finding {
         subject: String,
     },
     /// The key's type or size cannot be used for TLS here.
-    #[error("the private key in tls.key cannot be used: it is {what}")]
+    #[error("The private key in tls.key cannot be used: it is {what}")]
     UnsupportedKey {
         /// What it is.
         what: String,
     },
     /// Signed with an algorithm that TLS clients do not verify (RFC 8446 section 4.2.3).
-    #[error("{place} ({subject}) is signed with {algorithm}, which clients do not know")]
+    #[error("{place:#} ({subject}) is signed with {algorithm}, which clients do not support")]
     UnsupportedSignature {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -331,7 +331,7 @@ pub enum Finding {
         error: String,
     },
     /// A public certificate is valid for longer than the CA/Browser Forum allowed at its issue (ballot SC-081v3). Browsers refuse it.
-    #[error("the public certificate ({subject}) is valid for {days} days, and {limit} were allowed when it was issued")]
+    #[error("The public certificate ({subject}) is valid for {days} days. When it was issued, {limit} were allowed")]
     ValidityOverLimit {
         /// Its subject.
         subject: String,
@@ -341,7 +341,7 @@ pub enum Finding {
         limit: u64,
     },
     /// The leaf's RSA key is shorter than 2048 bits.
-    #[error("the certificate ({subject}) has an RSA key of {bits} bits, and 2048 are the least")]
+    #[error("The certificate ({subject}) has an RSA key of {bits} bits. Clients need at least 2048")]
     WeakKey {
         /// Its subject.
         subject: String,
@@ -349,7 +349,7 @@ pub enum Finding {
         bits: usize,
     },
     /// Signed with SHA-1, MD5 or a short RSA key (RFC 8446 section 4.4.2.4; RFC 9155).
-    #[error("{place} ({subject}) is signed with {algorithm}")]
+    #[error("{place:#} ({subject}) is signed with {algorithm}")]
     WeakSignature {
         /// Its place in `tls.crt`, from 1.
         place: Place,
@@ -359,7 +359,7 @@ pub enum Finding {
         algorithm: String,
     },
     /// keyUsage is there and leaves digitalSignature out, which every handshake here needs (RFC 8446 section 4.4.2.2).
-    #[error("the certificate ({subject}) may not sign handshakes: its key usage leaves digitalSignature out")]
+    #[error("The certificate ({subject}) may not sign handshakes: its key usage lacks digitalSignature")]
     WrongKeyUsage {
         /// Its subject.
         subject: String,

@@ -161,8 +161,8 @@ fn issuers(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding
         let certificate = &certificates[*index];
         let (place, subject) = (certificate.place, certificate.subject.clone());
         let fault = match certificate.key_usage {
-            _ if !certificate.is_ca => Some("is no CA"),
-            Some(usage) if !usage.key_cert_sign => Some("has a key usage without keyCertSign"),
+            _ if !certificate.is_ca => Some("is not a CA"),
+            Some(usage) if !usage.key_cert_sign => Some("its key usage lacks keyCertSign"),
             Some(_) | None => None,
         };
         if let Some(fault) = fault {

@@ -37,12 +37,12 @@ pub(super) fn parse(text: &[u8]) -> Result<Arc<dyn SigningKey>, Finding> {
         "RSA PRIVATE KEY" => (pkcs1, PrivatePkcs1KeyDer::from(der.as_slice()).into()),
         "EC PRIVATE KEY" => (sec1, PrivateSec1KeyDer::from(der.as_slice()).into()),
         "DSA PRIVATE KEY" => return Err(unsupported("a DSA key")),
-        "OPENSSH PRIVATE KEY" => return Err(unsupported("a key in OpenSSH's own form")),
+        "OPENSSH PRIVATE KEY" => return Err(unsupported("a key in OpenSSH's own format")),
         other => return Err(unsupported(&format!("a block labelled {other:?}"))),
     };
     aws_lc_rs::sign::any_supported_type(&key).map_err(|_| match form(&der) {
         Some(what) => unsupported(&what),
-        None => Finding::UnparsableKey { error: "its content is no private key".into() },
+        None => Finding::UnparsableKey { error: "its content is not a private key".into() },
     })
 }
 
@@ -75,8 +75,8 @@ fn pkcs1(der: &[u8]) -> Option<String> {
     let version = der::expect(der::expect(der, SEQUENCE)?.content, INTEGER)?;
     let modulus = der::expect(version.rest, INTEGER)?;
     Some(match der::bit_length(modulus.content) {
-        bits @ ..2048 => format!("an RSA key of {bits} bits, and 2048 are the least"),
-        bits @ 8193.. => format!("an RSA key of {bits} bits, and 8192 are the most"),
+        bits @ ..2048 => format!("an RSA key of {bits} bits, and 2048 is the minimum"),
+        bits @ 8193.. => format!("an RSA key of {bits} bits, and 8192 is the maximum"),
         bits => format!("a damaged RSA key of {bits} bits"),
     })
 }
@@ -94,7 +94,7 @@ fn sec1(der: &[u8]) -> Option<String> {
 /// Words about the curve in EC parameters (RFC 5480 section 2.1.1).
 fn curve(parameters: &[u8]) -> String {
     let Some(oid) = der::expect(parameters, OID) else {
-        return "an EC key with explicit curve parameters in place of a curve's name".into();
+        return "an EC key with explicit curve parameters instead of a curve's name".into();
     };
     let name = match oid.content {
         [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07] => return "a damaged P-256 key".into(),

@@ -72,7 +72,7 @@ fn instead(names: &Names, name: &Name) -> String {
     match name {
         Name::Address(address) => {
             if names.dns.iter().any(|name| **name == address.to_string()) {
-                text += "; the address stands there as a DNS name, and has to be an iPAddress name";
+                text += "; the address must be an iPAddress name, and is a DNS name there";
             }
         }
         Name::Host(host) => {
@@ -85,16 +85,16 @@ fn instead(names: &Names, name: &Name) -> String {
             };
             if let Some((wildcard, labels)) = names.dns.iter().find_map(|name| below(name)) {
                 text += &match labels.as_str() {
-                    "" => format!("; {wildcard} does not stand for the name without a label in front"),
-                    _ => format!("; {wildcard} stands for exactly one label, and {labels} has more"),
+                    "" => format!("; {wildcard} does not cover the name without a label in front"),
+                    _ => format!("; {wildcard} covers exactly one label, and {labels} has more"),
                 };
             } else if let Some(unicode) = names.dns.iter().find(|name| !name.is_ascii() && to_ascii(name) == host) {
-                text += &format!("; {unicode} has to stand there as {host}");
+                text += &format!("; {unicode} must be written there as {host}");
             } else if let Some(partial) = names.dns.iter().find(|name| is_partial_wildcard(name)) {
-                text += &format!("; a wildcard inside a label, as in {partial}, counts for nobody");
+                text += &format!("; clients ignore a wildcard inside a label, as in {partial}");
             }
             if common_name.eq_ignore_ascii_case(host) {
-                text += "; its common name is the host, and clients have stopped looking at common names";
+                text += "; its common name is the host, and clients ignore common names";
             }
         }
     }

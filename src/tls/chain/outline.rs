@@ -147,7 +147,7 @@ impl Outline {
         }
         let _ = writeln!(out, "{indent}{}└─ {end}", "   ".repeat(self.path.len().saturating_sub(1)));
         if !self.beside.is_empty() {
-            let _ = writeln!(out, "{indent}beside the chain:");
+            let _ = writeln!(out, "{indent}not in the chain:");
         }
         for link in &self.beside {
             let _ = writeln!(out, "{indent}   {}, {}", line(link), link.role.code());

@@ -65,7 +65,7 @@ pub enum BadLists {
         error: String,
     },
     /// No list at all.
-    #[error("it holds no list in PEM (-----BEGIN X509 CRL-----){}", hint.map(|hint| format!(": {hint}")).unwrap_or_default())]
+    #[error("it has no list in PEM (-----BEGIN X509 CRL-----){}", hint.map(|hint| format!(": {hint}")).unwrap_or_default())]
     Empty {
         /// What it may be instead.
         hint: Option<&'static str>,
@@ -183,11 +183,11 @@ impl List {
     fn parse(der: Vec<u8>) -> Result<Self, String> {
         let (rest, list) = CertificateRevocationList::from_der(&der).map_err(|_| "it is damaged".to_owned())?;
         if !rest.is_empty() {
-            return Err("something stands behind it".to_owned());
+            return Err("bytes follow it".to_owned());
         }
         if list.version() != Some(X509Version::V2) {
             return Err(
-                "it is of version 1: have the CA make lists of version 2 (RFC 5280 section 5.1.2.1), with openssl \
+                "it is of version 1: let the CA issue lists of version 2 (RFC 5280 section 5.1.2.1), with openssl \
                         by crl_extensions in its configuration"
                     .to_owned(),
             );
@@ -195,12 +195,11 @@ impl List {
         let (_, algorithm, _) = der::signed(&der).ok_or("it is damaged")?;
         match signature::name(algorithm) {
             Signature::Good => {}
-            Signature::Weak(name) => return Err(format!("it is signed with {name}, which is not verified any more")),
-            Signature::Unsupported(name) => return Err(format!("it is signed with {name}, which is not verified")),
+            Signature::Weak(name) => return Err(format!("it is signed with {name}, which is no longer accepted")),
+            Signature::Unsupported(name) => return Err(format!("it is signed with {name}, which is not supported")),
         }
         let Some(ends) = list.next_update() else {
-            return Err("it does not say when the next one comes (nextUpdate), so nobody could tell whether it is old"
-                .to_owned());
+            return Err("it does not say when the next one comes (nextUpdate), so its age is unknown".to_owned());
         };
         // The library that is going to verify clients by it has the last word.
         OwnedCertRevocationList::from_der(&der).map_err(|error| unusable(&error))?;
@@ -224,17 +223,17 @@ impl List {
 /// What the library does not take, in words.
 fn unusable(error: &webpki::Error) -> String {
     match error {
-        webpki::Error::UnsupportedDeltaCrl => "it is a delta, and only whole lists are used".to_owned(),
+        webpki::Error::UnsupportedDeltaCrl => "it is a delta list, and only complete lists are supported".to_owned(),
         webpki::Error::UnsupportedIndirectCrl => {
-            "it lists certificates of other issuers (indirect), which is not used".to_owned()
+            "it lists certificates of other issuers (indirect), which is not supported".to_owned()
         }
         webpki::Error::UnsupportedRevocationReasonsPartitioning => {
-            "it lists only some reasons for revocation, and only lists of all reasons are used".to_owned()
+            "it lists only some reasons for revocation, and only lists with all reasons are supported".to_owned()
         }
         webpki::Error::UnsupportedCrlIssuingDistributionPoint => {
             "its issuing distribution point has no full name".to_owned()
         }
-        webpki::Error::UnsupportedCriticalExtension => "it has a critical extension that is not known here".to_owned(),
+        webpki::Error::UnsupportedCriticalExtension => "it has an unknown critical extension".to_owned(),
         other => format!("it does not have the form of RFC 5280 section 5 ({other})"),
     }
 }

@@ -151,7 +151,7 @@ impl Obstacle {
     pub fn message(&self, client: &Client) -> String {
         match self {
             Obstacle::Handshake(Reason::NoSharedVersion) if client.newest < 0x0304 => {
-                format!("speaks {} at most", version_words(client.newest))
+                format!("supports at most {}", version_words(client.newest))
             }
             Obstacle::Handshake(_)
             | Obstacle::LacksRoot { .. }
@@ -188,11 +188,11 @@ impl Obstacle {
         match self {
             Obstacle::Handshake(reason) => preflight::explain(*reason, policy, tls.credentials(), &client.offer).remedy,
             Obstacle::LacksRoot { root } => format!(
-                "add a cross-sign of {root} by an older root to tls.crt, if the CA has a valid one, or take a certificate \
+                "add a cross-sign of {root} by an older root to tls.crt, if the CA has a valid one, or use a certificate \
                  of another CA"
             ),
             Obstacle::MissingIntermediate { .. } => {
-                "put the missing intermediate into tls.crt, or have the policy complete the chain".to_owned()
+                "put the missing intermediate into tls.crt, or let the policy complete the chain".to_owned()
             }
             Obstacle::NoServerName => {
                 "make this host's Secret the default certificate (--default-tls-secret)".to_owned()
@@ -210,22 +210,22 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Obstacle::Handshake(reason) => f.write_str(match reason {
-                Reason::NoSharedAlpn => "speaks none of the host's application protocols",
-                Reason::NoSharedGroup => "has none of the host's key exchange groups",
+                Reason::NoSharedAlpn => "supports none of the host's application protocols",
+                Reason::NoSharedGroup => "supports none of the host's key exchange groups",
                 Reason::NoSharedSignatureScheme => "cannot verify signatures of the host's key",
-                Reason::NoSharedSuite => "has no cipher suite that the host allows and that works with its key",
-                Reason::NoSharedVersion => "speaks none of the host's protocol versions",
-                Reason::CbcOnly => "has only CBC and older cipher suites",
-                Reason::Sha1Only => "can verify SHA-1 signatures only",
-                Reason::StaticRsaOnly => "has only cipher suites without forward secrecy",
+                Reason::NoSharedSuite => "supports no cipher suite that the host allows and that works with its key",
+                Reason::NoSharedVersion => "supports none of the host's protocol versions",
+                Reason::CbcOnly => "supports only CBC and older cipher suites",
+                Reason::Sha1Only => "can verify only SHA-1 signatures",
+                Reason::StaticRsaOnly => "supports only cipher suites without forward secrecy",
                 Reason::WrongCertificateType => "cannot use a certificate with the host's kind of key",
                 other => other.meaning().trim_end_matches('.'),
             }),
             Obstacle::LacksRoot { root } => write!(f, "does not have the root {root}"),
             Obstacle::MissingIntermediate { issuer } => {
-                write!(f, "does not get the missing intermediate {issuer} by itself")
+                write!(f, "does not fetch the missing intermediate {issuer}")
             }
-            Obstacle::NoServerName => f.write_str("names no server, and does not get this host's certificate then"),
+            Obstacle::NoServerName => f.write_str("sends no server name, so it does not get this host's certificate"),
             Obstacle::UntrustedChain { end } => write!(f, "does not trust {end}, where the chain ends"),
         }
     }

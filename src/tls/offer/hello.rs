@@ -72,7 +72,7 @@ pub struct PskOffer {
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadHello {
     /// The content type of a record is not `handshake`.
-    #[error("a record of type {0} stands where the ClientHello has to be")]
+    #[error("a record of type {0} is in the place of the ClientHello")]
     OtherRecord(u8),
     /// The record's version is not one of TLS.
     #[error("a record has version {0:#06x}, which is not TLS")]

@@ -55,25 +55,25 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Why::OldVersion => "no longer secure (RFC 8996); TLSv1.2 is the oldest version served",
+            Why::OldVersion => "no longer secure (RFC 8996); TLSv1.2 is the oldest supported version",
             Why::Suite(Unserved::Null) => "it does not encrypt",
-            Why::Suite(Unserved::Anonymous) => "it works without a certificate, so anybody can be in the middle",
+            Why::Suite(Unserved::Anonymous) => "it works without a certificate, so everyone can intercept it",
             Why::Suite(Unserved::SharedSecret) => "it needs a shared key or password instead of a certificate",
-            Why::Suite(Unserved::Dss) => "it needs a DSA certificate, which no authority issues any more",
+            Why::Suite(Unserved::Dss) => "it needs a DSA certificate, which no CA issues any more",
             Why::Suite(Unserved::StaticRsa) => {
                 "key exchange by RSA has no forward secrecy; use its ECDHE-RSA counterpart"
             }
-            Why::Suite(Unserved::Dhe) => "finite-field Diffie-Hellman is not served; use its ECDHE counterpart",
-            Why::Suite(Unserved::Cbc) => "CBC suites are not served; use its GCM or ChaCha20 counterpart",
-            Why::Suite(Unserved::Rare) => "AES-CCM and ARIA are not served; use AES-GCM or ChaCha20",
-            Why::RetiredSuite => "broken or given up; OpenSSL does not offer it any more either",
-            Why::BelowLevel => "its key is shorter than @SECLEVEL of the same list asks for",
+            Why::Suite(Unserved::Dhe) => "finite-field Diffie-Hellman is not supported; use its ECDHE counterpart",
+            Why::Suite(Unserved::Cbc) => "CBC suites are not supported; use its GCM or ChaCha20 counterpart",
+            Why::Suite(Unserved::Rare) => "AES-CCM and ARIA are not supported; use AES-GCM or ChaCha20",
+            Why::RetiredSuite => "broken or obsolete; OpenSSL no longer offers it either",
+            Why::BelowLevel => "its key is shorter than @SECLEVEL of the same list requires",
             Why::LowLevel => "the level cannot be lowered: keys under 112 bits of strength and SHA-1 are never used",
-            Why::HighLevel => "applied to suites only; certificates and groups are judged by other settings",
-            Why::Group => "not served; use X25519, prime256v1 or secp384r1",
-            Why::FiniteField => "finite-field Diffie-Hellman is not served; use X25519, prime256v1 or secp384r1",
-            Why::Protocol => "not spoken here; use h2 or http/1.1",
-            Why::Unknown => "unknown name; look for a spelling mistake",
+            Why::HighLevel => "applies to cipher suites only; other settings decide about certificates and groups",
+            Why::Group => "not supported; use X25519, prime256v1 or secp384r1",
+            Why::FiniteField => "finite-field Diffie-Hellman is not supported; use X25519, prime256v1 or secp384r1",
+            Why::Protocol => "not supported; use h2 or http/1.1",
+            Why::Unknown => "unknown name; check the spelling",
         })
     }
 }
@@ -93,7 +93,7 @@ pub enum ParseError {
     #[error("is not a list of cipher suites: {0}")]
     BadList(#[from] BadList),
     /// Nothing of it can be served.
-    #[error("leaves no {what} that can be served ({}): write for example \"{example}\"", summary(unavailable))]
+    #[error("leaves no supported {what} ({}): write for example \"{example}\"", summary(unavailable))]
     NothingLeft {
         /// What it should name.
         what: &'static str,

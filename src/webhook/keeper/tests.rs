@@ -325,7 +325,7 @@ async fn what_cannot_be_kept_is_shown_as_long_as_it_is_usable() {
     server.objects().refused = vec![(Method::PUT, "secret")];
     keeper(&server, 70).0.turn(&mut shown).await.unwrap();
     let error = keeper(&server, 95).0.turn(&mut shown).await.unwrap_err();
-    assert!(error.to_string().contains("update has to be allowed"), "{error}");
+    assert!(error.to_string().contains("needs the right to update it"), "{error}");
 }
 
 #[tokio::test]

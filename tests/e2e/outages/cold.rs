@@ -34,11 +34,11 @@ fn a_start_without_the_server_serves_what_was_saved_or_waits_and_says_so() {
     println!("serves what was saved {:.1} s after its start", begun.elapsed().as_secs_f64());
     assert_eq!(world.serial(&second, "shop.test"), Some(serial), "{}", second.process.said());
     assert_eq!(second.metric("handfast_serving_saved_objects", &[]), 1.0);
-    second.wait_for_line("serving what --state-dir has from before");
+    second.wait_for_line("serves the saved objects of --state-dir");
     let target = world.target(&second);
     assert_eq!(crate::support::load::get(&target).unwrap().0, 200);
 
-    without.wait_for_line("Still waiting for the cluster's objects; nothing is served yet");
+    without.wait_for_line("Still waiting for the objects of the cluster. Nothing is served yet");
     without.wait_for_line("Connection refused");
     assert!(!without.is_ready());
     let (status, why) = without.admin("/readyz");
@@ -50,7 +50,7 @@ fn a_start_without_the_server_serves_what_was_saved_or_waits_and_says_so() {
     third.process.signal("TERM");
     assert!(third.process.wait().success());
     println!("ends {:.1} s after SIGTERM", told.elapsed().as_secs_f64());
-    third.wait_for_line("Ending before the start was complete");
+    third.wait_for_line("Ended before the start was complete");
 
     world.plane.revive();
     let back = Instant::now();

@@ -37,7 +37,7 @@ fn a_values_file_of_ingress_nginx_is_taken_as_it_is() {
 fn what_has_no_effect_is_said_in_the_notes() {
     let notes = &set("ingress-nginx").notes;
     for said in [
-        "controller.image names the image of ingress-nginx; used is handfast:",
+        "controller.image names the image of ingress-nginx. The chart uses handfast:",
         "both write the status of Ingresses: set controller.noStatus",
         "used is /readyz",
         "controller.lifecycle runs /wait-shutdown",
@@ -46,7 +46,7 @@ fn what_has_no_effect_is_said_in_the_notes() {
     ] {
         assert!(notes.contains(said), "{said}: {notes}");
     }
-    assert!(!notes.contains("proxy-real-ip-cidr") && !set("default").notes.contains("Of your values"));
+    assert!(!notes.contains("proxy-real-ip-cidr") && !set("default").notes.contains("About your values"));
     let believed = render_one("controller: {config: {use-forwarded-headers: \"true\"}}");
     assert!(believed.has_arg("--trusted-proxies=0.0.0.0/0,::/0") && believed.notes.contains("headers of everybody"));
     let snippets = render_one("controller: {allowSnippetAnnotations: true}");
@@ -56,17 +56,17 @@ fn what_has_no_effect_is_said_in_the_notes() {
 #[test]
 fn what_would_be_missed_is_refused_with_what_to_do() {
     let rows = [
-        ("tcp: {\"22\": git/ssh:22}", "TCP services are not built"),
-        ("udp: {\"53\": dns/dns:53}", "UDP services are not built"),
+        ("tcp: {\"22\": git/ssh:22}", "TCP services are not supported"),
+        ("udp: {\"53\": dns/dns:53}", "UDP services are not supported"),
         ("defaultBackend: {enabled: true}", "the defaultBackend of an Ingress"),
         ("controller: {config: {whitelist-source-range: 10.0.0.0/8}}", "use the annotation of the Ingresses"),
         ("controller: {config: {global-auth-url: \"https://auth\"}}", "controller.config.global-auth-url"),
         ("controller: {config: {ssl-protocols: TLSv1.3}}", "write it into a TlsPolicy"),
         ("controller: {config: {hsts-max-age: 300}}", "write it into a TlsPolicy"),
-        ("controller: {extraArgs: {enable-ssl-passthrough: \"\"}}", "not built"),
+        ("controller: {extraArgs: {enable-ssl-passthrough: \"\"}}", "not supported"),
         ("controller: {extraArgs: {enable-ssl-chain-completion: \"true\"}}", "a TlsPolicy says it: chain.complete"),
         ("controller: {keda: {enabled: true}}", "write the ScaledObject into extraObjects"),
-        ("controller: {addHeaders: {X-Frame-Options: DENY}}", "controller.addHeaders: not built"),
+        ("controller: {addHeaders: {X-Frame-Options: DENY}}", "controller.addHeaders is not supported"),
         ("controller: {ingressClassResource: {aliases: [public]}}", "controller.adoptClass: [public]"),
         ("controller: {customTemplate: {configMapName: template}}", "there is no template"),
     ];
@@ -80,7 +80,7 @@ fn only_the_name_of_an_image_tells_that_it_is_of_ingress_nginx() {
     let rendered = render_one(own);
     assert_eq!(rendered.container()["image"], "reg.example.com/edge/handfast:v0.1.0");
     assert_eq!(rendered.pods()["spec"]["securityContext"]["runAsUser"], 1000);
-    assert!(!rendered.notes.contains("Of your values"), "{}", rendered.notes);
+    assert!(!rendered.notes.contains("About your values"), "{}", rendered.notes);
     let digest = format!("sha256:{}", "0".repeat(64));
     let pinned =
         render_one(&format!("controller: {{image: {{repository: edge/handfast, tag: v0.1.0, digest: \"{digest}\"}}}}"));
@@ -93,12 +93,15 @@ fn only_the_name_of_an_image_tells_that_it_is_of_ingress_nginx() {
 fn the_proxy_protocol_is_not_believed_of_more_than_before_without_a_word() {
     all_refused(&[(
         "controller: {config: {use-proxy-protocol: \"true\", proxy-real-ip-cidr: 10.0.0.0/8}}",
-        "the PROXY protocol is believed whoever speaks it, not only 10.0.0.0/8",
+        "the PROXY protocol is trusted from every peer, not only from 10.0.0.0/8",
     )]);
     // What believes everybody there may do so here.
     for networks in ["", ", proxy-real-ip-cidr: 0.0.0.0/0"] {
         let rendered = render_one(&format!("controller: {{config: {{use-proxy-protocol: \"true\"{networks}}}}}"));
-        assert!(rendered.has_arg("--proxy-protocol=true") && !rendered.notes.contains("Of your values"), "{networks}");
+        assert!(
+            rendered.has_arg("--proxy-protocol=true") && !rendered.notes.contains("About your values"),
+            "{networks}"
+        );
     }
     let unused = render_one("controller: {trustedProxies: [10.0.0.0/8], config: {proxy-real-ip-cidr: 192.0.2.0/24}}");
     assert!(unused.notes.contains("controller.config.proxy-real-ip-cidr has no effect"), "{}", unused.notes);
@@ -108,7 +111,7 @@ fn the_proxy_protocol_is_not_believed_of_more_than_before_without_a_word() {
 fn beside_ingress_nginx_it_serves_the_same_and_writes_nothing() {
     let rendered = set("migration");
     assert!(rendered.has_arg("--adopt-class=nginx") && rendered.has_arg("--no-status=true"));
-    assert!(rendered.notes.contains("beside it those of class nginx") && rendered.notes.contains("writes nothing"));
+    assert!(rendered.notes.contains("and those of class nginx") && rendered.notes.contains("writes nothing"));
     let roles = rendered.kind("ClusterRole").chain(rendered.kind("Role"));
     for role in roles {
         let text = role["rules"].to_string();

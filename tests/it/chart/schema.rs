@@ -90,7 +90,7 @@ fn every_value_that_is_taken_is_used_or_named() {
     let untouched =
         "controller: {name: controller, image: {readOnlyRootFilesystem: false, runAsNonRoot: true, chroot: false},
         admissionWebhooks: {name: admission, service: {type: ClusterIP}, extraEnvs: []}, healthCheckPath: /healthz}";
-    assert!(!render_one(untouched).notes.contains("Of your values"));
+    assert!(!render_one(untouched).notes.contains("About your values"));
     assert!(
         render_one("controller: {image: {runAsNonRoot: false}}").notes.contains("image.runAsNonRoot has no effect")
     );

@@ -279,7 +279,7 @@ impl<'ast> Visit<'ast> for Names {
     }
 }
 
-fn is_cfg_test(attribute: &Attribute) -> bool {
+pub(super) fn is_cfg_test(attribute: &Attribute) -> bool {
     attribute.path().is_ident("cfg")
         && matches!(&attribute.meta, syn::Meta::List(list) if list.tokens.to_string() == "test")
 }
