@@ -256,7 +256,7 @@ impl Losses {
         if waited || at_the_end {
             warn!(
                 lines = dropped - self.told,
-                "Lines of the access log were dropped: whoever reads standard output is too slow."
+                "Lines of the access log were dropped, because the reader of standard output is too slow."
             );
             (self.told, self.told_at) = (dropped, Some(now));
         }
