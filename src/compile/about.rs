@@ -432,7 +432,7 @@ pub(super) static ROWS: &[About] = &[
         severity: Severity::Info,
         meaning: "The Ingress names a class that does not exist, so it is not served.",
         fault: "the author of the Ingress",
-        remedy: "create the IngressClass with spec.controller handfast.dev/ingress-controller, or correct ingressClassName",
+        remedy: "create the IngressClass with spec.controller handfast.dev/ingress-controller, correct ingressClassName, or use --adopt-class",
     },
     About {
         code: "unknown-kind",

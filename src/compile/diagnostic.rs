@@ -171,7 +171,7 @@ pub enum Problem {
         oldest: ObjectKey,
     },
     /// The same object is given twice; the first one counts.
-    #[error("The object is defined twice. {first} is used, {again} is ignored")]
+    #[error("The object is defined twice. The definition in {first} is used, another one in {again} is ignored")]
     DuplicateObject {
         /// Scope whose definition counts.
         first: String,
@@ -436,7 +436,7 @@ pub enum Problem {
         name: String,
     },
     /// An IngressClass that does not exist.
-    #[error("IngressClass {class} does not exist, so the Ingress is not served")]
+    #[error("Not served: IngressClass {class} does not exist")]
     UnknownIngressClass {
         /// Its name.
         class: String,
