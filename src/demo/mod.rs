@@ -108,10 +108,7 @@ impl Demo {
         let end = CancellationToken::new();
         tokio::spawn(echo::serve(backend, end.clone()));
 
-        say(&format!(
-            "Manifests of five hosts, with certificates of a CA made just now, are in {}.",
-            directory.path.display()
-        ))?;
+        say(&format!("Manifests of five hosts, with certificates of a new CA, are in {}.", directory.path.display()))?;
         for host in manifests::HOSTS {
             say(&format!("  {:<20} {}", host.host, host.note))?;
         }
@@ -156,14 +153,14 @@ impl Demo {
         let publication = self.running.publications.borrow().clone();
         let compiled = publication.ok_or_else(|| anyhow!("nothing has been published"))?.compiled;
         let now = (clock::system())();
-        say("\nWhat `handfast check` says of them:\n")?;
+        say("\n`handfast check` says:\n")?;
         say(&check::report(&compiled.snapshot, &compiled.diagnostics, now).table())?;
 
         let before = counters(addresses).await?;
         let mut differences = 0;
         let mut step = |text: String, as_said: bool| {
             differences += usize::from(!as_said);
-            say(&format!("{} {text}", if as_said { "  ok " } else { "  NOT AS SAID " }))
+            say(&format!("{} {text}", if as_said { "  ok " } else { "  UNEXPECTED " }))
         };
         say("The tour:\n")?;
         for (host, version) in
@@ -196,14 +193,14 @@ impl Demo {
             ("expired.localhost", "certificate expired"),
         ] {
             match self.get(host, &TLS13).await? {
-                Ok(answer) => step(format!("https://{host}/ answers {}, and should fail", answer.status), false)?,
+                Ok(answer) => step(format!("https://{host}/ answers {}, but should fail", answer.status), false)?,
                 Err(error) => {
                     step(format!("https://{host}/ fails in the client: {error}"), error.to_string().contains(alert))?
                 }
             }
         }
 
-        say("\nWhat the server counted meanwhile (/metrics):\n")?;
+        say("\nThe server counted (/metrics):\n")?;
         let expected = [
             (r#"handfast_tls_handshakes_total{host="ecdsa.localhost",resumed="false",version="1.3"}"#, 1.0),
             (r#"handfast_tls_handshakes_total{host="rsa.localhost",resumed="false",version="1.2"}"#, 1.0),
@@ -237,8 +234,8 @@ impl Demo {
             step(format!("{name} +{moved}"), moved == by)?;
         }
         let end = match differences {
-            0 => "\nEverything was as said.".to_owned(),
-            count => format!("\n{count} of the steps were not as said."),
+            0 => "\nEverything worked as announced.".to_owned(),
+            count => format!("\n{count} of the steps did not work as announced."),
         };
         say(&end)?;
         Ok(differences)
@@ -279,7 +276,7 @@ Edit a file in {directory}, and the next handshake sees it. Ctrl-C ends the demo
 
 /// Runs a blocking client beside the controller.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
-    tokio::task::spawn_blocking(work).await.context("the demo's client ended by a bug")
+    tokio::task::spawn_blocking(work).await.context("the demo's client ended because of a bug")
 }
 
 /// All samples of /metrics.

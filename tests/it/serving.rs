@@ -667,7 +667,7 @@ fn the_demo_is_as_it_says() {
     let output = demo.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("Everything was as said."), "{text}");
+    assert!(text.contains("Everything worked as announced."), "{text}");
     let directory = text.lines().next().unwrap().rsplit_once(' ').unwrap().1.trim_end_matches('.');
     assert!(directory.contains("handfast-demo-") && !Path::new(directory).exists(), "{directory}");
 }
