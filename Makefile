@@ -15,8 +15,8 @@ TOOLS := cc:gcc curl:curl openssl:openssl promtool:prometheus javac:default-jdk-
 PYTHON_VENV := python3 -c 'import ensurepip, venv' 2>/dev/null
 
 # The control plane of the end-to-end tests is built with the version of Go that e2e/go.mod names. Go fetches it by
-# itself from 1.21 on; the one of Debian 12 is older.
-GO_FETCHES := go help toolchain >/dev/null 2>&1
+# itself from 1.21 on, and has the variable GOTOOLCHAIN since then; the one of Debian 12 is older.
+GO_FETCHES := test -n "$$(GOTOOLCHAIN= go env GOTOOLCHAIN 2>/dev/null)"
 
 # The triple of this machine.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')

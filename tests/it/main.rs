@@ -33,6 +33,7 @@ mod keylog;
 mod last_good;
 mod manifests;
 mod matrix;
+mod make;
 mod negotiate;
 mod neighbourhood;
 mod operator;
