@@ -407,6 +407,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "give the host one tls entry for each kind of key, and name hosts in tls entries",
     },
     About {
+        code: "tool-file",
+        severity: Severity::Info,
+        meaning: "A file of Kustomize or Helm (kustomization.yaml, Chart.yaml, values.yaml) is among the manifests. It defines no object, and the program is not run.",
+        fault: "nobody",
+        remedy: "nothing, or render the manifests first: `kubectl kustomize DIRECTORY` or `helm template CHART`",
+    },
+    About {
         code: "unenforced-tls-policy",
         severity: Severity::Error,
         meaning: "The policy of an Ingress asks clients for certificates, but an older Ingress chooses another policy for the host. Clients are not asked for certificates, so to be safe the paths of this Ingress answer 503.",

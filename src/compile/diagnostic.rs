@@ -421,6 +421,12 @@ pub enum Problem {
         /// How many count.
         limit: usize,
     },
+    /// A file that another program makes manifests from.
+    #[error("this is a file of {tool}, which is not run: manifests beside it are read as they are")]
+    ToolFile {
+        /// The program.
+        tool: &'static str,
+    },
     /// An annotation with one of our prefixes and a name that does not exist.
     #[error("{annotation} is unknown{}", nearest.as_ref().map(|name| format!(". Do you mean {name}?")).unwrap_or_default())]
     UnknownAnnotation {
@@ -651,6 +657,7 @@ impl Problem {
             Problem::TlsSettingsWithoutHost { .. } => "tls-settings-without-host",
             Problem::TlsWithoutHost { .. } => "tls-without-host",
             Problem::TooManyCertificates { .. } => "too-many-certificates",
+            Problem::ToolFile { .. } => "tool-file",
             Problem::UnenforcedTlsPolicy { .. } => "unenforced-tls-policy",
             Problem::UnknownAnnotation { .. } => "unknown-annotation",
             Problem::UnknownField { .. } => "unknown-field",

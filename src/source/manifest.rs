@@ -151,6 +151,14 @@ impl ManifestReader<'_> {
         let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
         if kind.is_empty() {
+            // A file that holds objects has one that is broken, whatever its name.
+            if self.manifest.objects.is_empty()
+                && let Some(tool) = Tool::of(&self.scope.0, &api_version)
+            {
+                // If it was a file of objects until now, it may be cut off.
+                self.manifest.damaged = true;
+                return self.tool_file(tool);
+            }
             return self.invalid(None, Effect::None, "it has no kind".to_owned());
         }
         if let Some(item_kind) = kind.strip_suffix("List")
@@ -240,7 +248,20 @@ impl ManifestReader<'_> {
         self.place = place;
     }
 
+    /// A document that is for another program, and no object.
+    fn tool_file(&mut self, tool: &Tool) {
+        let problem = Problem::ToolFile { tool: tool.name };
+        // Once for all documents of the file.
+        if !self.manifest.diagnostics.iter().any(|diagnostic| diagnostic.problem == problem) {
+            self.report(problem, Effect::None);
+        }
+    }
+
     fn unknown_kind(&mut self, api_version: &str, kind: &str) {
+        if let Some(tool) = Tool::of(&self.scope.0, api_version) {
+            self.manifest.unknown.insert(kind_text(api_version, kind));
+            return self.tool_file(tool);
+        }
         if let Some(form) = Form::almost(kind).filter(|_| !is_foreign(api_version)) {
             // It is broken rather than unknown: its object may have been there before.
             self.manifest.damaged = true;
@@ -270,6 +291,40 @@ impl ManifestReader<'_> {
             effect,
             hosts: Vec::new(),
         });
+    }
+}
+
+/// A program whose own files lie between manifests, and hold no objects.
+struct Tool {
+    name: &'static str,
+    /// The API group of its documents, if they have one.
+    group: Option<&'static str>,
+    /// Names of its files in lower case, without their endings. Such a name says nothing about objects of ours, which are
+    /// read from any file.
+    files: &'static [&'static str],
+    /// Beginnings and ends of further names, parted from the rest by a `-` or a `.`.
+    ends: &'static [&'static str],
+}
+
+static TOOLS: [Tool; 2] = [
+    Tool { name: "Helm", group: None, files: &["chart", "requirements", "values", "values.schema"], ends: &["values"] },
+    Tool { name: "Kustomize", group: Some("kustomize.config.k8s.io"), files: &["kustomization"], ends: &[] },
+];
+
+impl Tool {
+    /// The tool whose document this is, by the name of the file or by the document's group.
+    fn of(file: &str, api_version: &str) -> Option<&'static Tool> {
+        let file = file.to_ascii_lowercase();
+        let stem = file.rsplit_once('.').map_or(&*file, |(stem, _)| stem);
+        let group = api_version.split_once('/').map(|(group, _)| group);
+        let is_parted = |rest: Option<&str>, by: fn(&str) -> bool| rest.is_some_and(by);
+        TOOLS.iter().find(|tool| {
+            let has_end = |end: &&str| {
+                is_parted(stem.strip_prefix(end), |rest| rest.starts_with(['-', '.']))
+                    || is_parted(stem.strip_suffix(end), |rest| rest.ends_with(['-', '.']))
+            };
+            (tool.group.is_some() && tool.group == group) || tool.files.contains(&stem) || tool.ends.iter().any(has_end)
+        })
     }
 }
 

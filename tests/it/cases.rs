@@ -38,6 +38,7 @@ fn each_problem_appears_in_a_case() {
         "misspelt-kind",
         "no-manifests",
         "objects-kept",
+        "tool-file",
         "unknown-field",
         "unknown-kind",
         "unreadable-directory",

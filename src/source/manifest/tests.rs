@@ -502,3 +502,41 @@ fn a_policy_of_another_program_is_none_of_ours() {
         ],
     );
 }
+
+#[test]
+fn files_of_kustomize_and_helm_are_no_broken_manifests() {
+    let said = |file: &str, text: &str| {
+        let manifest = parse(&Scope(file.into()), text.as_bytes()).unwrap();
+        let codes: Vec<_> = manifest.diagnostics.iter().map(|diagnostic| diagnostic.problem.code()).collect();
+        (manifest.objects.len(), codes.join(" "))
+    };
+    let kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [shop.yaml]\n";
+    let values = "controller: {replicaCount: 2}\n---\nimage: nginx\n";
+    for (file, text) in [
+        ("kustomization.yaml", kustomization),
+        ("kustomization.yml", "resources: [shop.yaml]\nnamePrefix: a-\n"),
+        ("Kustomization.yaml", "kind: Kustomization\nresources: []\n"),
+        ("component.yaml", "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n"),
+        ("Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.0.0\n"),
+        ("requirements.yaml", "dependencies: []\n"),
+        ("values.yaml", values),
+        ("values.yml", values),
+        ("values-prod.yaml", "kind: DaemonSet\n"),
+        ("values.prod.yaml", values),
+        ("shop-values.yaml", values),
+        ("values.schema.json", "{\"$schema\": \"http://json-schema.org/schema#\", \"type\": \"object\"}"),
+    ] {
+        assert_eq!(said(file, text), (0, "tool-file".to_owned()), "{file}");
+    }
+    // Their names say nothing about objects.
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n";
+    assert_eq!(said("values.yaml", service), (1, String::new()));
+    assert_eq!(said("values.yaml", &format!("{service}---\nspec: {{}}\n")), (1, "invalid-document".to_owned()));
+    let list = "kind: List\nitems: [{apiVersion: v1, kind: Service, metadata: {name: a}}]";
+    assert_eq!(said("kustomization.yaml", list), (1, String::new()));
+    for file in ["valuesheet.yaml", "my-chart.yaml", "kustomization-notes.yaml"] {
+        assert_eq!(said(file, "a: 1\n"), (0, "invalid-document".to_owned()), "{file}");
+    }
+    let manifest = parse(&Scope("Chart.yaml".into()), b"a: 1").unwrap();
+    assert!(manifest.diagnostics[0].to_string().contains("a file of Helm"), "{manifest:?}");
+}
