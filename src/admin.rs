@@ -284,7 +284,12 @@ fn try_answer<B>(admin: &Admin, peer: SocketAddr, request: &Request<B>) -> Answe
     let Some(page) = rows().find(|page| page.method == *method) else {
         return Ok(method_not_allowed(rows()));
     };
-    let query = Query::parse(uri.query().unwrap_or_default(), page.parameters)?;
+    // What monitoring asks for takes no parameters, and probes append whatever they like.
+    let query = match page.audience {
+        Audience::Everyone => "",
+        Audience::Loopback => uri.query().unwrap_or_default(),
+    };
+    let query = Query::parse(query, page.parameters)?;
     (page.answer)(admin, &Asked { peer, query })
 }
 
@@ -366,7 +371,7 @@ mod tests {
         let admin = admin(false);
         let status = |method, target| ask(&admin, "127.0.0.1", method, target).status();
         assert_eq!(status(Method::GET, "/metrics/"), StatusCode::NOT_FOUND);
-        assert_eq!(status(Method::GET, "/metrics?x=1"), StatusCode::BAD_REQUEST);
+        assert_eq!(status(Method::GET, "/debug/snapshot?x=1"), StatusCode::BAD_REQUEST);
         assert_eq!(status(Method::HEAD, "/metrics"), StatusCode::OK);
         let refused = ask(&admin, "127.0.0.1", Method::DELETE, "/debug/snapshot");
         assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
@@ -374,6 +379,19 @@ mod tests {
         assert_eq!(refused.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff");
         // Who may not use a page does not learn what it takes.
         assert_eq!(ask(&admin, "192.0.2.1", Method::POST, "/debug/snapshot?x").status(), StatusCode::FORBIDDEN);
+    }
+
+    #[test]
+    fn pages_for_everyone_answer_whatever_the_query() {
+        let admin = admin(false);
+        let answer = |target: &str| ask(&admin, "192.0.2.1", Method::GET, target).status();
+        for page in PAGES.iter().filter(|page| page.audience == Audience::Everyone) {
+            assert!(page.parameters.is_empty(), "{}: its parameters are never read", page.path);
+            for query in ["x", "x=1", "verbose", "%zz&x=1&x=2", ""] {
+                assert_eq!(answer(&format!("{}?{query}", page.path)), answer(page.path), "{} {query}", page.path);
+            }
+        }
+        assert_eq!(answer("/healthz?x"), StatusCode::OK);
     }
 
     #[test]

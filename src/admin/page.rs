@@ -19,7 +19,8 @@ pub struct Page {
     pub method: Method,
     /// Who may ask; the same for all methods of a path.
     pub audience: Audience,
-    /// What may stand in the query. Everything else there is an error.
+    /// What may stand in the query. Everything else there is an error, but for [`Audience::Everyone`], where the query
+    /// is ignored.
     pub parameters: &'static [Parameter],
     /// What comes back, for the list of pages.
     pub about: &'static str,
