@@ -192,7 +192,7 @@ pub(crate) fn failures(args: &FailuresArgs) -> anyhow::Result<ExitCode> {
         None => String::new(),
         Some("*") => "&host=*".to_owned(),
         Some(name) => {
-            let name: HostName = name.parse().with_context(|| format!("--host {name:?}"))?;
+            let name = HostName::asked_for(name).with_context(|| format!("--host {name:?}"))?;
             format!("&host={name}")
         }
     };

@@ -69,7 +69,7 @@ impl Query {
 
 /// For [`Query::value`]: the name of a virtual host, where `*` is the one of rules without a host.
 pub fn host_name(text: &str) -> Option<HostName> {
-    if text == "*" { Some(HostName::catch_all()) } else { text.parse().ok() }
+    if text == "*" { Some(HostName::catch_all()) } else { HostName::asked_for(text).ok() }
 }
 
 /// For [`Query::value`]: a client's address, without port.

@@ -66,7 +66,6 @@ impl FromStr for Target {
             None | Some("") => 443,
             Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| BadTarget::Port(port.to_owned()))?,
         };
-        let host = host.strip_suffix('.').unwrap_or(host);
         if host.is_empty() {
             return Err(BadTarget::Empty);
         }
@@ -99,6 +98,8 @@ mod tests {
         let rows = [
             ("shop.example", "shop.example:443"),
             ("Shop.Example.:8443", "shop.example:8443"),
+            ("my_app.example.", "my_app.example:443"),
+            ("https://my_app.example.:8443/a_b", "my_app.example:8443"),
             ("localhost:1", "localhost:1"),
             ("192.0.2.1", "192.0.2.1:443"),
             ("192.0.2.1:65535", "192.0.2.1:65535"),
@@ -127,7 +128,8 @@ mod tests {
             ("shop.example:70000", "from 1 to 65535"),
             ("http://shop.example/", "\"http\" does not name a TLS port"),
             ("smtp://mx.example", "a port that speaks TLS from the first byte on"),
-            ("a_b.example", "the character '_'"),
+            ("a!b.example", "the character '!'"),
+            ("shop.example..", "a label between two dots is empty"),
             ("a b", "is not a host"),
             ("*.shop.example", "name one of them"),
         ];

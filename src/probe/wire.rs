@@ -179,7 +179,9 @@ impl<'a> Wire<'a> {
 /// Resolvers take their own time, and cannot be stopped.
 fn look_up(host: &str, target: &Target, timeout: Duration) -> Result<Vec<SocketAddr>, ProbeError> {
     let (sender, receiver) = mpsc::channel();
-    let name = (host.to_owned(), target.port);
+    // RFC 6761 section 6.3: what ends so is this machine, though not every resolver knows. Clients do.
+    let name = if host.ends_with(".localhost") { "localhost" } else { host };
+    let name = (name.to_owned(), target.port);
     std::thread::spawn(move || sender.send(name.to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>)));
     match receiver.recv_timeout(timeout) {
         Ok(Ok(addresses)) if addresses.is_empty() => Err(ProbeError::NoAddress { target: host.to_owned() }),

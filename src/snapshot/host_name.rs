@@ -17,6 +17,12 @@ impl HostName {
         Self(Arc::from(""))
     }
 
+    /// A name as clients ask for it. Unlike the host of an Ingress it may have an underscore, which DNS allows, and one dot
+    /// at its end, which stands for the root and is dropped (RFC 6066 section 3 has none on the wire).
+    pub fn asked_for(text: &str) -> Result<Self, BadHostName> {
+        Self::parse(text.strip_suffix('.').unwrap_or(text), "-_")
+    }
+
     /// True for the virtual host that collects rules without a host.
     pub fn is_catch_all(&self) -> bool {
         self.0.is_empty()
@@ -52,6 +58,13 @@ impl FromStr for HostName {
 
     /// Follows the Kubernetes Ingress rules (RFC 1123 subdomain, optionally `*.`), in any letter case.
     fn from_str(text: &str) -> Result<Self, BadHostName> {
+        Self::parse(text, "-")
+    }
+}
+
+impl HostName {
+    /// `marks` may stand in a label, beside letters and digits.
+    fn parse(text: &str, marks: &str) -> Result<Self, BadHostName> {
         let name = text.to_ascii_lowercase();
         let plain = name.strip_prefix("*.").unwrap_or(&name);
         if plain.is_empty() {
@@ -70,7 +83,7 @@ impl FromStr for HostName {
             if label.len() > 63 {
                 return Err(BadHostName::LongLabel(label.into()));
             }
-            if let Some(bad) = label.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '-')) {
+            if let Some(bad) = label.chars().find(|c| !(c.is_ascii_alphanumeric() || marks.contains(*c))) {
                 return Err(BadHostName::Character(bad));
             }
             if label.starts_with('-') || label.ends_with('-') {
@@ -137,6 +150,24 @@ mod tests {
         assert!("*.example.com".parse::<HostName>().unwrap().is_wildcard());
         for bad in ["", "*.", "*", "a..b", "a.", "a_b.c", "-a.b", "10.0.0.1", "a.*.b", "*.*.b", "ä.example"] {
             assert!(bad.parse::<HostName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn clients_may_ask_for_an_underscore_and_for_the_root() {
+        for (text, name) in [
+            ("My_App.example.com", "my_app.example.com"),
+            ("_dmarc.example.com.", "_dmarc.example.com"),
+            ("shop.example.com.", "shop.example.com"),
+            ("localhost.", "localhost"),
+            ("*.example.com.", "*.example.com"),
+        ] {
+            assert_eq!(HostName::asked_for(text).unwrap().as_str(), name);
+            assert!(text.parse::<HostName>().is_err(), "no Ingress may have the host {text}");
+        }
+        for bad in ["", ".", "..", "shop.example.com..", ".example.com", "a b", "a:1", "10.0.0.1", "10.0.0.1.", "-a.b"]
+        {
+            assert!(HostName::asked_for(bad).is_err(), "{bad}");
         }
     }
 

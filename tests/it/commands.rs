@@ -72,9 +72,12 @@ fn chain_is_accepted_only_as_a_strict_client_would() {
     let other_key = files.write("other.pem", &crate::pki::leaf(&crate::pki::root("x")).key);
     let leaf_only = files.write("leaf.pem", &leaf.pem);
     let trusted = ["--trust-anchors", &root, "--at", AT];
-    let rows: [(&[&str], i32, &str); 13] = [
+    let rows: [(&[&str], i32, &str); 16] = [
         (&[&chain], 0, "accepted: 0 errors"),
         (&[&chain, "--name", "shop.example"], 0, "accepted for shop.example"),
+        (&[&chain, "--name", "Shop.example."], 0, "accepted for shop.example"),
+        (&[&chain, "--name", "my_app.example."], 1, "error name-not-covered"),
+        (&[&chain, "--name", "shop.example.."], 2, ""),
         (&[&chain, "--only-anchors"], 0, "CN=Root, trusted by --trust-anchors"),
         (&[&chain, "--key", &key], 0, "accepted"),
         (&[&chain, "--name", "other.example"], 1, "error name-not-covered"),

@@ -457,6 +457,14 @@ fn hosts_are_written_as_people_write_them() {
         (&format!("localhost:{}", server.port).into(), &"localhost".into())
     );
     assert_eq!(codes(&report["chains"][0]["findings"])[0], "name-not-covered");
+    // Not every resolver knows a name below localhost, nor one with an underscore.
+    let (_, report) = json(&[&format!("https://My_app.localhost.:{}/", server.port)]);
+    assert_eq!(
+        (&report["target"], &report["server_name"]),
+        (&format!("my_app.localhost:{}", server.port).into(), &"my_app.localhost".into())
+    );
+    let (_, report) = json(&[&server.address(), "--sni", "my_app.test."]);
+    assert_eq!((&report["server_name"], &report["chains"][0]["name"]), (&"my_app.test".into(), &"my_app.test".into()));
     // An address is no server name, and the certificate has to cover it all the same.
     let (_, report) = json(&[&server.address()]);
     assert_eq!((&report["server_name"], &report["chains"][0]["name"]), (&Value::Null, &"127.0.0.1".into()));

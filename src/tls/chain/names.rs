@@ -23,11 +23,12 @@ pub enum Name {
 impl std::str::FromStr for Name {
     type Err = BadHostName;
 
-    /// International names may be written as they are read; they become A-labels (RFC 5890 section 2.3.2.1).
+    /// International names may be written as they are read; they become A-labels (RFC 5890 section 2.3.2.1). What clients
+    /// ask for counts, so there may be underscores and a final dot ([`HostName::asked_for`]).
     fn from_str(text: &str) -> Result<Self, BadHostName> {
         match text.trim_start_matches('[').trim_end_matches(']').parse() {
             Ok(address) => Ok(Name::Address(address)),
-            Err(_) => to_ascii(text).parse().map(Name::Host),
+            Err(_) => HostName::asked_for(&to_ascii(text)).map(Name::Host),
         }
     }
 }
@@ -210,6 +211,9 @@ mod tests {
         let wild = &["*.shop.example"][..];
         assert_eq!(told(wild, None, "a.shop.example"), None);
         assert_eq!(told(wild, None, "*.shop.example"), None);
+        assert_eq!(told(wild, None, "my_app.shop.example"), None);
+        assert_eq!(told(wild, None, "a.shop.example."), None);
+        assert_eq!(told(&["my_app.example"], None, "My_App.example."), None);
         assert_eq!(told(wild, None, "192.0.2.1"), None);
         assert_eq!(told(wild, None, "other.example").unwrap(), "");
         assert!(told(wild, None, "shop.example").unwrap().contains("without a label"));
