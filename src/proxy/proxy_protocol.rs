@@ -38,6 +38,12 @@ pub enum ProxyProtocolError {
 /// Version 2 allows 64 KiB; its TLVs are of no use here, so a hostile length is refused early.
 const MAX_HEADER: usize = 4096;
 
+/// The beginning of a version 2 header of a balancer's own connection: signature, version and the command LOCAL.
+const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20";
+
+/// Bytes of a version 2 header up to its length.
+const FIXED: usize = 16;
+
 /// Reads one header.
 pub async fn read<S: AsyncRead + Unpin>(io: &mut S, timeout: Duration) -> Result<Header, ProxyProtocolError> {
     let mut received = Vec::new();
@@ -52,6 +58,13 @@ pub async fn read<S: AsyncRead + Unpin>(io: &mut S, timeout: Duration) -> Result
                 Err(error) => return Err(ProxyProtocolError::Interrupted(Some(error))),
             };
             received.extend_from_slice(&buffer[..size]);
+            // Section 2.2: a receiver must accept such a connection, and discard what stands there, the family included.
+            if received.starts_with(LOCAL) {
+                let [.., high, low] = received.get(..FIXED).unwrap_or_default() else { continue };
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                let rest = discard(io, received.split_off(FIXED), length).await?;
+                return Ok(Header { addresses: None, rest });
+            }
             match ProxyHeader::parse(&received, ParseConfig::default()) {
                 Ok((header, length)) => {
                     let canonical = |address: SocketAddr| SocketAddr::new(canonical_ip(address.ip()), address.port());
@@ -66,6 +79,23 @@ pub async fn read<S: AsyncRead + Unpin>(io: &mut S, timeout: Duration) -> Result
         }
     };
     tokio::time::timeout(timeout, read).await.unwrap_or(Err(ProxyProtocolError::Timeout))
+}
+
+/// Drops `length` bytes, the first of which are in `received`, and returns those behind them that are there too.
+async fn discard<S: AsyncRead + Unpin>(
+    io: &mut S,
+    mut received: Vec<u8>,
+    length: usize,
+) -> Result<Vec<u8>, ProxyProtocolError> {
+    if let Some(missing) = length.checked_sub(received.len()).filter(|missing| *missing > 0) {
+        let mut missing = io.take(missing as u64);
+        match tokio::io::copy(&mut missing, &mut tokio::io::sink()).await {
+            Ok(_) if missing.limit() == 0 => return Ok(Vec::new()),
+            Ok(_) => return Err(ProxyProtocolError::Interrupted(None)),
+            Err(error) => return Err(ProxyProtocolError::Interrupted(Some(error))),
+        }
+    }
+    Ok(received.split_off(length))
 }
 
 /// Whether more bytes can make this a header. Version 1 ends with the first line break, and with 107 bytes at most.
@@ -100,7 +130,27 @@ mod tests {
     #[tokio::test]
     async fn the_balancers_own_connections_keep_their_address() {
         assert_eq!(parse(b"PROXY UNKNOWN\r\nx").await.unwrap().addresses, None);
-        assert_eq!(parse(b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00").await.unwrap().addresses, None);
+        // Whatever family and length such a header names, and in whatever pieces it comes.
+        for family in [0x00, 0x11, 0x12, 0x21, 0x31, 0x32, 0x13, 0x42, 0xff] {
+            for length in [0_u16, 1, 11, 12, 36, 216, 4_096, u16::MAX] {
+                let mut bytes = [LOCAL, &[family], &length.to_be_bytes()].concat();
+                bytes.resize(FIXED + usize::from(length), 0xaa);
+                bytes.extend(b"GET /");
+                let header = parse(&bytes).await.unwrap();
+                let whole = (header.addresses, header.rest);
+                assert_eq!(whole.0, None, "{family:#x} {length}");
+                // As much of it as was read with the last of the header; the rest is still to be read.
+                assert!(b"GET /".starts_with(&whole.1), "{family:#x} {length}: {:?}", whole.1);
+                let (first, second) = bytes.split_at(14);
+                let mut pieces = first.chain(second);
+                let header = read(&mut pieces, Duration::from_secs(5)).await.unwrap();
+                let mut rest = header.rest;
+                pieces.read_to_end(&mut rest).await.unwrap();
+                assert_eq!((header.addresses, rest.as_slice()), (None, &b"GET /"[..]), "{family:#x} {length}");
+                let cut = parse(&bytes[..bytes.len() - 6]).await;
+                assert!(matches!(cut, Err(ProxyProtocolError::Interrupted(None))), "{family:#x} {length}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -112,5 +162,9 @@ mod tests {
         let mut endless = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff".to_vec();
         endless.resize(10_000, 0);
         assert!(matches!(parse(&endless).await, Err(ProxyProtocolError::Invalid)));
+        for command in [0x22, 0x2f, 0x10, 0x30] {
+            let header = [&LOCAL[..12], &[command, 0, 0, 0]].concat();
+            assert!(matches!(parse(&header).await, Err(ProxyProtocolError::Invalid)), "{command:#x}");
+        }
     }
 }
