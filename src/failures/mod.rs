@@ -34,7 +34,7 @@ pub struct Failure {
     pub time: SystemTime,
     /// The client's address, or the network that it was masked to.
     pub client: Box<str>,
-    /// The server name that it asked for.
+    /// The server name that it asked for; escaped if it is none.
     pub server_name: Option<Box<str>>,
     /// The virtual host that it was counted under.
     pub host: Option<HostName>,
@@ -151,10 +151,15 @@ impl Failures {
     }
 }
 
-/// Whose failures are one example: a client's, and of unknown names each name's.
+/// Whose failures are one example: a client's, and of names that no host has each name's.
 fn who(failure: &Failure) -> (&str, Option<&str>) {
-    let name = failure.server_name.as_deref().filter(|_| failure.reason == Reason::UnknownHost);
+    let name = failure.server_name.as_deref().filter(|_| is_about_name(failure.reason));
     (&failure.client, name)
+}
+
+/// Whether each server name is a story of its own.
+fn is_about_name(reason: Reason) -> bool {
+    [Reason::MalformedServerName, Reason::UnknownHost].contains(&reason)
 }
 
 /// How often something has failed, and the newest failure.
@@ -212,7 +217,7 @@ impl Shard {
         if self.new.len() < self.capacity || self.new.contains_key(&kind) {
             *self.new.entry(kind.clone()).or_default() += 1;
         }
-        let is_unknown = kind.1 == Reason::UnknownHost;
+        let (is_unknown, is_about_name) = (kind.1 == Reason::UnknownHost, is_about_name(kind.1));
         if is_unknown && let Some(name) = &failure.server_name {
             let has_room = self.unknown_names.len() < UNKNOWN || self.unknown_names.contains_key(name);
             if has_room {
@@ -229,7 +234,7 @@ impl Shard {
             }
         };
         examples.push_back(example);
-        if examples.len() > if is_unknown { UNKNOWN } else { CLIENTS } {
+        if examples.len() > if is_about_name { UNKNOWN } else { CLIENTS } {
             examples.remove(surplus(examples));
             self.total -= 1;
         }

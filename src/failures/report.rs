@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Example, Failures};
 use crate::metrics::Metrics;
+use crate::probe::target::Target;
 use crate::snapshot::{HostName, HostTls, ShadowPolicy, Snapshot, VirtualHost};
+use crate::tls::chain::Name;
 use crate::tls::clients::{Client, clients, version_words};
 use crate::tls::codes::{group_name, scheme_name, suite_name};
 use crate::tls::offer::{NamedServer, Offer};
@@ -43,7 +45,7 @@ pub struct Entry {
     pub count: u64,
     /// The client's address, or the network that it is masked to.
     pub client: String,
-    /// The server name that it asked for.
+    /// The server name that it asked for. What can be none is escaped, and cut if it is longer than any name.
     pub sni: Option<String>,
     /// The virtual host; empty if there is none.
     pub host: String,
@@ -66,7 +68,8 @@ pub struct Entry {
     pub served: Option<ServedEntry>,
     /// What else is known, in one statement.
     pub detail: Option<String>,
-    /// The configured host that is written most like the server name, where that is unknown.
+    /// The configured host that is meant, where the server name is malformed or unknown: one that it holds, or the one that
+    /// is written most like it.
     pub nearest_host: Option<String>,
     /// What to do.
     pub remedy: String,
@@ -329,7 +332,8 @@ fn entry(example: &Example, snapshot: &Snapshot) -> Entry {
     let Example { last, first, count } = example;
     let name = |alert| alert::name(alert).to_owned();
     let nearest = match last.reason {
-        Reason::UnknownHost => last.server_name.as_deref().and_then(|name| snapshot.nearest_host(name)),
+        Reason::UnknownHost => last.server_name.as_deref().and_then(|name| snapshot.nearest_host(name).cloned()),
+        Reason::MalformedServerName => last.server_name.as_deref().and_then(|text| meant(text, snapshot)),
         _ => None,
     };
     Entry {
@@ -353,6 +357,17 @@ fn entry(example: &Example, snapshot: &Snapshot) -> Entry {
         detail: (!last.detail.is_empty()).then(|| last.detail.to_string()),
         nearest_host: nearest.map(|host| host.label().to_owned()),
         remedy: last.remedy.to_string(),
+    }
+}
+
+/// The host that is meant by a text which is no server name: a URL, a host with a port, one in letters of its language.
+fn meant(text: &str, snapshot: &Snapshot) -> Option<HostName> {
+    let text = text.trim_end_matches('.').trim_matches(['[', ']']);
+    match text.parse::<Target>().map(|target| target.host) {
+        Ok(Name::Host(name)) if snapshot.named_host(name.as_str()).is_some() => Some(name),
+        Ok(Name::Host(name)) => snapshot.nearest_host(name.as_str()).cloned(),
+        Ok(Name::Address(_)) => None,
+        Err(_) => snapshot.nearest_host(&text.to_lowercase()).cloned(),
     }
 }
 

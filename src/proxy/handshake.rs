@@ -559,7 +559,7 @@ fn preflight(offer: &Offer, server_name: Option<&str>, reader: &Reader) -> Chose
     let refused =
         |host: Option<&Arc<VirtualHost>>, reason| Chosen { host: host.cloned(), answer: Answer::Refuse(reason, None) };
     match snapshot.tls(server_name) {
-        _ if offer.server_name == NamedServer::Malformed => refused(None, Reason::ProtocolViolation),
+        _ if matches!(offer.server_name, NamedServer::Malformed(_)) => refused(None, Reason::MalformedServerName),
         TlsChoice::Serve { host, tls } => {
             let answer = match tls.agree(offer) {
                 Ok((config, credential)) => Answer::Serve { tls: tls.clone(), config: config.clone(), credential },

@@ -23,9 +23,10 @@ use super::handshake::{Handshake, Trace};
 use crate::failures::{Failure, Failures, Served};
 use crate::mask::ClientAddresses;
 use crate::metrics::{COMPLETED, FAILED, Metrics, PROBE, RECEIVED, RESUMPTIONS, SENT};
+use crate::snapshot::HostName;
 use crate::tls::alert;
 use crate::tls::capabilities::capabilities;
-use crate::tls::offer::Offer;
+use crate::tls::offer::{NamedServer, Offer};
 use crate::tls::policy::{Group, Suite};
 use crate::tls::preflight::{self, Explanation};
 use crate::tls::reason::{Blame, Reason};
@@ -228,7 +229,7 @@ impl Observer {
         Failure {
             time,
             client: self.observers.addresses.show(client).to_string().into(),
-            server_name: trace.server_name.as_deref().map(Into::into),
+            server_name: sent_name(trace),
             host: trace.host.as_ref().map(|host| host.name.clone()),
             reason,
             blame,
@@ -266,7 +267,10 @@ impl Observer {
 /// Who must act, what else is known, and what to do.
 fn explain(reason: Reason, trace: &Trace, time: SystemTime, cause: Option<&io::Error>) -> (Blame, String, String) {
     let cause = || cause.map(ToString::to_string).unwrap_or_default();
-    let Some(tls) = &trace.tls else { return (reason.blame(), cause(), reason.remedy().to_owned()) };
+    let Some(tls) = &trace.tls else {
+        let known = trace.offer.as_deref().map(|offer| offered(reason, offer)).filter(|text| !text.is_empty());
+        return (reason.blame(), known.unwrap_or_else(cause), reason.remedy().to_owned());
+    };
     if !trace.agreed
         && let Some(offer) = &trace.offer
     {
@@ -303,12 +307,34 @@ fn explain(reason: Reason, trace: &Trace, time: SystemTime, cause: Option<&io::E
     (blame, detail, remedy)
 }
 
+/// The server name that the client sent, whether or not it can be one.
+fn sent_name(trace: &Trace) -> Option<Box<str>> {
+    match trace.offer.as_deref().map(|offer| &offer.server_name) {
+        Some(NamedServer::Address(address)) => Some(address.to_string().into()),
+        Some(NamedServer::Malformed(text)) => Some(text.clone()).filter(|text| !text.is_empty()),
+        Some(NamedServer::Absent | NamedServer::Name(_)) | None => trace.server_name.as_deref().map(Into::into),
+    }
+}
+
 /// What of an offer a reason is about.
 fn offered(reason: Reason, offer: &Offer) -> String {
     match reason {
         Reason::NoSharedVersion => {
             format!("the client's newest version is {}", crate::tls::clients::version_words(offer.newest_version()))
         }
+        Reason::MalformedServerName | Reason::NoServerName => match &offer.server_name {
+            NamedServer::Address(_) => {
+                "an address is no server name and counts as none (RFC 6066 section 3)".to_owned()
+            }
+            NamedServer::Malformed(text) if text.is_empty() => "the list of server names has no host name".to_owned(),
+            NamedServer::Malformed(text) if text.ends_with('…') => "it has more than 253 characters".to_owned(),
+            NamedServer::Malformed(text) => match HostName::asked_for(text) {
+                Err(error) => error.to_string(),
+                // Ours is the more patient rule.
+                Ok(_) => "the last label is a number, as in an address".to_owned(),
+            },
+            NamedServer::Absent | NamedServer::Name(_) => String::new(),
+        },
         _ => String::new(),
     }
 }

@@ -83,7 +83,7 @@ impl Capability {
             Capability::PostQuantum => Group::ALL.into_iter().any(|group| group.is_post_quantum() && has_group(group)),
             Capability::ServerName => match offer.server_name {
                 NamedServer::Name(_) => true,
-                NamedServer::Absent | NamedServer::Address | NamedServer::Malformed => false,
+                NamedServer::Absent | NamedServer::Address(_) | NamedServer::Malformed(_) => false,
             },
             Capability::Tls12Aead => has_suite(|suite| suite.version() == super::Version::Tls12),
             Capability::X25519 => has_group(Group::X25519) || has_group(Group::X25519MlKem768),

@@ -154,7 +154,10 @@ pub fn by_preference(credentials: &[CredentialKind]) -> impl Iterator<Item = usi
 
 /// What a client that offers this and a host with this policy and these credentials agree on.
 pub fn negotiate(policy: &Policy, credentials: &[CredentialKind], offer: &Offer) -> Result<Agreement, Reason> {
-    if !offer.compressions.contains(&0) || !offer.takes_x509 || offer.server_name == NamedServer::Malformed {
+    if matches!(offer.server_name, NamedServer::Malformed(_)) {
+        return Err(Reason::MalformedServerName);
+    }
+    if !offer.compressions.contains(&0) || !offer.takes_x509 {
         return Err(Reason::ProtocolViolation);
     }
     let Selection { version, suite, group, credential } = select(policy, credentials, offer)?;

@@ -164,6 +164,9 @@ reasons! {
     MalformedRecord "malformed-record" Client RecordOverflow
         "A record is empty, longer than TLS allows, or has a version that is not TLS (RFC 8446 section 5.1)."
         "capture the connection: this is a scanner, a broken client, or a device that changes bytes";
+    MalformedServerName "malformed-server-name" Client IllegalParameter
+        "The client sent a server name that is not a host name (RFC 6066 section 3): it has a port, brackets, a path, a space, letters beyond ASCII, or an empty or too long label."
+        "let the client send the host name alone, without scheme, port, path and brackets; an international name as its A-label (xn--…)";
     MissingExtension "missing-extension" Client MissingExtension
         "The client does not send an extension that its TLS version requires (RFC 8446 section 9.2)."
         "capture the connection: this is a broken client or a scanner";

@@ -1,11 +1,13 @@
 //! What is kept of failed handshakes and shown to people: the API, the terminal view, log lines, shadow policies.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Output, Stdio};
 
 use handfast::demo::pki::{Authority, KeyType};
 use handfast::failures::report::{Entry, FailuresReport, HostsReport, ShadowReport};
+use handfast::tls::clients::client;
+use handfast::tls::offer::{NamedServer, Offer};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConnection, SupportedProtocolVersion};
@@ -13,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::binary::{Server, handfast, host, issue, service, wait_until};
 use crate::handshake::Client;
+use crate::hellos::{message, records};
 
 fn policy(name: &str, spec: &str) -> String {
     format!("apiVersion: handfast.dev/v1alpha1\nkind: TlsPolicy\nmetadata: {{name: {name}}}\nspec: {spec}\n")
@@ -210,4 +213,72 @@ fn addresses_of_clients_are_masked_if_the_operator_wants_it() {
     assert_eq!(failures(&server)[0].client, "127.0.0.0/24");
     let line = server.wait_for_line("A TLS handshake failed.");
     assert!(line.contains("127.0.0.0/24") && !line.contains("127.0.0.1"), "{line}");
+}
+
+#[test]
+fn a_server_name_that_is_none_is_shown_with_what_is_wrong_and_which_host_is_meant() {
+    let server = Server::start(&hosts, &[]);
+    let long = format!("{}.test", "x".repeat(64));
+    let endless = "a.".repeat(500);
+    // As it is sent; as it is shown, if otherwise; what is said of it, and the host that is meant.
+    let rows: [(&str, &str, &str, Option<&str>); 12] = [
+        ("[shop.test]", "", "the character '['", Some("shop.test")),
+        ("shop.test:443", "", "the character ':'", Some("shop.test")),
+        ("https://shop.test/cart", "", "the character ':'", Some("shop.test")),
+        ("SHOP.test/", "", "the character '/'", Some("shop.test")),
+        ("shöp.test", "", "the A-label", None),
+        ("shop test", "", "the character ' '", Some("shop.test")),
+        ("shop.test..", "", "empty", Some("shop.test")),
+        (".shop.test", "", "empty", Some("shop.test")),
+        (&long, "", "longer than 63 characters", None),
+        ("192.0.2.1:443", "", "the character ':'", None),
+        ("a\u{1b}[2J\u{202e}\\b\0", "a\\u{1b}[2J\\u{202e}\\\\b\\u{0}", "the character", None),
+        (&endless, "a.a.", "more than 253 characters", None),
+    ];
+    for (sent, shown, wrong, meant) in rows {
+        let server_name = NamedServer::Malformed(sent.into());
+        let offer = Offer { server_name, ..client("chrome-150").unwrap().offer.clone() };
+        let mut stream = TcpStream::connect(server.https).unwrap();
+        stream.write_all(&records(&message(&offer), 16_384)).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, [0x15, 3, 3, 0, 2, 2, 47], "{sent:?}");
+        let shown = if shown.is_empty() { sent } else { shown };
+        let is_shown = |entry: &Entry| entry.sni.as_deref().is_some_and(|sni| sni.starts_with(shown));
+        wait_until("it is listed", || failures(&server).iter().any(is_shown));
+        let entry = failures(&server).into_iter().find(is_shown).unwrap();
+        assert_eq!((&*entry.reason, &*entry.blame, &*entry.host), ("malformed-server-name", "client", ""), "{sent:?}");
+        assert!(entry.detail.as_deref().is_some_and(|detail| detail.contains(wrong)), "{sent:?}: {:?}", entry.detail);
+        assert_eq!(entry.nearest_host.as_deref(), meant, "{sent:?}");
+        assert!(entry.sni.unwrap().chars().count() <= 256);
+    }
+    let (_, text, _) = cli(&server, &[]);
+    assert!(text.contains("(asked for shop.test:443)") && text.contains("do you mean shop.test?"), "{text}");
+    assert!(!text.contains("(no server name)") && !text.contains('\u{1b}'), "{text}");
+    // Names are for people; a label has a closed set of values.
+    let counted =
+        server.metric("handfast_tls_handshake_failures_total", &["host=\"\"", "reason=\"malformed-server-name\""]);
+    assert_eq!(counted, 12.0);
+    let metrics = server.admin("/metrics").1;
+    assert!(!metrics.contains("shop.test:443") && !metrics.contains("https://"), "{metrics}");
+}
+
+#[test]
+fn an_address_in_the_place_of_a_name_is_shown_and_a_dot_at_the_end_of_one_is_passed_over() {
+    let server = Server::start(&hosts, &[]);
+    let say = |server_name| {
+        let offer = Offer { server_name, ..client("chrome-150").unwrap().offer.clone() };
+        let mut stream = TcpStream::connect(server.https).unwrap();
+        stream.write_all(&records(&message(&offer), 16_384)).unwrap();
+        let mut first = [0];
+        stream.read_exact(&mut first).unwrap();
+        first[0]
+    };
+    assert_eq!(say(NamedServer::Address("2001:db8::1".parse().unwrap())), 0x15);
+    wait_until("it is listed", || !failures(&server).is_empty());
+    let found = failures(&server);
+    assert_eq!((&*found[0].reason, found[0].sni.as_deref()), ("no-server-name", Some("2001:db8::1")));
+    assert!(found[0].detail.as_deref().unwrap().contains("counts as none"), "{:?}", found[0].detail);
+    // As nginx does, though RFC 6066 section 3 has no dot there: a ServerHello comes back.
+    assert_eq!(say(NamedServer::Name("Shop.test.".into())), 0x16);
 }

@@ -589,6 +589,7 @@ async fn every_failure_has_its_reason_and_its_alert() {
         change(&mut offer);
         (records(&message(&offer), 16384), alert(AlertDescription::HandshakeFailure))
     };
+    let illegal = |change: fn(&mut Offer)| (offering(change).0, alert(AlertDescription::IllegalParameter));
     let old = |version| {
         let offer = Offer { legacy_version: version, schemes: None, ..offer_of("java-8u161") };
         records(&message(&offer), 16384)
@@ -621,10 +622,8 @@ async fn every_failure_has_its_reason_and_its_alert() {
         (Reason::CbcOnly, offering(|offer| offer.suites = vec![0xc009, 0xc013])),
         (Reason::NoSharedSuite, offering(|offer| offer.suites = vec![0x009e, 0xc013])),
         (Reason::Sha1Only, offering(|offer| offer.schemes = Some(vec![0x0201, 0x0203]))),
-        (Reason::ProtocolViolation, {
-            let (hello, _) = offering(|offer| offer.compressions = vec![1]);
-            (hello, alert(AlertDescription::IllegalParameter))
-        }),
+        (Reason::ProtocolViolation, illegal(|offer| offer.compressions = vec![1])),
+        (Reason::MalformedServerName, illegal(|offer| offer.server_name = NamedServer::Malformed("a b".into()))),
         (Reason::MissingExtension, {
             let mut offer = offer_of("chrome-150");
             offer.key_shares = None;

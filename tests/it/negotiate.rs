@@ -163,6 +163,7 @@ fn fits(model: Reason, error: &rustls::Error) -> bool {
     // The model is finer than rustls.
     let coarse: &[Reason] = match model {
         Reason::CbcOnly | Reason::StaticRsaOnly => &[Reason::NoSharedSuite],
+        Reason::MalformedServerName => &[Reason::ProtocolViolation],
         Reason::WrongCertificateType => &[Reason::NoSharedSuite, Reason::NoSharedSignatureScheme],
         // A client that lists SHA-1 signatures alone is, to rustls, one that cannot verify ours.
         Reason::Sha1Only => &[Reason::Sha1Only, Reason::NoSharedSignatureScheme, Reason::NoSharedSuite],
@@ -256,7 +257,11 @@ fn offer() -> impl Strategy<Value = Offer> {
         2 => Just(None),
         4 => subsequence(vec!["h2", "http/1.1", "spdy/3.1"], 1..=3).prop_shuffle().prop_map(Some),
     ];
-    let name = select(vec![NamedServer::Name("client.example".into()), NamedServer::Absent, NamedServer::Address]);
+    let name = select(vec![
+        NamedServer::Name("client.example".into()),
+        NamedServer::Absent,
+        NamedServer::Address("192.0.2.1".parse().unwrap()),
+    ]);
     let shares = prop::option::weighted(0.93, subsequence(groups.clone(), 0..=4));
     // Faults that no working client has, each seldom.
     let fault = prop_oneof![
@@ -294,7 +299,7 @@ fn offer() -> impl Strategy<Value = Offer> {
                 2 => offer.compressions = vec![0, 1],
                 3 => offer.uncompressed_points = false,
                 4 => offer.takes_x509 = false,
-                5 => offer.server_name = NamedServer::Malformed,
+                5 => offer.server_name = NamedServer::Malformed("a b".into()),
                 6 => {
                     offer.key_shares = Some(vec![0x001d, 0x001d]);
                     offer.repeated_shares = true;

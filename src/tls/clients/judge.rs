@@ -57,7 +57,7 @@ pub fn judge_under(
     let agreement = negotiate(policy, tls.credentials(), &client.offer).map_err(Obstacle::Handshake)?;
     let names_server = match client.offer.server_name {
         NamedServer::Name(_) => true,
-        NamedServer::Absent | NamedServer::Address | NamedServer::Malformed => false,
+        NamedServer::Absent | NamedServer::Address(_) | NamedServer::Malformed(_) => false,
     };
     // What answers without a name answers under its own policy, and a request for a host of another one is refused.
     let is_same = |other: &ServerTls| std::ptr::eq(tls, other) && policy == other.policy();

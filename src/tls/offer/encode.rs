@@ -41,15 +41,14 @@ impl Offer {
             extensions.extend(vector16(&content));
         };
         let lists = |kind: u16| self.extensions.contains(&kind);
-        let name: Option<&[u8]> = match &self.server_name {
-            NamedServer::Absent => None,
-            NamedServer::Name(name) => Some(name.as_bytes()),
-            // Which address or text it was is not kept: these are of the same kind.
-            NamedServer::Address => Some(b"192.0.2.1"),
-            NamedServer::Malformed => Some(b"a b"),
-        };
-        if let Some(name) = name {
-            extension(0, vector16(&[vec![0], vector16(name)].concat()));
+        let host_name = |name: &str| vector16(&[vec![0], vector16(name.as_bytes())].concat());
+        match &self.server_name {
+            NamedServer::Absent => {}
+            NamedServer::Name(name) => extension(0, host_name(name)),
+            NamedServer::Address(address) => extension(0, host_name(&address.to_string())),
+            // A list that begins with a name of another type.
+            NamedServer::Malformed(text) if text.is_empty() => extension(0, vector16(&[1])),
+            NamedServer::Malformed(text) => extension(0, host_name(text)),
         }
         if lists(STATUS_REQUEST) {
             extension(STATUS_REQUEST, vec![1, 0, 0, 0, 0]);

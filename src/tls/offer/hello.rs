@@ -51,12 +51,12 @@ pub struct Offer {
 pub enum NamedServer {
     /// None.
     Absent,
-    /// A DNS name, lower case.
+    /// A DNS name, lower case, without the dot at the end that some clients send.
     Name(Box<str>),
     /// An IP address, which is not allowed there and counts as none.
-    Address,
-    /// Something else.
-    Malformed,
+    Address(IpAddr),
+    /// Something else, escaped for people, and cut where it is longer than any name; empty if the list has no host name.
+    Malformed(Box<str>),
 }
 
 /// Pre-shared keys of a hello.
@@ -417,12 +417,36 @@ fn server_name(mut list: Bytes<'_>) -> Option<NamedServer> {
         }
         let text = std::str::from_utf8(name).unwrap_or_default();
         found = Some(match DnsName::try_from(name) {
-            Ok(name) => NamedServer::Name(name.to_lowercase_owned().as_ref().into()),
-            Err(_) if text.parse::<IpAddr>().is_ok() => NamedServer::Address,
-            Err(_) => NamedServer::Malformed,
+            Ok(name) => {
+                let name = name.to_lowercase_owned();
+                let name = name.as_ref();
+                NamedServer::Name(name.strip_suffix('.').unwrap_or(name).into())
+            }
+            Err(_) => match text.parse() {
+                Ok(address) => NamedServer::Address(address),
+                Err(_) => NamedServer::Malformed(shown(name)),
+            },
         });
     }
-    Some(found.unwrap_or(NamedServer::Malformed))
+    Some(found.unwrap_or_else(|| NamedServer::Malformed("".into())))
+}
+
+/// Bytes that a client has chosen, for people: letters, digits and what is printed of ASCII as they are, all else escaped.
+fn shown(bytes: &[u8]) -> Box<str> {
+    /// Bytes; a name has 253 at most (RFC 1035 section 2.3.4).
+    const MOST: usize = 255;
+    let mut text = String::new();
+    for chunk in bytes[..bytes.len().min(MOST)].utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let is_plain = c == ' ' || (c.is_ascii_graphic() && c != '\\') || (!c.is_ascii() && c.is_alphanumeric());
+            if is_plain { text.push(c) } else { text.extend(c.escape_default()) }
+        }
+        text.extend(chunk.invalid().iter().flat_map(|byte| byte.escape_ascii()).map(char::from));
+    }
+    if bytes.len() > MOST {
+        text.push('…');
+    }
+    text.into()
 }
 
 /// A code that is there twice. Sorted, because a list can be long enough for its square to matter.
