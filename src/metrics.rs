@@ -326,7 +326,7 @@ impl Metrics {
             )),
             tls_handshakes_in_progress: register!(IntGauge::new(
                 "handfast_tls_handshakes_in_progress",
-                "Connections accepted by the TLS listener whose handshake has not ended."
+                "Connections accepted by the TLS listener whose handshake has not ended, and ones with TLS on the port for plain HTTP."
             )),
             tls_hello_retry_requests: register!(IntCounterVec::new(
                 Opts::new(
@@ -352,20 +352,20 @@ impl Metrics {
             worker_tls_accepted: register!(IntCounterVec::new(
                 Opts::new(
                     "handfast_worker_tls_connections_accepted_total",
-                    "TCP connections accepted by the TLS listener, by worker: the sum of those ended and those in progress."
+                    "TCP connections accepted by the TLS listener, and ones with TLS on the port for plain HTTP, by worker: the sum of those ended and those in progress."
                 ),
                 &["worker"]
             )),
             worker_tls_ended: register!(IntCounterVec::new(
                 Opts::new(
                     "handfast_worker_tls_connections_ended_total",
-                    "What became of connections to the TLS listener, by worker: completed, failed or probe."
+                    "What became of connections to the TLS listener, and of ones with TLS on the port for plain HTTP, by worker: completed, failed or probe."
                 ),
                 &["worker", "outcome"]
             )),
             tls_connections_accepted: register!(IntCounter::new(
                 "handfast_tls_connections_accepted_total",
-                "TCP connections accepted by the TLS listener."
+                "TCP connections accepted by the TLS listener, and ones with TLS on the port for plain HTTP."
             )),
             tls_handshake_failures: register!(IntCounterVec::new(
                 Opts::new(

@@ -134,6 +134,9 @@ impl Drop for Slot<'_> {
 const MAX_HELLO: usize = 80 * 1024;
 const READ_SIZE: usize = 4096;
 
+/// How long the end of a connection that has failed may take.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// A hello that is longer takes its place before it is complete. With post-quantum key shares hellos have 2 KiB.
 const LARGE_HELLO: usize = 16 * 1024;
 
@@ -163,16 +166,7 @@ pub async fn handshake<S>(io: S, received: Vec<u8>, terms: &Terms<'_>) -> Result
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut driver = Driver {
-        io,
-        buffer: received,
-        hello: Vec::new(),
-        stage: Stage::Connected,
-        decided: None,
-        passed_over: None,
-        received: 0,
-        trace: Trace::default(),
-    };
+    let mut driver = Driver::new(io, received);
     let failed = match tokio::time::timeout(terms.timeout, driver.run(terms)).await {
         Ok(Ok((connection, tls))) => return Ok(driver.established(connection, tls)),
         Ok(Err(failed)) => failed,
@@ -194,6 +188,35 @@ where
     Err(NotEstablished::Failed(Box::new(HandshakeFailure { reason, source, trace, io })))
 }
 
+/// Ends a connection that says TLS to the port for plain HTTP, of which `received` has the first bytes. The hello is read,
+/// for the name in it, within the limits of any handshake; however that goes, the port is what is wrong.
+pub async fn refuse_misplaced<S>(io: S, received: Vec<u8>, terms: &Terms<'_>) -> HandshakeFailure<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut driver = Driver::new(io, received);
+    let mut slot = None;
+    let source = match tokio::time::timeout(terms.timeout, driver.read_hello(terms, &mut slot)).await {
+        Ok(Ok(mut offer)) => {
+            if let NamedServer::Name(name) = &offer.server_name {
+                driver.trace.server_name = Some(Arc::from(&**name));
+                driver.trace.host = terms.reader.load().named_host(name).cloned();
+            }
+            offer.shorten();
+            driver.trace.offer = Some(offer);
+            None
+        }
+        Ok(Err(NoHello::Ended(Failed::Because { source, .. }) | NoHello::Refuse { source, .. })) => source,
+        Ok(Err(NoHello::Ended(Failed::Probe))) => None,
+        Err(_elapsed) => Some(io::Error::other("its hello did not become complete in time")),
+    };
+    let reason = Reason::TlsOnHttpPort;
+    // An alert has room in any buffer, unless the peer has left.
+    let _ = tokio::time::timeout(LAST_WORDS, driver.refuse(reason, None)).await;
+    let Driver { io, trace, .. } = driver;
+    HandshakeFailure { reason, source, trace, io }
+}
+
 /// Closes a connection so that the alert in front of the end is not lost: an end with unread bytes is a reset, and a
 /// reset discards what the peer has not read yet. Bounded in bytes and in time.
 pub async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut io: S) {
@@ -210,7 +233,7 @@ pub async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut io: S) {
         io::Result::Ok(())
     };
     // Whatever comes of it, the connection ends here.
-    let _ = tokio::time::timeout(Duration::from_millis(500), wait).await;
+    let _ = tokio::time::timeout(LAST_WORDS, wait).await;
 }
 
 /// How far a handshake has come; tells what a silent end means.
@@ -237,6 +260,27 @@ impl From<Reason> for Failed {
     }
 }
 
+/// Why there is no hello.
+enum NoHello {
+    /// The peer has ended the connection, or there is nothing that could be said to it.
+    Ended(Failed),
+    /// It is to be answered with this alert, if it has one.
+    Refuse { reason: Reason, alert: Option<AlertDescription>, source: Option<io::Error> },
+}
+
+impl From<Failed> for NoHello {
+    fn from(failed: Failed) -> Self {
+        NoHello::Ended(failed)
+    }
+}
+
+impl NoHello {
+    /// With the alert that the reason asks for.
+    fn refuse(reason: Reason) -> Self {
+        NoHello::Refuse { reason, alert: reason.alert(), source: None }
+    }
+}
+
 struct Driver<S> {
     io: S,
     /// Bytes received and not yet given to rustls.
@@ -254,6 +298,19 @@ struct Driver<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    fn new(io: S, received: Vec<u8>) -> Self {
+        Self {
+            io,
+            buffer: received,
+            hello: Vec::new(),
+            stage: Stage::Connected,
+            decided: None,
+            passed_over: None,
+            received: 0,
+            trace: Trace::default(),
+        }
+    }
+
     async fn run(&mut self, terms: &Terms<'_>) -> Result<(ServerConnection, Arc<ServerTls>), Failed> {
         let mut slot = None;
         let offer = self.client_hello(terms, &mut slot).await?;
@@ -293,8 +350,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Reads until the ClientHello is complete, keeping its bytes.
+    /// Reads until the ClientHello is complete, or refuses what is none.
     async fn client_hello<'a>(&mut self, terms: &Terms<'a>, slot: &mut Option<Slot<'a>>) -> Result<Box<Offer>, Failed> {
+        match self.read_hello(terms, slot).await {
+            Ok(offer) => Ok(offer),
+            Err(NoHello::Ended(failed)) => Err(failed),
+            Err(NoHello::Refuse { reason, alert, source }) => Err(self.refuse_with(reason, alert, source).await),
+        }
+    }
+
+    /// Reads until the ClientHello is complete, keeping its bytes.
+    async fn read_hello<'a>(&mut self, terms: &Terms<'a>, slot: &mut Option<Slot<'a>>) -> Result<Box<Offer>, NoHello> {
         let mut parser = HelloReader::default();
         let mut parsed = 0;
         loop {
@@ -309,12 +375,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     FirstBytes::Alert(alert) => {
                         self.trace.alert_received = Some(alert);
                         // Whatever it says, it cannot speak of a certificate that has not been shown.
-                        return Err(match Reason::of_alert(alert) {
+                        return Err(NoHello::Ended(match Reason::of_alert(alert) {
                             Reason::ClientCancelled => Reason::ClientCancelled.into(),
                             _ => Reason::ClientAlert.into(),
-                        });
+                        }));
                     }
-                    FirstBytes::NotTls(reason) => return Err(self.refuse(reason, None).await),
+                    FirstBytes::NotTls(reason) => return Err(NoHello::refuse(reason)),
                     FirstBytes::Tls => {}
                 }
             }
@@ -322,23 +388,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Ok(true) => break,
                 // Larger than any that is known: what it holds is worth a place.
                 Ok(false) if slot.is_none() && self.hello.len() > LARGE_HELLO => {
-                    *slot = Some(terms.slots.take().ok_or(Reason::Overloaded)?);
+                    *slot = Some(terms.slots.take().ok_or(Failed::from(Reason::Overloaded))?);
                     parsed = self.hello.len();
                 }
                 Ok(false) if self.hello.len() <= MAX_HELLO => parsed = self.hello.len(),
-                Ok(false) => return Err(self.refuse(Reason::MalformedHello, None).await),
+                Ok(false) => return Err(NoHello::refuse(Reason::MalformedHello)),
                 Err(error) => {
                     let (reason, alert) = reason_of(error);
-                    return Err(self.refuse_with(reason, alert, Some(io::Error::other(error))).await);
+                    return Err(NoHello::Refuse { reason, alert, source: Some(io::Error::other(error)) });
                 }
             }
         }
         self.trace.hello_size = parser.taken();
         // Complete means that there is one.
-        match parser.into_offer() {
-            Some(offer) => Ok(offer),
-            None => Err(self.refuse(Reason::Internal, None).await),
-        }
+        parser.into_offer().ok_or_else(|| NoHello::refuse(Reason::Internal))
     }
 
     /// Hands the hello to rustls. The parser is never stricter than rustls, but rustls may be.

@@ -10,11 +10,13 @@
 //! or another core. The number of workers never changes at run time: closing a listener would drop the connections
 //! that the kernel has queued for it.
 //!
+//! A connection to the port for plain HTTP that begins with TLS is a failed handshake, and ends as one.
+//!
 //! The end of a worker, in order: stop accepting but serve what is queued; let each connection finish what runs
 //! (HTTP/2 GOAWAY, `Connection: close`); drop the rest at the deadline.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -25,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::handshake::{Handshake, NotEstablished, Slots, Terms, Trace, handshake, linger};
+use super::handshake::{Handshake, NotEstablished, Slots, Terms, Trace, handshake, linger, refuse_misplaced};
 use super::http::{self, Connection, HttpService, Security, TlsConnection};
 use super::proxy_protocol::{self, ProxyProtocolError};
 use super::record::{HandshakeRecord, Observer, Observers, Unused};
@@ -224,7 +226,26 @@ impl Worker {
         let connection =
             Connection { client: arrived.client, peer: arrived.peer, local: arrived.local, security: Security::Plain };
         let stream = Prefixed::new(arrived.received, arrived.stream);
-        http::serve(stream, connection, self.service, self.shutdown.drain).await;
+        let (service, drain) = (self.service.clone(), self.shutdown.drain.clone());
+        if let Some((stream, first)) = http::serve(stream, connection, service, drain).await {
+            // Counted from here on as a connection of TLS, which it is but for its port.
+            let client = arrived.client.ip();
+            let mut record = HandshakeRecord::new(self.observer.clone(), client);
+            let failure = refuse_misplaced(stream, first.into(), &self.terms(client)).await;
+            record.fail(failure.reason, failure.trace, client, failure.source);
+            linger(failure.io).await;
+        }
+    }
+
+    /// The terms of a handshake with this client.
+    fn terms(&self, client: IpAddr) -> Terms<'_> {
+        Terms {
+            reader: &self.reader,
+            slots: &self.handshakes,
+            timeout: self.settings.handshake_timeout,
+            keylog: &self.settings.keylog,
+            client,
+        }
     }
 
     /// Counted at once, before the connection's task is looked at for the first time.
@@ -255,14 +276,7 @@ impl Worker {
             }
         }
         let Arrived { stream, received, client, peer, local } = arrived;
-        let terms = Terms {
-            reader: &self.reader,
-            slots: &self.handshakes,
-            timeout: self.settings.handshake_timeout,
-            keylog: &self.settings.keylog,
-            client: client.ip(),
-        };
-        let established = match handshake(stream, received, &terms).await {
+        let established = match handshake(stream, received, &self.terms(client.ip())).await {
             Ok(established) => established,
             Err(NotEstablished::Probe) => return record.probe(),
             Err(NotEstablished::Failed(failure)) => {

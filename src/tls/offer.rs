@@ -71,6 +71,18 @@ pub fn first_bytes(bytes: &[u8]) -> FirstBytes {
     FirstBytes::NotTls(Reason::NotTls)
 }
 
+/// Whether what should be an HTTP request is TLS, or SSL 2.0; `None` while there are too few bytes to tell.
+///
+/// A request begins with a letter, a digit or one of a few marks (RFC 9110 section 5.6.2), so the first byte of a
+/// handshake record is enough, whatever follows.
+pub fn begins_tls(bytes: &[u8]) -> Option<bool> {
+    match (bytes, first_bytes(bytes)) {
+        ([], _) | ([0x80..=0xff, ..], FirstBytes::Incomplete) => None,
+        ([0x16, ..], _) | (_, FirstBytes::NotTls(Reason::Sslv2)) => Some(true),
+        _ => Some(false),
+    }
+}
+
 /// `legacy_version` of a ClientHello (RFC 8446 section 4.1.2), if the bytes reach that far: 0x0301 is TLS 1.0.
 pub fn legacy_version(bytes: &[u8]) -> Option<u16> {
     match bytes {
@@ -109,6 +121,20 @@ mod tests {
         ];
         for (bytes, expected) in rows {
             assert_eq!(first_bytes(bytes), *expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn tls_in_the_place_of_a_request_is_told_by_its_first_byte_and_ssl_2_by_its_third() {
+        for bytes in [&b"\x16"[..], b"\x16\x03\x01\x02\x00\x01", b"\x16\x00", b"\x80\x2e\x01", b"\xff\x00\x01\x00\x02"]
+        {
+            assert_eq!(begins_tls(bytes), Some(true), "{bytes:?}");
+        }
+        for bytes in [&b""[..], b"\x80", b"\x80\x2e", b"\xc3\xa9"] {
+            assert_eq!(begins_tls(bytes), None, "{bytes:?}");
+        }
+        for bytes in [&b"G"[..], b"PRI * HTTP/2.0\r\n", b"\r\n", b"\x15\x03\x01", b"\x80\x2e\x02", b"SSH-", b"\0"] {
+            assert_eq!(begins_tls(bytes), Some(false), "{bytes:?}");
         }
     }
 

@@ -72,7 +72,7 @@ macro_rules! alert {
 /// `Variant "label" Blame Alert "meaning" "remedy";`
 macro_rules! reasons {
     ($($variant:ident $label:literal $blame:ident $alert:ident $meaning:literal $remedy:literal;)+) => {
-        /// Why a connection to the TLS port did not become a working TLS connection.
+        /// Why a connection to the TLS port, or with TLS to the port for HTTP, did not become a working TLS connection.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
             $(#[doc = $meaning] $variant,)+
@@ -254,6 +254,9 @@ reasons! {
     TimeoutInHello "timeout-in-hello" Network none
         "The client's first message (ClientHello) was not complete at the timeout."
         "check the path MTU and middleboxes: post-quantum ClientHellos are longer than one packet";
+    TlsOnHttpPort "tls-on-http-port" Client UnexpectedMessage
+        "The client sent a TLS or SSL 2.0 hello to the port for plain HTTP. It gets an alert."
+        "let the client use the HTTPS port; if it does, correct what forwards that port to the HTTP port of Handfast: the load balancer, the Service or the hostPort";
     TooMuchEarlyData "too-much-early-data" Client BadRecordMac
         "The client sent more than 16 KiB of early data (RFC 8446 section 4.2.10). Its session allows this, but is not a session of this server, or no longer."
         "let the client send less early data; check whether it uses sessions of another server here";

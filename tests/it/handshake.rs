@@ -715,6 +715,7 @@ async fn every_failure_has_its_reason_and_its_alert() {
         Reason::Internal,
         Reason::ProxyHeaderMissing,
         Reason::ShutDown,
+        Reason::TlsOnHttpPort,
         Reason::TooMuchEarlyData,
     ];
     assert_eq!(missing, elsewhere.iter().collect::<Vec<_>>());

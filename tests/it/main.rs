@@ -27,6 +27,7 @@ mod fuzz;
 mod handshake;
 mod hellos;
 mod http_support;
+mod http_port;
 mod image;
 mod incremental;
 mod keylog;

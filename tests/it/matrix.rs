@@ -54,7 +54,7 @@ fn run(row: &Row, server: &Server, programs: &mut Programs, earlier: &mut Option
     let beside = row.beside.map(|words| raw::Peer::act(server.https, Some("good.test"), words));
     let open = if beside.is_some() { 1.0 } else { 0.0 };
     let before = Counters::settled(server, Some(&idle), open, open);
-    let said = programs.run(server.https, row);
+    let said = programs.run(if row.to_http { server.http } else { server.https }, row);
     let connections = f64::from(row.before) + 1.0;
     let after = Counters::settled(server, Some(&before), connections, open);
     let (moved, expected) = (after.since(&before), expected(row));

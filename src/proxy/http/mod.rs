@@ -56,6 +56,7 @@ use crate::access_log::AccessLog;
 use crate::metrics::Metrics;
 use crate::snapshot::{Reader, VirtualHost};
 use crate::tls::ServerTls;
+use crate::tls::offer::begins_tls;
 
 /// What begins an HTTP/2 connection (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -258,7 +259,14 @@ impl Client {
 /// told (GOAWAY, `Connection: close`), and then it ends; an upgraded connection goes on until this future is dropped.
 /// When its host comes to ask for other certificates of clients, what runs has ten seconds more, and an upgraded
 /// connection ends at once.
-pub async fn serve<S>(stream: S, connection: Connection, service: Arc<HttpService>, drain: CancellationToken)
+///
+/// A stream that begins with TLS where plain HTTP is expected is given back, with the bytes that have been read of it.
+pub async fn serve<S>(
+    stream: S,
+    connection: Connection,
+    service: Arc<HttpService>,
+    drain: CancellationToken,
+) -> Option<(S, BytesMut)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -281,7 +289,10 @@ where
     let deadline = Instant::now() + client.service.settings.client_header_timeout;
     let by_alpn = match &client.connection.security {
         // RFC 9113 section 3.3: over TLS, HTTP/2 is chosen by ALPN only.
-        Security::Tls(tls) if !tls.http2 => return serve_http1(stream, BytesMut::new(), deadline, client).await,
+        Security::Tls(tls) if !tls.http2 => {
+            serve_http1(stream, BytesMut::new(), deadline, client).await;
+            return None;
+        }
         Security::Tls(_) => true,
         Security::Plain => false,
     };
@@ -292,7 +303,7 @@ where
         () = async {
             drain.cancelled().await;
             tokio::time::sleep(DRAIN_GRACE).await;
-        } => return,
+        } => return None,
     };
     match first {
         Some(first) if first.as_ref() == PREFACE => serve_http2(stream, first, client).await,
@@ -302,19 +313,27 @@ where
     }
 }
 
-/// Reads until it is clear whether the client speaks HTTP/2: what it sent. `None` if it leaves or says nothing.
+/// Reads until it is clear whether the client speaks HTTP/2, HTTP/1.1 or TLS: what it sent. `None` if it leaves or goes
+/// silent while it may be HTTP/2.
 async fn read_preface(stream: &mut (impl AsyncRead + Unpin), deadline: Instant) -> Option<BytesMut> {
+        Some(first) if !by_alpn && begins_tls(&first) == Some(true) => return Some((stream, first)),
     let read = tokio::time::timeout_at(deadline, async {
-        let mut first = BytesMut::with_capacity(PREFACE.len());
-        while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+        while is_unclear(&first) {
             let mut limited = (&mut *stream).take((PREFACE.len() - first.len()) as u64);
-            if limited.read_buf(&mut first).await.ok()? == 0 {
-                return None;
+    None
+            if !limited.read_buf(&mut first).await.is_ok_and(|read| read > 0) {
+                return;
             }
         }
-        Some(first)
+    let mut first = BytesMut::with_capacity(PREFACE.len());
+    let is_unclear = |first: &[u8]| {
+        let may_be_http2 = first.len() < PREFACE.len() && PREFACE.starts_with(first);
+        may_be_http2 || begins_tls(first).is_none()
+    };
     });
-    read.await.ok().flatten()
+    // However it ends: what has come is judged by what it is.
+    let _ = read.await;
+    (first.as_ref() == PREFACE || !PREFACE.starts_with(&first)).then_some(first)
 }
 
 async fn serve_http1<S>(stream: S, first: BytesMut, deadline: Instant, client: Arc<Client>)

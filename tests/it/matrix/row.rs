@@ -14,6 +14,8 @@ pub struct Row {
     pub host: &'static str,
     /// What a connection does that is there before the client, and stays until it is done.
     pub beside: Option<&'static str>,
+    /// Whether it goes to the port for plain HTTP.
+    pub to_http: bool,
     pub words: &'static str,
     pub outcome: Outcome,
     pub alert: Alert,
@@ -90,6 +92,10 @@ fn row(line: &'static str, server: &[&'static str]) -> Row {
         Some((beside, words)) => (Some(beside), words.trim()),
         None => (None, *words),
     };
+    let (to_http, words) = match words.strip_prefix("@http") {
+        Some(words) => (true, words.trim()),
+        None => (false, words),
+    };
     let (reason, before) = reason.split_once(" +").map_or((*reason, 0), |(reason, n)| (reason, n.parse().unwrap()));
     Row {
         server: server.to_vec(),
@@ -98,6 +104,7 @@ fn row(line: &'static str, server: &[&'static str]) -> Row {
         name: Some(name).filter(|name| *name != "-"),
         host,
         beside,
+        to_http,
         words,
         outcome: match reason {
             "connected" => Outcome::Connected,
