@@ -291,7 +291,10 @@ impl Running {
             ..WorkerSettings::default()
         };
         let shutdown = Shutdown::default();
-        let service = || HttpService::new(reader.clone(), settings.clone(), metrics.clone(), access_log.clone());
+        let service = || {
+            HttpService::new(reader.clone(), settings.clone(), metrics.clone(), access_log.clone())
+                .unready_from(shutdown.unready.clone())
+        };
         let listeners = http.into_iter().zip(https).collect();
         let workers = Workers::start(listeners, &worker_settings, &reader, &observers, &shutdown, service)
             .context("cannot start the worker threads")?;
@@ -357,6 +360,7 @@ impl Running {
 
     async fn drain(self, mut signals: Signals) {
         self.readiness.stopping();
+        self.shutdown.unready.cancel();
         let abort = self.shutdown.abort.clone();
         let delay = self.unready_delay;
         let drain = self.shutdown.drain.clone();
@@ -385,6 +389,7 @@ impl Running {
     /// Ends at once, without waiting for connections.
     pub async fn abort(self) {
         self.readiness.stopping();
+        self.shutdown.unready.cancel();
         self.shutdown.drain.cancel();
         self.shutdown.abort.cancel();
         self.stopped().await;

@@ -70,6 +70,8 @@ impl Default for WorkerSettings {
 /// The steps towards the end, each taken once, in this order.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
+    /// Serve as before, and tell load balancers to look away.
+    pub unready: CancellationToken,
     /// Stop accepting; serve what is queued; then let connections finish.
     pub drain: CancellationToken,
     /// Drop what is left.

@@ -4,6 +4,7 @@
 //!
 //! Every file of `charts/handfast/ci` is one set of values; each rule holds for all of them.
 
+mod health;
 mod migration;
 mod rbac;
 mod readme;

@@ -139,6 +139,8 @@ pub struct Proxy {
     pub metrics: Metrics,
     pub publisher: Publisher,
     pub drain: CancellationToken,
+    /// Tells load balancers to look away.
+    pub unready: CancellationToken,
     /// Connections that are being served.
     pub open: Arc<AtomicUsize>,
     serving: Arc<Mutex<Vec<tokio::task::AbortHandle>>>,
@@ -174,7 +176,9 @@ impl Proxy {
         let (access_log, log) =
             AccessLog::start(start.log, lines.clone(), clock, metrics.access_log_dropped.clone()).unwrap();
         let settings = Arc::new(start.settings);
-        let service = Arc::new(HttpService::new(reader, settings, metrics.clone(), access_log));
+        let unready = CancellationToken::new();
+        let service = HttpService::new(reader, settings, metrics.clone(), access_log);
+        let service = Arc::new(service.unready_from(unready.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let drain = CancellationToken::new();
@@ -199,7 +203,7 @@ impl Proxy {
                 tasks.lock().unwrap().push(task.abort_handle());
             }
         });
-        Self { address, metrics, publisher, drain, open, serving, log: Some(log), lines }
+        Self { address, metrics, publisher, drain, unready, open, serving, log: Some(log), lines }
     }
 
     /// What the worker does at the drain deadline.

@@ -158,9 +158,72 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- $errors = append $errors (printf "controller.ingressClassResource.aliases: name them in controller.adoptClass: [%s]" (join ", " .)) -}}
 {{- end -}}
 
+{{- $errors = concat $errors (include "handfast.healthChecks" . | fromJson).errors -}}
+
 {{- with $errors -}}
 {{- fail (printf "\n\nThese values do not work:\n  - %s\n" (join "\n  - " .)) -}}
 {{- end -}}
+{{- end -}}
+
+{{/*
+Whether load balancers that are told by annotations to ask our ports would get a good answer: errors and notices, as JSON.
+/healthz is answered over HTTP where no host and no rule is asked for, and over HTTPS if there is a default certificate:
+load balancers send no server name. With externalTrafficPolicy Local they ask kube-proxy, and an annotation may name
+another port; both are no concern of ours.
+*/}}
+{{- define "handfast.healthChecks" -}}
+{{- $outside := .Values.controller.service -}}
+{{- $args := include "handfast.args" . | fromYaml -}}
+{{- $check := "(health-?check|health-probe|linode-loadbalancer-check)[-_](.*[-_])?" -}}
+{{- $errors := list -}}
+{{- $notices := list -}}
+{{- $services := dict -}}
+{{- if and $outside.enabled $outside.external.enabled -}}{{- $_ := set $services "controller.service" $outside -}}{{- end -}}
+{{- if and $outside.enabled $outside.internal.enabled -}}{{- $_ := set $services "controller.service.internal" $outside.internal -}}{{- end -}}
+{{- range $name, $service := $services -}}
+{{- $paths := dict -}}
+{{- $protocols := dict -}}
+{{- $azure := false -}}
+{{- $elsewhere := eq (toString $service.externalTrafficPolicy) "Local" -}}
+{{- range $key, $value := default dict $service.annotations -}}
+{{- if regexMatch (printf "%s(path|uri)$" $check) $key -}}{{- $_ := set $paths $key (splitList "?" $value | first) -}}{{- end -}}
+{{- if regexMatch (printf "%s(protocol|type|mode)$" $check) $key -}}{{- $_ := set $protocols $key (lower $value) -}}{{- end -}}
+{{- if and (regexMatch (printf "%sport$" $check) $key) (ne $value "traffic-port") -}}{{- $elsewhere = true -}}{{- end -}}
+{{- if regexMatch "azure-load-balancer|health-probe" $key -}}{{- $azure = true -}}{{- end -}}
+{{- end -}}
+{{- if not $elsewhere -}}
+{{- $byAppProtocol := and $azure $service.appProtocol -}}
+{{- if and $byAppProtocol (not $paths) -}}{{- $_ := set $paths "service.beta.kubernetes.io/azure-load-balancer-health-probe-request-path (left out)" "/" -}}{{- end -}}
+{{- range $key, $path := $paths -}}
+{{- if ne $path "/healthz" -}}
+{{- $notices = append $notices (printf "%s.annotations, %s: the load balancer asks for %s. Unless a rule without a host has it, that answers 404, and no replica gets traffic: let it ask for /healthz." $name $key $path) -}}
+{{- end -}}
+{{- end -}}
+{{- $port := get (default dict $service.ports) "https" | default $outside.ports.https | int -}}
+{{- $target := get (default dict $service.targetPorts) "https" | default $outside.targetPorts.https | toString -}}
+{{- if and $outside.enableHttps (not (has $target (list "http" (include "handfast.port.http" $)))) -}}
+{{- $ofPort := printf "port_%d_" $port -}}
+{{- $override := printf "service.beta.kubernetes.io/%shealth-probe_protocol" $ofPort -}}
+{{- $unprobed := eq (get (default dict $service.annotations) (printf "service.beta.kubernetes.io/%sno_probe_rule" $ofPort)) "true" -}}
+{{- $over := "" -}}
+{{- if and $byAppProtocol (not (hasKey $protocols $override)) (not $unprobed) -}}{{- $over = "appProtocol" -}}{{- end -}}
+{{- range $key, $protocol := $protocols -}}
+{{- $isOfAnother := and (regexMatch "/port_[0-9]+_" $key) (ne $key $override) -}}
+{{- $isOverruled := and $byAppProtocol (ne $key $override) -}}
+{{- if not (or $isOfAnother $isOverruled $unprobed) -}}
+{{- if eq $protocol "https" -}}{{- $over = printf "annotations, %s" $key -}}{{- end -}}
+{{- if eq $protocol "http" -}}
+{{- $notices = append $notices (printf "%s.annotations, %s: the load balancer asks over HTTP. If it asks the port for HTTPS as well, that answers 400: have it ask over TCP, or only the port for HTTP." $name $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $over (not (get $args "default-tls-secret")) -}}
+{{- $errors = append $errors (printf "%s.%s: the load balancer asks over HTTPS and sends no server name. Without a default certificate such handshakes are refused, and no replica gets traffic: set controller.defaultTlsSecret, or have it ask over TCP%s" $name $over (ternary (printf " (annotation %s: tcp)" $override) "" $azure)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- dict "errors" $errors "notices" $notices | toJson -}}
 {{- end -}}
 
 {{/* Values of ingress-nginx that have no effect, each with its default there: who has that expects nothing of it. */}}
@@ -265,7 +328,7 @@ portNamePrefix:
 {{- $notices = append $notices "controller.allowSnippetAnnotations: snippets are never executed; a route that has one answers 503." -}}
 {{- end -}}
 {{- if .Values.dhParam -}}{{- $notices = append $notices "dhParam has no effect: no suite uses it." -}}{{- end -}}
-{{- $notices | toJson -}}
+{{- concat $notices (include "handfast.healthChecks" . | fromJson).notices | toJson -}}
 {{- end -}}
 
 {{- define "handfast.readinessByHealth" -}}

@@ -5,6 +5,7 @@
 //! The order is that of ingress-nginx: redirects come before address lists, and neither applies to ACME challenges.
 //! A host whose clients have to show a certificate ([`VirtualHost::https_only`]) is reached over TLS that ends here, or
 //! not at all: over plain HTTP nobody has verified anything, whatever a proxy in front says about the scheme.
+//! `/healthz` is answered where no host and no rule is asked for: the checks of load balancers.
 //! Everything here is computed from one snapshot, without waiting, and what is returned owns what it needs.
 
 use std::borrow::Cow;
@@ -112,7 +113,10 @@ fn route(
         let answer = Answer::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not supported");
         return Err(Answer { allow: Some(allow), ..answer });
     }
-    let authority = request_host(request)?;
+    let authority = match request_host(request) {
+        Ok(authority) => authority,
+        Err(refused) => return Err(nameless_health(snapshot, connection, request, record).unwrap_or(refused)),
+    };
     let Some(name) = authority.to_str().ok().and_then(host_name) else {
         return Err(Answer::new(StatusCode::BAD_REQUEST, "the host is malformed").closing());
     };
@@ -145,9 +149,11 @@ fn route(
         return Err(Answer::new(StatusCode::BAD_REQUEST, "the path is malformed").closing());
     };
     let not_found = Answer::new(StatusCode::NOT_FOUND, "no rule matches this host and path");
-    let Some(host) = host else { return Err(not_found) };
+    let Some(host) = host else { return Err(health(request, record).unwrap_or(not_found)) };
     let route = match host.routes.find_unambiguous(request.uri.path(), &path) {
-        Ok(route) => route.ok_or(not_found)?,
+        Ok(Some(route)) => route,
+        Ok(None) if host.name.is_catch_all() => return Err(health(request, record).unwrap_or(not_found)),
+        Ok(None) => return Err(not_found),
         Err(Ambiguous) => {
             return Err(Answer::new(
                 StatusCode::BAD_REQUEST,
@@ -207,6 +213,38 @@ fn route(
             Err(failure.into())
         }
     }
+}
+
+/// The answer to a load balancer that asks after us at a name of no host, where no rule of a user answers: ingress-nginx
+/// has it at the same path. It goes into no access log, since such checks come every few seconds.
+fn health(request: &Parts, record: &mut Record) -> Option<Answer> {
+    if request.uri.path() != "/healthz" {
+        return None;
+    }
+    record.leave_unlogged();
+    Some(match record.client.service.unready.is_cancelled() {
+        false => Answer::new(StatusCode::OK, ""),
+        true => Answer::new(StatusCode::SERVICE_UNAVAILABLE, "this replica is about to end"),
+    })
+}
+
+/// The same for a request of HTTP/1.0 that names no host, as it may (RFC 9112 section 3.2): so ask HAProxy and others.
+fn nameless_health(
+    snapshot: &Snapshot,
+    connection: &Connection,
+    request: &Parts,
+    record: &mut Record,
+) -> Option<Answer> {
+    let is_nameless = request.version == Version::HTTP_10
+        && request.uri.authority().is_none()
+        && !request.headers.contains_key(header::HOST);
+    let is_for_no_host = match &connection.security {
+        Security::Plain => true,
+        Security::Tls(tls) => tls.server_name.is_none(),
+    };
+    let path = NormalPath::parse(request.uri.path()).ok()?;
+    let has_rule = snapshot.virtual_host("").is_some_and(|host| host.routes.find(&path).is_some());
+    if is_nameless && is_for_no_host && !has_rule { health(request, record) } else { None }
 }
 
 fn redirect_to(status: StatusCode, location: &str) -> Answer {

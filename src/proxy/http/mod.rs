@@ -123,6 +123,8 @@ pub struct HttpService {
     sweeping: AtomicBool,
     /// Told when some host asks for other certificates of clients than before.
     asks_changed: Notify,
+    /// Cancelled when load balancers are to look away.
+    unready: CancellationToken,
 }
 
 impl HttpService {
@@ -130,7 +132,13 @@ impl HttpService {
     pub fn new(reader: Reader, settings: Arc<Settings>, metrics: Metrics, access_log: AccessLog) -> Self {
         let upstreams = Upstreams::new(settings.clone(), metrics.clone());
         let (sweeping, asks_changed) = (AtomicBool::new(false), Notify::new());
-        Self { reader, upstreams, settings, metrics, access_log, sweeping, asks_changed }
+        let unready = CancellationToken::new();
+        Self { reader, upstreams, settings, metrics, access_log, sweeping, asks_changed, unready }
+    }
+
+    /// Says to load balancers that ask, from this moment on, that the end is near.
+    pub fn unready_from(self, unready: CancellationToken) -> Self {
+        Self { unready, ..self }
     }
 
     /// Starts the task that looks after idle connections, to endpoints and of clients. It ends with the service.
@@ -307,29 +315,29 @@ where
     };
     match first {
         Some(first) if first.as_ref() == PREFACE => serve_http2(stream, first, client).await,
+        Some(first) if !by_alpn && begins_tls(&first) == Some(true) => return Some((stream, first)),
         Some(first) if !by_alpn => serve_http1(stream, first, deadline, client).await,
         // RFC 9113 section 3.4: what does not begin with the preface is not HTTP/2, and nothing else was agreed on.
         Some(_) | None => {}
     }
+    None
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2, HTTP/1.1 or TLS: what it sent. `None` if it leaves or goes
 /// silent while it may be HTTP/2.
 async fn read_preface(stream: &mut (impl AsyncRead + Unpin), deadline: Instant) -> Option<BytesMut> {
-        Some(first) if !by_alpn && begins_tls(&first) == Some(true) => return Some((stream, first)),
-    let read = tokio::time::timeout_at(deadline, async {
-        while is_unclear(&first) {
-            let mut limited = (&mut *stream).take((PREFACE.len() - first.len()) as u64);
-    None
-            if !limited.read_buf(&mut first).await.is_ok_and(|read| read > 0) {
-                return;
-            }
-        }
     let mut first = BytesMut::with_capacity(PREFACE.len());
     let is_unclear = |first: &[u8]| {
         let may_be_http2 = first.len() < PREFACE.len() && PREFACE.starts_with(first);
         may_be_http2 || begins_tls(first).is_none()
     };
+    let read = tokio::time::timeout_at(deadline, async {
+        while is_unclear(&first) {
+            let mut limited = (&mut *stream).take((PREFACE.len() - first.len()) as u64);
+            if !limited.read_buf(&mut first).await.is_ok_and(|read| read > 0) {
+                return;
+            }
+        }
     });
     // However it ends: what has come is judged by what it is.
     let _ = read.await;

@@ -116,6 +116,11 @@ impl Record {
         }
     }
 
+    /// The request is counted, and there is no line about it.
+    pub(super) fn leave_unlogged(&mut self) {
+        self.line = None;
+    }
+
     /// What is sent as `X-Request-ID`.
     pub(super) fn request_id(&mut self, id: Option<&HeaderValue>) {
         if let Some(line) = &mut self.line {
