@@ -409,7 +409,7 @@ pub(super) static ROWS: &[About] = &[
     About {
         code: "tool-file",
         severity: Severity::Info,
-        meaning: "A file of Kustomize or Helm (kustomization.yaml, Chart.yaml, values.yaml) is among the manifests. It defines no object, and the program is not run.",
+        meaning: "A file of Kustomize or Helm (kustomization.yaml, Chart.yaml, values.yaml) is next to the manifests. It defines no object, and Handfast does not run the program.",
         fault: "nobody",
         remedy: "nothing, or render the manifests first: `kubectl kustomize DIRECTORY` or `helm template CHART`",
     },

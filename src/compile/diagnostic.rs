@@ -422,7 +422,7 @@ pub enum Problem {
         limit: usize,
     },
     /// A file that another program makes manifests from.
-    #[error("this is a file of {tool}, which is not run: manifests beside it are read as they are")]
+    #[error("This is a file of {tool}, which Handfast does not run. The manifests next to it are read as they are")]
     ToolFile {
         /// The program.
         tool: &'static str,

@@ -208,7 +208,7 @@ where
         }
         Ok(Err(NoHello::Ended(Failed::Because { source, .. }) | NoHello::Refuse { source, .. })) => source,
         Ok(Err(NoHello::Ended(Failed::Probe))) => None,
-        Err(_elapsed) => Some(io::Error::other("its hello did not become complete in time")),
+        Err(_elapsed) => Some(io::Error::other("the ClientHello was not complete in time")),
     };
     let reason = Reason::TlsOnHttpPort;
     // An alert has room in any buffer, unless the peer has left.

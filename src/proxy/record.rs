@@ -323,9 +323,7 @@ fn offered(reason: Reason, offer: &Offer) -> String {
             format!("the client's newest version is {}", crate::tls::clients::version_words(offer.newest_version()))
         }
         Reason::MalformedServerName | Reason::NoServerName => match &offer.server_name {
-            NamedServer::Address(_) => {
-                "an address is no server name and counts as none (RFC 6066 section 3)".to_owned()
-            }
+            NamedServer::Address(_) => "an address is not a server name and is ignored (RFC 6066 section 3)".to_owned(),
             NamedServer::Malformed(text) if text.is_empty() => "the list of server names has no host name".to_owned(),
             NamedServer::Malformed(text) if text.ends_with('…') => "it has more than 253 characters".to_owned(),
             NamedServer::Malformed(text) => match HostName::asked_for(text) {
