@@ -13,7 +13,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-pub use self::about::{About, COMPLETED, EVENT, FAILED, PROBE, RECEIVED, RESUMPTIONS, SENT, Values, values};
+pub use self::about::{About, COMPLETED, EVENT, FAILED, PROBE, RECEIVED, RESUMPTIONS, SENT, Values, places, values};
+use crate::places::{Group, Places};
 use crate::snapshot::{HostName, VirtualHost};
 use crate::tls::Version;
 use crate::tls::capabilities::Capability;
@@ -38,6 +39,10 @@ pub struct Metrics {
     pub connections_active: IntGaugeVec,
     /// Connections to the plain listener closed before any request: `reason` (`overloaded`, `proxy-header-missing`).
     pub connections_refused: IntCounterVec,
+    /// Connections told to end because somebody else needed their place: `places`.
+    pub places_evicted: IntCounterVec,
+    /// Connections for which there was no place: `places`.
+    pub places_refused: IntCounterVec,
     /// Findings about the certificates of hosts now: `host`, `finding`.
     pub certificate_findings: IntGaugeVec,
     /// End of validity of each certificate that is served: `namespace`, `secret`, `position`.
@@ -175,6 +180,20 @@ impl Metrics {
                     "Connections to the plain HTTP listener that were closed before any request, by reason."
                 ),
                 &["reason"]
+            )),
+            places_evicted: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_places_evicted_total",
+                    "Connections that were ended because all places were taken and they had waited longest for their client, by what the places are for."
+                ),
+                &["places"]
+            )),
+            places_refused: register!(IntCounterVec::new(
+                Opts::new(
+                    "handfast_places_refused_total",
+                    "Connections for which there was no place, because all were taken by work in progress, by what the places are for."
+                ),
+                &["places"]
             )),
             connections_active: register!(IntGaugeVec::new(
                 Opts::new("handfast_connections_active", "Client connections open now."),
@@ -472,6 +491,16 @@ impl Metrics {
     /// The same for a name.
     pub fn name_label<'a>(&self, host: &'a HostName) -> &'a str {
         if self.per_host { host.label() } else { "" }
+    }
+
+    /// Places that are counted here: how many, and for each group of members its reserve and its value of `places`.
+    pub fn places(&self, of: &'static str, limit: usize, groups: &[(usize, &str)]) -> Places {
+        let group = |(reserve, label): &(usize, &str)| Group {
+            reserve: *reserve,
+            evicted: self.places_evicted.with_label_values(&[label]),
+            refused: self.places_refused.with_label_values(&[label]),
+        };
+        Places::new(of, limit, groups.iter().map(group).collect())
     }
 
     /// The text exposition format (version 0.0.4).

@@ -39,6 +39,29 @@ pub(super) const WATCH_FAILURES: [&str; 7] = ["bug", "expired", "list", "server"
 /// A value of `kind`: Events.
 pub const EVENT: &str = "event";
 
+/// The values of `places`: what they are for.
+pub mod places {
+    /// Connections to the HTTP listener.
+    pub const HTTP: &str = "http";
+    /// Connections to the HTTPS listener.
+    pub const HTTPS: &str = "https";
+    /// TLS handshakes in progress.
+    pub const HANDSHAKES: &str = "handshakes";
+    /// Connections to the admin listener that have not asked for a page yet.
+    pub const ADMIN: &str = "admin";
+    /// Pages of the admin listener.
+    pub const ADMIN_PAGES: &str = "admin-pages";
+    /// Probes: /healthz and /readyz.
+    pub const ADMIN_PROBES: &str = "admin-probes";
+    /// Connections to the admission webhook.
+    pub const WEBHOOK: &str = "webhook";
+    /// Bodies of reviews that the webhook holds.
+    pub const WEBHOOK_BODIES: &str = "webhook-bodies";
+
+    /// All of them.
+    pub const ALL: [&str; 8] = [ADMIN, ADMIN_PAGES, ADMIN_PROBES, HANDSHAKES, HTTP, HTTPS, WEBHOOK, WEBHOOK_BODIES];
+}
+
 /// What becomes of the wish to resume a session: granted, not granted, not uttered.
 pub const RESUMPTIONS: [&str; 3] = ["resumed", "missed", "not-asked"];
 
@@ -126,6 +149,7 @@ pub fn values(metric: &str, label: &str) -> Option<Values> {
             words(&webhook::judge::Outcome::ALL.map(webhook::judge::Outcome::code))
         }
         ("outcome", "handfast_worker_tls_connections_ended_total") => words(&[COMPLETED, FAILED, PROBE]),
+        ("places", _) => words(&places::ALL),
         ("position", _) => Values::Named("a number: 0 is the leaf"),
         ("reason", "handfast_diagnostics") => Values::Named("a code of docs/findings.md"),
         ("reason", "handfast_http_connections_refused_total") => {
