@@ -6,6 +6,9 @@
 //! who reaches the port. What shows clients or changes something (`/api/…`, `/debug/…`) answers loopback peers only,
 //! unless `--admin-expose-api` is given; and nothing answers pages of other sites in a browser (`gate`).
 //! Errors are one line of plain text that says what to do.
+//!
+//! Whoever reaches the port can open connections and say nothing. Then the one that has waited longest ends, and probes
+//! have places that nothing else takes: a kubelet that gets no answer ends the process.
 
 mod gate;
 pub mod keylog;
@@ -13,9 +16,13 @@ pub mod page;
 pub mod query;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +31,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -33,7 +41,9 @@ use self::query::{Parameter, Query};
 use crate::api::annotations::edit_distance;
 use crate::failures::{Failures, report};
 use crate::keylog::KeyLog;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, places};
+use crate::open_files;
+use crate::places::{Notice, Place, Places};
 use crate::snapshot::{HostName, Reader, Snapshot};
 
 /// Whether this replica should get traffic.
@@ -209,14 +219,34 @@ fn nearest<'a>(snapshot: &'a Snapshot, name: &HostName) -> Vec<&'a str> {
     scored.into_iter().take(SHOWN).map(|(_, name)| name).collect()
 }
 
-/// Connections to the admin listener at a time; a scraper and a probe need one each.
-const MAX_CONNECTIONS: usize = 256;
+/// Pages that tell the kubelet whether to let the process live.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
+/// A connection whose request has not come yet.
+const OPENING: usize = 0;
+
+/// A connection whose answer is on its way.
+const ANSWERING: usize = 1;
+
+/// The same for a probe.
+const PROBING: usize = 2;
+
+/// So many connections at a time, an eighth of them for probes, a quarter for other answers.
+fn places(limit: usize, metrics: &Metrics) -> Places {
+    let answering = (limit / 4, places::ADMIN_PAGES);
+    let probing = ((limit / 8).max(1), places::ADMIN_PROBES);
+    metrics.places("the admin port", limit, &[(0, places::ADMIN), answering, probing])
+}
+
+/// Files that are given up one by one where no other is left, so that probes are answered also then.
+const SPARE_FILES: usize = 8;
 
 /// From accept to the end of the answer. One request per connection, so that nobody holds a place for longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Serves until `end`.
-pub async fn serve(listener: StdListener, admin: Admin, end: CancellationToken) {
+/// Serves so many connections at a time until `end`.
+pub async fn serve(listener: StdListener, admin: Admin, limit: usize, end: CancellationToken) {
+    let mut spare: Vec<OwnedFd> = Vec::new();
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -224,7 +254,7 @@ pub async fn serve(listener: StdListener, admin: Admin, end: CancellationToken) 
             return;
         }
     };
-    let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+    let places = places(limit, &admin.metrics);
     loop {
         let accepted = tokio::select! {
             () = end.cancelled() => return,
@@ -232,33 +262,98 @@ pub async fn serve(listener: StdListener, admin: Admin, end: CancellationToken) 
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
+            Err(error) if open_files::are_used_up(&error) && (spare.pop().is_some() || places.evict_longest()) => {
+                // Whoever is told to end does so meanwhile.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                continue;
+            }
             Err(error) => {
                 warn!(%error, "An admin connection cannot be accepted.");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        if spare.len() < SPARE_FILES {
+            spare.extend(listener.as_fd().try_clone_to_owned());
+        }
+        // Nobody works here without an end, so there is a place.
+        let Ok(place) = places.enter(OPENING, &Notice::default()) else { continue };
         let (admin, end) = (admin.clone(), end.clone());
         tokio::spawn(async move {
-            let _place = place;
-            let service = service_fn(|request| {
-                let response = answer(&admin, peer, &request);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .keep_alive(false)
-                .header_read_timeout(Duration::from_secs(10))
-                .serve_connection(TokioIo::new(stream), service);
             tokio::select! {
-                result = connection => if let Err(error) = result {
-                    debug!(%error, "An admin connection ended early.");
-                },
+                biased;
+                () = connection(stream, peer, &admin, &place) => {}
+                () = place.notice().told() => debug!(%peer, "An admin connection was closed: {}.", place.notice().why()),
                 () = tokio::time::sleep(LONGEST) => debug!(%peer, "An admin connection was closed: it took too long."),
                 () = end.cancelled() => {}
             }
         });
+    }
+}
+
+/// Answers one request.
+async fn connection(stream: TcpStream, peer: SocketAddr, admin: &Admin, place: &Place) {
+    let service = service_fn(|request| {
+        place.join(if PROBES.contains(&request.uri().path()) { PROBING } else { ANSWERING });
+        let response = answer(admin, peer, &request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .header_read_timeout(Duration::from_secs(10))
+        .serve_connection(TokioIo::new(Flow { stream, place }), service);
+    if let Err(error) = connection.await {
+        debug!(%error, "An admin connection ended early.");
+    }
+}
+
+/// A peer that takes what is written to it has not waited for long.
+struct Flow<'a> {
+    stream: TcpStream,
+    place: &'a Place,
+}
+
+impl Flow<'_> {
+    fn written(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(1..)) = outcome {
+            self.place.wait();
+        }
+        outcome
+    }
+}
+
+impl AsyncRead for Flow<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, out)
+    }
+}
+
+impl AsyncWrite for Flow<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.written(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -392,6 +487,13 @@ mod tests {
             }
         }
         assert_eq!(answer("/healthz?x"), StatusCode::OK);
+    }
+
+    #[test]
+    fn probes_are_pages_for_everyone() {
+        for probe in PROBES {
+            assert!(PAGES.iter().any(|page| page.path == probe && page.audience == Audience::Everyone), "{probe}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::access_log::{self, AccessLog};
 use crate::admin::{self, Admin, Readiness};
@@ -42,6 +42,7 @@ use crate::keylog::{self, KeyLog};
 use crate::kubernetes;
 use crate::mask::ClientAddresses;
 use crate::metrics::Metrics;
+use crate::open_files::{self, Shares};
 use crate::proxy::http::HttpService;
 use crate::proxy::listener::listen;
 use crate::proxy::record::Observers;
@@ -178,6 +179,7 @@ impl Running {
             SourceConfig::Directory(_) => None,
         };
         no_address_twice(&args)?;
+        let files = open_files::raise();
         let workers = usize::from(args.workers.unwrap_or_else(default_workers));
         let http = listen(args.http, workers, "HTTP", "--http")?;
         let https = listen(args.https, workers, "HTTPS", "--https")?;
@@ -190,6 +192,9 @@ impl Running {
             admin: admin[0].local_addr().context("cannot read the address of the admin listener")?,
             webhook: webhook.as_ref().map(|listener| listener.local_addr()).transpose()?,
         };
+
+        let shares = Shares::of(files.files, workers);
+        let max_connections = max_connections(args.limits.max_connections, shares, files);
 
         let metrics = Metrics::new(args.metrics_per_host);
         let Kept { mut held, saved, sink, writer: state_writer } =
@@ -216,7 +221,7 @@ impl Running {
             keylog: keylog.clone(),
         };
         for listener in admin {
-            tokio::spawn(admin::serve(listener, admin_state.clone(), end.clone()));
+            tokio::spawn(admin::serve(listener, admin_state.clone(), shares.admin, end.clone()));
         }
 
         let seen = match &cluster {
@@ -283,7 +288,7 @@ impl Running {
         let (access_log, access_log_writer) = start_access_log(args.access_log, &metrics)?;
         let settings = Arc::new(http_settings(&args, workers));
         let worker_settings = WorkerSettings {
-            max_connections: args.limits.max_connections,
+            max_connections,
             max_handshakes: args.limits.max_handshakes,
             handshake_timeout: args.timeouts.handshake_timeout,
             proxy_protocol: args.proxy_protocol,
@@ -575,6 +580,31 @@ fn cluster_settings(args: &RunArgs) -> cluster::Settings {
         sync_timeout: args.cluster.sync_timeout,
     }
 }
+
+/// Places for client connections per worker: what is asked for, as far as there are files for them.
+fn max_connections(asked: Option<usize>, shares: Shares, files: open_files::Limit) -> usize {
+    const REMEDY: &str = "raise the hard limit (LimitNOFILE of the container runtime, `ulimit -Hn`)";
+    let open_files::Limit { files, before } = files;
+    let fits = shares.connections;
+    debug!(files, before, connections = fits, "Open files and client connections per worker.");
+    match asked {
+        Some(asked) if asked > shares.most_connections => {
+            let most = shares.most_connections;
+            warn!(files, "--max-connections {asked} needs more open files than there are, so it is {most}: {REMEDY}.");
+            most
+        }
+        Some(asked) => asked,
+        None => {
+            if fits < FEW_CONNECTIONS {
+                warn!(files, "The limit on open files is low: each worker takes {fits} client connections; {REMEDY}.");
+            }
+            fits
+        }
+    }
+}
+
+/// Fewer connections per worker than this are worth a warning.
+const FEW_CONNECTIONS: usize = 1_024;
 
 /// Two listeners on one port would look like a port in use by somebody else.
 fn no_address_twice(args: &RunArgs) -> anyhow::Result<()> {

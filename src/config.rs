@@ -373,12 +373,14 @@ pub struct TimeoutArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = LIMITS)]
 pub struct LimitArgs {
-    /// Client connections per worker. More are closed immediately.
-    #[arg(long, env = "HANDFAST_MAX_CONNECTIONS", default_value_t = 16_384, value_name = "N", value_parser = some)]
-    pub max_connections: usize,
+    /// Client connections per worker. When there are more, the one that has waited longest for its client ends, between
+    /// two requests or without one; a quarter of them is kept for each of the two listeners. Default: as many as the limit
+    /// on open files allows, 16384 at most.
+    #[arg(long, env = "HANDFAST_MAX_CONNECTIONS", value_name = "N", value_parser = some)]
+    pub max_connections: Option<usize>,
 
-    /// TLS handshakes in progress per worker, counted from the complete ClientHello. More are closed immediately and
-    /// counted as `overloaded`.
+    /// TLS handshakes in progress per worker, counted from the complete ClientHello. When there are more, the one that has
+    /// waited longest for its client ends, and is counted as `evicted`.
     #[arg(long, env = "HANDFAST_MAX_HANDSHAKES", default_value_t = 1_024, value_name = "N", value_parser = some)]
     pub max_handshakes: usize,
 

@@ -25,6 +25,7 @@ pub mod kubernetes;
 pub mod leader;
 pub mod mask;
 pub mod metrics;
+pub mod open_files;
 pub mod places;
 pub mod probe;
 pub mod proxy;

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::{Timeouts, UpstreamFailure};
+use crate::open_files;
 use crate::proxy::http::Stall;
 use crate::proxy::http::body::Upload;
 use crate::snapshot::Address;
@@ -99,6 +100,7 @@ async fn connect_one(address: SocketAddr) -> Result<TcpStream, UpstreamFailure> 
     TcpStream::connect(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => UpstreamFailure::ConnectRefused,
         io::ErrorKind::TimedOut => UpstreamFailure::ConnectTimeout,
+        _ if open_files::are_used_up(&error) => UpstreamFailure::NoFiles,
         _ => UpstreamFailure::ConnectUnreachable,
     })
 }

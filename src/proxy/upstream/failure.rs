@@ -22,6 +22,8 @@ pub enum UpstreamFailure {
     ConnectUnreachable,
     /// The backend has no endpoint that is ready.
     NoEndpoints,
+    /// The process has no file left for a connection, although idle ones were closed: its limit on open files is too low.
+    NoFiles,
     /// The endpoint sent something that is not an HTTP/1.1 response.
     Protocol,
     /// No response began in time after the request had been sent.
@@ -36,7 +38,7 @@ pub enum UpstreamFailure {
 
 impl UpstreamFailure {
     /// All of them.
-    pub const ALL: [UpstreamFailure; 12] = [
+    pub const ALL: [UpstreamFailure; 13] = [
         UpstreamFailure::BackendMissing,
         UpstreamFailure::BodyReset,
         UpstreamFailure::BodyTimeout,
@@ -44,6 +46,7 @@ impl UpstreamFailure {
         UpstreamFailure::ConnectTimeout,
         UpstreamFailure::ConnectUnreachable,
         UpstreamFailure::NoEndpoints,
+        UpstreamFailure::NoFiles,
         UpstreamFailure::Protocol,
         UpstreamFailure::ReadTimeout,
         UpstreamFailure::Reset,
@@ -61,6 +64,7 @@ impl UpstreamFailure {
             UpstreamFailure::ConnectTimeout => "connect-timeout",
             UpstreamFailure::ConnectUnreachable => "connect-unreachable",
             UpstreamFailure::NoEndpoints => "no-endpoints",
+            UpstreamFailure::NoFiles => "no-files",
             UpstreamFailure::Protocol => "protocol",
             UpstreamFailure::ReadTimeout => "read-timeout",
             UpstreamFailure::Reset => "reset",
@@ -72,7 +76,9 @@ impl UpstreamFailure {
     /// What the client gets. Failures in the middle of a response have sent their status already.
     pub fn status(self) -> StatusCode {
         match self {
-            UpstreamFailure::BackendMissing | UpstreamFailure::NoEndpoints => StatusCode::SERVICE_UNAVAILABLE,
+            UpstreamFailure::BackendMissing | UpstreamFailure::NoEndpoints | UpstreamFailure::NoFiles => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             UpstreamFailure::BodyReset
             | UpstreamFailure::ConnectRefused
             | UpstreamFailure::ConnectUnreachable
@@ -97,6 +103,7 @@ impl UpstreamFailure {
             }
             UpstreamFailure::ConnectTimeout => "the service cannot be reached in time",
             UpstreamFailure::NoEndpoints => "the service behind this path has no ready endpoint",
+            UpstreamFailure::NoFiles => "there is no file left for a connection to the service",
             UpstreamFailure::Protocol => "the service sent an invalid response",
             UpstreamFailure::SendTimeout => "the service did not read the request in time",
         }
@@ -116,6 +123,7 @@ impl UpstreamFailure {
             | UpstreamFailure::BodyReset
             | UpstreamFailure::BodyTimeout
             | UpstreamFailure::NoEndpoints
+            | UpstreamFailure::NoFiles
             | UpstreamFailure::ReadTimeout
             | UpstreamFailure::SendTimeout => false,
         }

@@ -108,8 +108,20 @@ impl Upstreams {
             link.set_send_timeout(timeouts.send);
             return Ok(lease(sender, link));
         }
-        let (sender, link) = connect::connect(&peer.address, timeouts).await?;
+        let mut connected = connect::connect(&peer.address, timeouts).await;
+        if matches!(connected, Err(UpstreamFailure::NoFiles)) && self.drop_kept() {
+            // Connections close when their tasks have heard of it.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            connected = connect::connect(&peer.address, timeouts).await;
+        }
+        let (sender, link) = connected?;
         Ok(lease(sender, link))
+    }
+
+    /// Closes all connections that are kept and have no request. False if there are none.
+    fn drop_kept(&self) -> bool {
+        let known = self.known();
+        known.peers.values().filter_map(Weak::upgrade).fold(false, |any, peer| peer.drop_kept() || any)
     }
 
     /// Notes that the endpoint answered.

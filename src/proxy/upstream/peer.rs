@@ -106,6 +106,12 @@ impl Peer {
         self.state().kept.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < longest);
     }
 
+    /// Closes all kept connections. False if there are none.
+    pub(super) fn drop_kept(&self) -> bool {
+        let kept = std::mem::take(&mut self.state().kept);
+        !kept.is_empty()
+    }
+
     pub(super) fn is_ejected(&self, now: Instant) -> bool {
         self.state().ejected_until.is_some_and(|until| now < until)
     }
