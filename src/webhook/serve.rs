@@ -5,6 +5,9 @@
 //! Everything is bounded: connections, the time for a handshake, a head, a body and a verdict, and the size of a body.
 //! One review is judged at a time, on one more thread, so that the webhook never takes more than one processor from those
 //! who serve. Whoever has to wait for too long is let in with a warning.
+//!
+//! When all places are taken, the connection that has waited longest for its client ends, be it for a hello, a head or
+//! a body; so who only holds places keeps nobody out.
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -33,7 +36,8 @@ use super::judge::{self, Ask, Outcome, Rules, Verdict};
 use super::review::{Head, Kind};
 use crate::clock::Clock;
 use crate::compile::Compiler;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, places};
+use crate::places::{Notice, Place, Places};
 use crate::reconcile::Message;
 
 /// Everything that an answer needs.
@@ -45,8 +49,8 @@ pub(super) struct Server {
     pub(super) metrics: Metrics,
     /// Reviews that are judged at a time.
     judging: Arc<Semaphore>,
-    /// Bodies that are held at a time.
-    bodies: Semaphore,
+    /// For bodies that are held.
+    bodies: Places,
 }
 
 impl Server {
@@ -57,7 +61,8 @@ impl Server {
         clock: Clock,
         metrics: Metrics,
     ) -> Self {
-        let (judging, bodies) = (Arc::new(Semaphore::new(1)), Semaphore::new(MAX_BODIES));
+        let judging = Arc::new(Semaphore::new(1));
+        let bodies = metrics.places("bodies of reviews", MAX_BODIES, &[(0, places::WEBHOOK_BODIES)]);
         Self { rules, watched, inbox, clock, metrics, judging, bodies }
     }
 }
@@ -100,13 +105,13 @@ pub(super) async fn serve(
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "The webhook's listener cannot be used."),
     };
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = server.metrics.places("the webhook", MAX_CONNECTIONS, &[(0, places::WEBHOOK)]);
     loop {
-        // Those who come before there is a certificate, or find no place, wait in the kernel.
+        // Those who come before there is a certificate, or while all others work, wait in the kernel: all but one.
         let next = async {
-            let place = places.clone().acquire_owned().await.ok()?;
             let config = offered.wait_for(Option::is_some).await.ok()?.clone()?;
-            Some((place, config, listener.accept().await))
+            let accepted = listener.accept().await;
+            Some((places.enter_when_free(0, &Notice::default()).await, config, accepted))
         };
         let next = tokio::select! {
             () = end.cancelled() => break,
@@ -125,13 +130,18 @@ pub(super) async fn serve(
         let config = offered.borrow().clone().unwrap_or(config);
         let (server, end) = (server.clone(), end.clone());
         tokio::spawn(async move {
-            let _place = place;
-            connection(stream, peer, config, &server, &end).await;
+            tokio::select! {
+                biased;
+                () = connection(stream, peer, config, &server, &place, &end) => {}
+                () = place.notice().hurried() => {}
+            }
+            if place.notice().is_told() {
+                debug!(%peer, "A connection to the webhook was closed: {}.", place.notice().why());
+            }
         });
     }
     drop(listener);
-    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-    let _ = timeout(LAST, places.acquire_many(all)).await;
+    let _ = timeout(LAST, places.emptied()).await;
 }
 
 async fn connection(
@@ -139,12 +149,14 @@ async fn connection(
     peer: SocketAddr,
     config: Arc<ServerConfig>,
     server: &Arc<Server>,
+    place: &Place,
     end: &CancellationToken,
 ) {
     let opened = tokio::time::Instant::now() + OPENING;
     let handshake = timeout_at(opened, TlsAcceptor::from(config).accept(stream));
     let handshake = tokio::select! {
         () = end.cancelled() => return,
+        () = place.notice().told() => return,
         handshake = handshake => handshake,
     };
     let stream = match handshake {
@@ -155,8 +167,14 @@ async fn connection(
     let asked = Notify::new();
     let service = service_fn(|request| {
         asked.notify_one();
+        // Heard of; it works when all of the review is here.
+        place.wait();
         let server = server.clone();
-        async move { Ok::<_, Infallible>(answer(&server, request).await) }
+        async move {
+            let response = answer(&server, place, request).await;
+            place.wait();
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -167,19 +185,19 @@ async fn connection(
     let asks = tokio::select! {
         ended = connection.as_mut() => return tell(peer, Ok(ended)),
         asks = timeout_at(opened, asked.notified()) => asks,
+        () = place.notice().told() => return,
     };
     if asks.is_err() {
         return debug!(%peer, "A connection to the webhook sent no request.");
     }
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Ok(ended),
-        _ = timeout(LIFETIME, end.cancelled()) => {
-            // What is asked is still answered, and nothing more is.
-            connection.as_mut().graceful_shutdown();
-            timeout(LAST, connection).await
-        }
-    };
-    tell(peer, ended);
+    tokio::select! {
+        ended = connection.as_mut() => return tell(peer, Ok(ended)),
+        _ = timeout(LIFETIME, end.cancelled()) => {}
+        () = place.notice().told() => {}
+    }
+    // What is asked is still answered, and nothing more is.
+    connection.as_mut().graceful_shutdown();
+    tell(peer, timeout(LAST, connection).await);
 }
 
 /// How a connection has ended.
@@ -191,7 +209,7 @@ fn tell(peer: SocketAddr, ended: Result<hyper::Result<()>, Elapsed>) {
     }
 }
 
-async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(server: &Arc<Server>, place: &Place, request: Request<Incoming>) -> Response<Full<Bytes>> {
     if request.uri().path() != "/validate" {
         return text(StatusCode::NOT_FOUND, "this server only has /validate\n");
     }
@@ -201,7 +219,7 @@ async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Response<Fu
         return response;
     }
     let started = Instant::now();
-    let (kind, outcome, response) = match review(server, request.into_body()).await {
+    let (kind, outcome, response) = match review(server, place, request.into_body()).await {
         Ok(answered) => answered,
         Err((status, why)) => (Kind::Other, Outcome::Failed, text(status, why)),
     };
@@ -212,23 +230,34 @@ async fn answer(server: &Arc<Server>, request: Request<Incoming>) -> Response<Fu
 
 type Refused = (StatusCode, String);
 
-async fn review(server: &Arc<Server>, body: Incoming) -> Result<(Kind, Outcome, Response<Full<Bytes>>), Refused> {
+async fn review(
+    server: &Arc<Server>,
+    place: &Place,
+    body: Incoming,
+) -> Result<(Kind, Outcome, Response<Full<Bytes>>), Refused> {
     let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("a review has at most {MAX_BODY} bytes\n"));
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
     let read = async {
-        let place = server.bodies.acquire().await;
-        let body = Limited::new(body, MAX_BODY).collect().await?.to_bytes();
-        Ok::<_, BoxError>((place, body))
+        let held = server.bodies.enter_when_free(0, &Notice::default()).await;
+        let body = tokio::select! {
+            biased;
+            body = Limited::new(body, MAX_BODY).collect() => body?.to_bytes(),
+            () = held.notice().told() => return Ok(None),
+        };
+        held.work();
+        Ok::<_, BoxError>(Some((held, body)))
     };
     // The place is kept until there is a verdict, because the body is.
-    let (_place, body) = match timeout(BODY, read).await {
-        Ok(Ok(read)) => read,
+    let (_held, body) = match timeout(BODY, read).await {
+        Ok(Ok(Some(read))) => read,
+        Ok(Ok(None)) => return Err((StatusCode::SERVICE_UNAVAILABLE, "the body came too slowly\n".to_owned())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
         Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, "the body is cut off\n".to_owned())),
         Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the body takes too long\n".to_owned())),
     };
+    place.work();
     let head = Head::parse(&body).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
     let (kind, uid) = (head.kind, head.uid.clone());
     let until = Instant::now() + VERDICT;
