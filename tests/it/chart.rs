@@ -6,6 +6,7 @@
 
 mod health;
 mod migration;
+mod network;
 mod rbac;
 mod readme;
 mod schema;

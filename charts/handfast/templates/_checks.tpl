@@ -324,6 +324,9 @@ portNamePrefix:
 {{- if and $webhook.enabled $controller.scope.enabled $controller.scope.namespaceSelector (not $webhook.namespaceSelector) -}}
 {{- $notices = append $notices "controller.admissionWebhooks.namespaceSelector is not set: with controller.scope.namespaceSelector objects of all namespaces are judged." -}}
 {{- end -}}
+{{- if and $controller.hostNetwork (include "handfast.networkPolicy" .) -}}
+{{- $notices = append $notices "controller.networkPolicy has no effect with hostNetwork: policies do not apply to the network of the node." -}}
+{{- end -}}
 {{- if $controller.allowSnippetAnnotations -}}
 {{- $notices = append $notices "controller.allowSnippetAnnotations: snippets are never executed; a route that has one answers 503." -}}
 {{- end -}}

@@ -62,6 +62,13 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: controller
 {{- end -}}
 
+{{/* Of the pod of `helm test`. */}}
+{{- define "handfast.testLabels" -}}
+app.kubernetes.io/name: {{ include "handfast.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: test
+{{- end -}}
+
 {{/* Of everything but pods. */}}
 {{- define "handfast.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}

@@ -267,3 +267,16 @@ spec:
   {{- end }}
   {{- end }}
 {{- end -}}
+
+{{/* Whether there is a NetworkPolicy: where nobody says so, wherever it closes nothing but the admin port. */}}
+{{- define "handfast.networkPolicy" -}}
+{{- $controller := .Values.controller -}}
+{{- $wanted := $controller.networkPolicy.enabled -}}
+{{- if kindIs "invalid" $wanted -}}
+{{- $wanted = not (or $controller.hostNetwork $controller.extraContainers) -}}
+{{- range $controller.extraInitContainers -}}
+{{- if eq (get . "restartPolicy" | toString) "Always" -}}{{- $wanted = false -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $wanted -}}true{{- end -}}
+{{- end -}}
