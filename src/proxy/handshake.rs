@@ -14,7 +14,6 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
@@ -23,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::stream::TlsStream;
 use crate::keylog::KeyLog;
+use crate::places::{Notice, Place, Places};
 use crate::snapshot::{Reader, TlsChoice, VirtualHost};
 use crate::tls::offer::{BadHello, FirstBytes, HelloReader, NamedServer, Offer, first_bytes, legacy_version};
 use crate::tls::reason::Reason;
@@ -97,39 +97,6 @@ pub struct HandshakeFailure<S> {
     pub io: S,
 }
 
-/// A limited number of places for handshakes in progress. A handshake takes its place when the ClientHello is complete and
-/// can be answered, because that is when work begins: a connection that says nothing costs no more than any other open
-/// connection.
-#[derive(Debug)]
-pub struct Slots {
-    taken: AtomicUsize,
-    limit: usize,
-}
-
-impl Slots {
-    /// No place is taken.
-    pub fn new(limit: usize) -> Self {
-        Self { taken: AtomicUsize::new(0), limit }
-    }
-
-    fn take(&self) -> Option<Slot<'_>> {
-        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.limit {
-            self.taken.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Slot(self))
-    }
-}
-
-/// One place; given back when dropped.
-struct Slot<'a>(&'a Slots);
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Bytes that a client may send before its hello is complete: one handshake message at most, with record headers.
 const MAX_HELLO: usize = 80 * 1024;
 const READ_SIZE: usize = 4096;
@@ -151,8 +118,11 @@ const EARLY_DATA: u16 = 42;
 pub struct Terms<'a> {
     /// For the snapshot of the moment in which the hello is complete.
     pub reader: &'a Reader,
-    /// Without a place among them it fails as [`Reason::Overloaded`].
-    pub slots: &'a Slots,
+    /// Places for handshakes in progress. A handshake takes one when the ClientHello is complete and can be answered,
+    /// because that is when work begins: a connection that says nothing costs no more than any other open connection.
+    pub places: &'a Places,
+    /// Tells the connection to end, whichever of its places somebody else needs: [`Reason::Evicted`].
+    pub notice: &'a Notice,
     /// The longest that all of it may take.
     pub timeout: Duration,
     /// Writes the connection's secrets if it covers the host or the client.
@@ -195,9 +165,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut driver = Driver::new(io, received);
-    let mut slot = None;
-    let source = match tokio::time::timeout(terms.timeout, driver.read_hello(terms, &mut slot)).await {
-        Ok(Ok(mut offer)) => {
+    let mut place = None;
+    let hello = tokio::select! {
+        biased;
+        hello = tokio::time::timeout(terms.timeout, driver.read_hello(terms, &mut place)) => Some(hello),
+        () = terms.notice.told() => None,
+    };
+    let source = match hello {
+        Some(Ok(Ok(mut offer))) => {
             if let NamedServer::Name(name) = &offer.server_name {
                 driver.trace.server_name = Some(Arc::from(&**name));
                 driver.trace.host = terms.reader.load().named_host(name).cloned();
@@ -206,15 +181,25 @@ where
             driver.trace.offer = Some(offer);
             None
         }
-        Ok(Err(NoHello::Ended(Failed::Because { source, .. }) | NoHello::Refuse { source, .. })) => source,
-        Ok(Err(NoHello::Ended(Failed::Probe))) => None,
-        Err(_elapsed) => Some(io::Error::other("the ClientHello was not complete in time")),
+        Some(Ok(Err(NoHello::Ended(Failed::Because { source, .. }) | NoHello::Refuse { source, .. }))) => source,
+        Some(Ok(Err(NoHello::Ended(Failed::Probe)))) => None,
+        Some(Err(_elapsed)) => Some(io::Error::other("the ClientHello was not complete in time")),
+        None => Some(io::Error::other(terms.notice.why())),
     };
     let reason = Reason::TlsOnHttpPort;
     // An alert has room in any buffer, unless the peer has left.
     let _ = tokio::time::timeout(LAST_WORDS, driver.refuse(reason, None)).await;
     let Driver { io, trace, .. } = driver;
     HandshakeFailure { reason, source, trace, io }
+}
+
+/// Ends a connection before it is looked at: the alert that was sent.
+pub async fn turn_away<S: AsyncWrite + Unpin>(io: &mut S, reason: Reason) -> Option<AlertDescription> {
+    if let Some(alert) = reason.alert() {
+        // Fits into the empty buffer of a new socket; the peer may be gone.
+        let _ = io.write_all(&alert_record(alert, &[])).await;
+    }
+    reason.alert()
 }
 
 /// Closes a connection so that the alert in front of the end is not lost: an end with unread bytes is a reset, and a
@@ -312,8 +297,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     async fn run(&mut self, terms: &Terms<'_>) -> Result<(ServerConnection, Arc<ServerTls>), Failed> {
-        let mut slot = None;
-        let offer = self.client_hello(terms, &mut slot).await?;
+        let mut place = None;
+        let hello = tokio::select! {
+            biased;
+            hello = self.client_hello(terms, &mut place) => Some(hello),
+            () = terms.notice.told() => None,
+        };
+        let offer = match hello {
+            Some(hello) => hello?,
+            None => return Err(self.evicted(None, terms.notice).await),
+        };
         if let NamedServer::Name(name) = &offer.server_name {
             self.trace.server_name = Some(Arc::from(&**name));
         }
@@ -338,21 +331,54 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
         };
         // What is refused needs no place: there is no work to do for it.
-        let _slot = match slot {
-            Some(slot) => slot,
-            None => terms.slots.take().ok_or(Reason::Overloaded)?,
+        let _place = match place {
+            Some(place) => place,
+            None => match take_place(terms) {
+                Some(place) => place,
+                None => return Err(self.refuse(Reason::Overloaded, None).await),
+            },
         };
         let accepted = self.accept().await?;
         self.stage = Stage::Answered;
         match accepted.into_connection(config) {
-            Ok(connection) => Ok((self.finish(connection).await?, tls)),
+            Ok(mut connection) => {
+                let finished = tokio::select! {
+                    biased;
+                    finished = self.finish(&mut connection) => Some(finished),
+                    () = terms.notice.told() => None,
+                };
+                match finished {
+                    Some(finished) => finished.map(|()| (connection, tls)),
+                    None => Err(self.evicted(Some(&mut connection), terms.notice).await),
+                }
+            }
             Err((error, alert)) => Err(self.fail(error, bytes_of(alert)).await),
         }
     }
 
+    /// Ends the handshake because its place is needed.
+    async fn evicted(&mut self, connection: Option<&mut ServerConnection>, notice: &Notice) -> Failed {
+        // Its last answer is on its way already.
+        if let Some(reason) = self.decided {
+            return reason.into();
+        }
+        let why = Some(io::Error::other(notice.why()));
+        let encrypts = |connection: &&mut ServerConnection| {
+            let is_tls13 = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+            self.stage == Stage::Answered && (is_tls13 || self.trace.resumed)
+        };
+        let Some(connection) = connection.filter(encrypts) else { return self.refuse(Reason::Evicted, why).await };
+        // Behind our Finished message an alert in clear would be taken for damage, and rustls encrypts no other than this.
+        connection.send_close_notify();
+        self.decided = Some(Reason::Evicted);
+        self.trace.alert_sent = Some(AlertDescription::CloseNotify);
+        let _ = self.io.write_all(&queued(connection)).await;
+        Failed::Because { reason: Reason::Evicted, source: why }
+    }
+
     /// Reads until the ClientHello is complete, or refuses what is none.
-    async fn client_hello<'a>(&mut self, terms: &Terms<'a>, slot: &mut Option<Slot<'a>>) -> Result<Box<Offer>, Failed> {
-        match self.read_hello(terms, slot).await {
+    async fn client_hello(&mut self, terms: &Terms<'_>, place: &mut Option<Place>) -> Result<Box<Offer>, Failed> {
+        match self.read_hello(terms, place).await {
             Ok(offer) => Ok(offer),
             Err(NoHello::Ended(failed)) => Err(failed),
             Err(NoHello::Refuse { reason, alert, source }) => Err(self.refuse_with(reason, alert, source).await),
@@ -360,7 +386,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Reads until the ClientHello is complete, keeping its bytes.
-    async fn read_hello<'a>(&mut self, terms: &Terms<'a>, slot: &mut Option<Slot<'a>>) -> Result<Box<Offer>, NoHello> {
+    async fn read_hello(&mut self, terms: &Terms<'_>, place: &mut Option<Place>) -> Result<Box<Offer>, NoHello> {
         let mut parser = HelloReader::default();
         let mut parsed = 0;
         loop {
@@ -387,8 +413,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             match parser.push(&self.hello[parsed..]) {
                 Ok(true) => break,
                 // Larger than any that is known: what it holds is worth a place.
-                Ok(false) if slot.is_none() && self.hello.len() > LARGE_HELLO => {
-                    *slot = Some(terms.slots.take().ok_or(Failed::from(Reason::Overloaded))?);
+                Ok(false) if place.is_none() && self.hello.len() > LARGE_HELLO => {
+                    *place = Some(take_place(terms).ok_or(NoHello::refuse(Reason::Overloaded))?);
                     parsed = self.hello.len();
                 }
                 Ok(false) if self.hello.len() <= MAX_HELLO => parsed = self.hello.len(),
@@ -425,11 +451,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Exchanges messages until the handshake is complete and our last bytes (tickets) are written.
-    async fn finish(&mut self, mut connection: ServerConnection) -> Result<ServerConnection, Failed> {
+    async fn finish(&mut self, connection: &mut ServerConnection) -> Result<(), Failed> {
         let mut answers = 0;
         loop {
-            self.process(&mut connection).await?;
-            let bytes = queued(&mut connection);
+            self.process(connection).await?;
+            let bytes = queued(connection);
             answers += usize::from(!bytes.is_empty());
             let retried = connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest);
             self.trace.retried = retried;
@@ -437,11 +463,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.stage = if retried && answers == 1 { Stage::Retried } else { Stage::Answered };
             self.trace.answered |= self.stage == Stage::Answered && !bytes.is_empty();
             if !bytes.is_empty() && self.io.write_all(&bytes).await.is_err() && connection.is_handshaking() {
-                return Err(self.last_words(&mut connection).await);
+                return Err(self.last_words(connection).await);
             }
             // A client that leaves without its tickets has completed the handshake all the same.
             if !connection.is_handshaking() {
-                return Ok(connection);
+                return Ok(());
             }
             self.receive().await?;
         }
@@ -600,6 +626,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             stream: TlsStream::new(self.io, connection),
         }
     }
+}
+
+/// Takes a place for the rest of the handshake. All that a handshake does from here on is to wait for its client.
+fn take_place(terms: &Terms<'_>) -> Option<Place> {
+    terms.places.enter(0, terms.notice).ok()
 }
 
 /// What a hello is to be answered with.

@@ -30,6 +30,9 @@ pub enum ProxyProtocolError {
     /// What came is no header.
     #[error("the connection does not begin with a valid PROXY protocol header")]
     Invalid,
+    /// The connection's place was needed before.
+    #[error("the connection was ended before its PROXY protocol header, because its place was needed")]
+    Evicted,
     /// No header in time.
     #[error("no PROXY protocol header came in time")]
     Timeout,

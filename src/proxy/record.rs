@@ -23,6 +23,7 @@ use super::handshake::{Handshake, Trace};
 use crate::failures::{Failure, Failures, Served};
 use crate::mask::ClientAddresses;
 use crate::metrics::{COMPLETED, FAILED, Metrics, PROBE, RECEIVED, RESUMPTIONS, SENT};
+use crate::places::Notice;
 use crate::snapshot::HostName;
 use crate::tls::alert;
 use crate::tls::capabilities::capabilities;
@@ -344,13 +345,21 @@ pub struct Unused {
     client: IpAddr,
     /// We are ending connections ourselves.
     drain: CancellationToken,
+    /// We are ending this one.
+    notice: Notice,
     used: bool,
 }
 
 impl Unused {
     /// A handshake has been completed.
-    pub(super) fn new(observer: Arc<Observer>, trace: Trace, client: IpAddr, drain: CancellationToken) -> Self {
-        Self { observer, trace, client, drain, used: false }
+    pub(super) fn new(
+        observer: Arc<Observer>,
+        trace: Trace,
+        client: IpAddr,
+        drain: CancellationToken,
+        notice: Notice,
+    ) -> Self {
+        Self { observer, trace, client, drain, notice, used: false }
     }
 
     /// The client has sent something.
@@ -368,7 +377,7 @@ impl Unused {
 
 impl Drop for Unused {
     fn drop(&mut self) {
-        if self.used || self.drain.is_cancelled() {
+        if self.used || self.drain.is_cancelled() || self.notice.is_told() {
             return;
         }
         let Observers { metrics, failures, .. } = &self.observer.observers;

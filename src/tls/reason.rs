@@ -149,6 +149,9 @@ reasons! {
     EstablishedWithoutRequest "established-without-request" Certificate none
         "The handshake was completed, and the client left without sending a request. This is not a failure, but some clients reject certificates in this way (curl for a wrong name, BoringSSL clients for any reason). Health checks and browsers that connect in advance look the same."
         "if one host has more of these than others, check chain, names and dates of its certificate with `handfast check`";
+    Evicted "evicted" Server InternalError
+        "All places for connections or handshakes were taken, and this connection had waited longest for its client: it was ended so that a newcomer could be served. The detail says which places."
+        "find out who opens connections and does not go on; if these are clients that mean it, add replicas or workers, or raise --max-connections or --max-handshakes";
     HostRefused "host-refused" Certificate UnrecognisedName
         "The host is configured, but its Secret has no usable certificate, and there is no default certificate."
         "run `handfast check`: it names the Secret and what is wrong with it";
@@ -191,8 +194,8 @@ reasons! {
     NotTls "not-tls" Client none
         "The first bytes are neither TLS nor another known protocol."
         "find out who connects: this is a scanner, or a client with the wrong port";
-    Overloaded "overloaded" Server none
-        "A limit on connections or handshakes was reached. The connection was closed immediately."
+    Overloaded "overloaded" Server InternalError
+        "All places for connections were taken by requests in progress, so none could be ended for a newcomer. The connection was closed immediately."
         "add replicas or workers, or raise --max-connections or --max-handshakes";
     PlainHttp "plain-http" Client none
         "The client sent plain HTTP to the TLS port. It gets a 400 that says so."

@@ -42,6 +42,14 @@ pub fn run_on(directory: &Path, addresses: &Path) -> Command {
     command
 }
 
+/// The same command under a limit on open files.
+fn limited(command: &Command, soft: u32, hard: u32) -> Command {
+    let script = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" \"$@\"");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &script]).arg(command.get_program()).args(command.get_args()).env_clear().stdin(Stdio::null());
+    limited
+}
+
 /// The addresses that a controller wrote.
 pub fn addresses(file: &Path) -> impl Fn(&str) -> SocketAddr {
     let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
@@ -64,6 +72,15 @@ pub struct Server {
 impl Server {
     /// Writes the manifests, starts, and waits until it serves.
     pub fn start(manifests: &dyn Fn(&Authority) -> Vec<(String, String)>, args: &[&str]) -> Self {
+        Self::start_with_files(manifests, args, None)
+    }
+
+    /// The same under a limit on open files: the soft one and the hard one.
+    pub fn start_with_files(
+        manifests: &dyn Fn(&Authority) -> Vec<(String, String)>,
+        args: &[&str],
+        files: Option<(u32, u32)>,
+    ) -> Self {
         let authority = Authority::new("Test", UnixTime::now()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in manifests(&authority) {
@@ -71,12 +88,12 @@ impl Server {
         }
         std::fs::write(directory.path().join("ca.pem"), authority.root()).unwrap();
         let addresses_file = directory.path().join("addresses.json.out");
-        let mut child = run_on(directory.path(), &addresses_file)
-            .args(args)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = run_on(directory.path(), &addresses_file);
+        command.args(args);
+        if let Some((soft, hard)) = files {
+            command = limited(&command, soft, hard);
+        }
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (lines, log) = channel();
         std::thread::spawn(move || {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use handfast::demo::pki::{Authority, KeyType};
 use handfast::keylog::KeyLog;
-use handfast::proxy::handshake::{HandshakeFailure, NotEstablished, Slots, Terms, handshake, linger};
+use handfast::metrics::{Metrics, places};
+use handfast::places::{Notice, Places};
+use handfast::proxy::handshake::{HandshakeFailure, NotEstablished, Terms, handshake, linger};
 use handfast::snapshot::{HostName, HostTls, Reader, RouteTable, Snapshot, VirtualHost, channel};
 use handfast::tls::chain::{Credential, TrustAnchors};
 use handfast::tls::clients;
@@ -174,8 +176,13 @@ impl ServerCertVerifier for Unanimous {
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// What a handshake is performed with here.
-fn terms<'a>(world: &'a World, slots: &'a Slots, keylog: &'a KeyLog) -> Terms<'a> {
-    Terms { reader: &world.reader, slots, timeout: Duration::from_secs(10), keylog, client: CLIENT }
+pub fn terms<'a>(world: &'a World, places: &'a Places, notice: &'a Notice, keylog: &'a KeyLog) -> Terms<'a> {
+    Terms { reader: &world.reader, places, notice, timeout: Duration::from_secs(10), keylog, client: CLIENT }
+}
+
+/// Places for so many handshakes.
+pub fn places_for(handshakes: usize) -> Places {
+    Metrics::default().places("handshakes", handshakes, &[(0, places::HANDSHAKES)])
 }
 
 pub type Failure = Box<HandshakeFailure<DuplexStream>>;
@@ -187,7 +194,8 @@ pub async fn serve<T>(
 ) -> (Result<handfast::proxy::handshake::Handshake<DuplexStream>, NotEstablished<()>>, Option<Failure>, T) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let server = async {
-        match handshake(ours, Vec::new(), &terms(world, &Slots::new(100), &KeyLog::default())).await {
+        match handshake(ours, Vec::new(), &terms(world, &places_for(100), &Notice::default(), &KeyLog::default())).await
+        {
             Ok(mut established) => {
                 // The client may be gone already.
                 let _ = established.stream.shutdown().await;
@@ -685,7 +693,7 @@ async fn every_failure_has_its_reason_and_its_alert() {
     })
     .await;
     assert_eq!(failure.unwrap().reason, Reason::ClosedInHello);
-    seen.insert(too_many(&world, &whole).await);
+    seen.insert(crate::places::too_many(&world, &whole).await);
     seen.extend(crate::client_auth::every_failure().await);
 
     // Silence. The clock runs ahead as soon as everybody waits.
@@ -713,6 +721,7 @@ async fn every_failure_has_its_reason_and_its_alert() {
     let elsewhere = [
         Reason::EstablishedWithoutRequest,
         Reason::Internal,
+        Reason::Overloaded,
         Reason::ProxyHeaderMissing,
         Reason::ShutDown,
         Reason::TlsOnHttpPort,
@@ -721,38 +730,14 @@ async fn every_failure_has_its_reason_and_its_alert() {
     assert_eq!(missing, elsewhere.iter().collect::<Vec<_>>());
 }
 
-/// A complete hello takes a place; a silent connection does not.
-async fn too_many(world: &World, hello: &[u8]) -> Reason {
-    let slots = Slots::new(1);
-    let begin = async |bytes: &[u8]| {
-        let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
-        theirs.write_all(bytes).await.unwrap();
-        (ours, theirs)
-    };
-    let (silent, _silent) = begin(b"").await;
-    let (first, _first) = begin(hello).await;
-    let (second, _second) = begin(hello).await;
-    let keylog = KeyLog::default();
-    let terms = terms(world, &slots, &keylog);
-    let serve = |io| handshake(io, Vec::new(), &terms);
-    tokio::select! {
-        biased;
-        _ = serve(silent) => panic!("a silent client waits"),
-        _ = serve(first) => panic!("the first client has its place"),
-        result = serve(second) => match result {
-            Err(NotEstablished::Failed(failure)) => failure.reason,
-            _ => panic!("there is no place for a second one"),
-        },
-    }
-}
-
 /// A reset, after so many bytes of the answer, needs a socket.
 async fn reset(world: &World, bytes: &[u8], answer: usize, expected: Reason) -> Reason {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
     client.write_all(bytes).await.unwrap();
-    let server = async { handshake(server, Vec::new(), &terms(world, &Slots::new(100), &KeyLog::default())).await };
+    let (places, notice, keylog) = (places_for(100), Notice::default(), KeyLog::default());
+    let server = async { handshake(server, Vec::new(), &terms(world, &places, &notice, &keylog)).await };
     let reset = async {
         tokio::task::yield_now().await;
         client.read_exact(&mut vec![0; answer]).await.unwrap();

@@ -10,7 +10,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use handfast::access_log::{AccessLog, Format, Writer};
-use handfast::metrics::Metrics;
+use handfast::metrics::{Metrics, places};
+use handfast::places::Notice;
 use handfast::proxy::http::{Connection, HttpService, Security, TlsConnection, serve};
 use handfast::proxy::settings::Settings;
 use handfast::snapshot::{
@@ -155,11 +156,13 @@ pub struct Start {
     /// In place of the TCP client's address.
     pub client: Option<SocketAddr>,
     pub log: Format,
+    /// Places for connections.
+    pub places: usize,
 }
 
 impl Default for Start {
     fn default() -> Self {
-        Self { settings: Settings::default(), security: Security::Plain, client: None, log: Format::Off }
+        Self { settings: Settings::default(), security: Security::Plain, client: None, log: Format::Off, places: 1_000 }
     }
 }
 
@@ -185,6 +188,7 @@ impl Proxy {
         let open = Arc::new(AtomicUsize::new(0));
         let serving: Arc<Mutex<Vec<tokio::task::AbortHandle>>> = Arc::default();
         let (stop, count, tasks) = (drain.clone(), open.clone(), serving.clone());
+        let places = metrics.places("connections", start.places, &[(0, places::HTTP)]);
         tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
@@ -194,10 +198,11 @@ impl Proxy {
                     local: address,
                     security: start.security.clone(),
                 };
+                let place = Arc::new(places.enter(0, &Notice::default()).unwrap_or_else(|place| place));
                 let (service, stop, count) = (service.clone(), stop.clone(), count.clone());
                 count.fetch_add(1, Ordering::Relaxed);
                 let task = tokio::spawn(async move {
-                    serve(stream, connection, service, stop).await;
+                    serve(stream, connection, service, place, stop).await;
                     count.fetch_sub(1, Ordering::Relaxed);
                 });
                 tasks.lock().unwrap().push(task.abort_handle());

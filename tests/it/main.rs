@@ -41,6 +41,7 @@ mod neighbourhood;
 mod operator;
 mod overhead;
 mod pki;
+mod places;
 mod policies;
 mod policy_status;
 mod probe;

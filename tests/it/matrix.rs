@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use self::counters::{Counters, Samples};
 use self::programs::{CLIENTS, Programs, plain, spelling};
-use self::row::{Alert, Outcome, Row, rows};
+use self::row::{Alert, Beside, Outcome, Row, rows};
 use self::world::World;
 use crate::binary::Server;
 
@@ -51,11 +51,24 @@ fn run(row: &Row, server: &Server, programs: &mut Programs, earlier: &mut Option
     if let Some(late) = earlier.take().map(|earlier| idle.since(&earlier)).filter(|late| !late.is_empty()) {
         wrong.push(format!("the row before it moved {late:?} when it was over"));
     }
-    let beside = row.beside.map(|words| raw::Peer::act(server.https, Some("good.test"), words));
-    let open = if beside.is_some() { 1.0 } else { 0.0 };
+    let act = |words| match row.place {
+        Beside::First | Beside::Then => raw::Peer::act(server.https, Some("good.test"), words),
+        Beside::Plain => raw::Peer::act(server.http, None, words),
+    };
+    let is_later = row.place == Beside::Then;
+    let mut beside = row.beside.filter(|_| !is_later).map(act);
+    let open = if beside.is_some() && row.place == Beside::First { 1.0 } else { 0.0 };
     let before = Counters::settled(server, Some(&idle), open, open);
-    let said = programs.run(if row.to_http { server.http } else { server.https }, row);
-    let connections = f64::from(row.before) + 1.0;
+    let said = if is_later {
+        let client = raw::Peer::act(server.https, row.name, row.words);
+        beside = row.beside.map(act);
+        client.end()
+    } else {
+        programs.run(if row.to_http { server.http } else { server.https }, row)
+    };
+    let later = if is_later { 1.0 } else { 0.0 };
+    let connections = f64::from(row.before) + 1.0 + later;
+    let open = open + later;
     let after = Counters::settled(server, Some(&before), connections, open);
     let (moved, expected) = (after.since(&before), expected(row));
     if moved != expected {
@@ -103,7 +116,8 @@ fn entry(row: &Row, blame: &str, entry: &Value) -> Option<String> {
 /// What a row moves.
 fn expected(row: &Row) -> Samples {
     let host = row.host;
-    let mut samples = Samples::from([("connections_accepted".to_owned(), f64::from(row.before) + 1.0)]);
+    let later = u32::from(row.place == Beside::Then);
+    let mut samples = Samples::from([("connections_accepted".to_owned(), f64::from(row.before + later) + 1.0)]);
     let mut completed = f64::from(row.before);
     match row.outcome {
         Outcome::Connected => completed += 1.0,

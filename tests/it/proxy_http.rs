@@ -616,7 +616,8 @@ async fn the_access_log_has_one_line_per_request() {
     let quiet = RouteOptions { access_log: false, ..RouteOptions::default() };
     let site = Site::simple("shop", &[endpoint.address]).route("shop", "/quiet", "shop", quiet);
     let settings = Settings { trusted_proxies: addresses("127.0.0.0/8"), ..Settings::default() };
-    let start = Start { log: Format::Json, settings, security: over_tls(Some("shop"), None, false), client: None };
+    let start =
+        Start { log: Format::Json, settings, security: over_tls(Some("shop"), None, false), ..Start::default() };
     let mut proxy = Proxy::start_with(site, start).await;
     proxy
         .raw(

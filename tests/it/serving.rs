@@ -450,7 +450,7 @@ fn curl_once(server: &Server, name: &str) {
 }
 
 #[test]
-fn too_many_handshakes_are_closed_and_counted() {
+fn of_too_many_handshakes_the_one_that_has_waited_longest_ends() {
     let backend = Backend::start("one");
     let args = ["--workers", "1", "--max-handshakes", "2"];
     let server = Server::start(&shop(backend.address), &args);
@@ -465,17 +465,23 @@ fn too_many_handshakes_are_closed_and_counted() {
         client.write_tls(&mut stream).unwrap();
         stream
     };
-    let mut waiting = [hello(), hello()];
-    for stream in &mut waiting {
+    let answered = |mut stream: TcpStream| {
         stream.read_exact(&mut [0; 5]).unwrap();
+        stream
+    };
+    let mut waiting: Vec<TcpStream> = (0..4).map(|_| answered(hello())).collect();
+    let labels = [r#"blame="server""#, r#"host="shop.test""#, r#"reason="evicted""#];
+    server.wait_for_metric("handfast_tls_handshake_failures_total", &labels, 2.0);
+    for stream in waiting.drain(..2) {
+        // All of the answer, and behind it the end.
+        assert!(stream.bytes().count() > 500);
     }
-    assert_eq!(hello().read(&mut [0; 8]).unwrap_or(0), 0);
-    let labels = [r#"blame="server""#, r#"reason="overloaded""#];
-    server.wait_for_metric("handfast_tls_handshake_failures_total", &labels, 1.0);
-    drop(waiting);
-    // What they have not read makes the end a reset.
-    server.wait_for_metric("handfast_tls_handshake_failures_total", &[r#"reason="reset-after-certificate""#], 2.0);
     assert_eq!(curl(&server, "shop.test", "/", &["-o", "/dev/null"]).1, 0);
+    server.wait_for_metric("handfast_tls_handshake_failures_total", &labels, 3.0);
+    assert_eq!(server.metric("handfast_places_evicted_total", &[r#"places="handshakes""#]), 3.0);
+    drop(waiting);
+    // What one of them has not read makes the end a reset.
+    server.wait_for_metric("handfast_tls_handshake_failures_total", &[r#"reason="reset-after-certificate""#], 1.0);
 }
 
 #[test]

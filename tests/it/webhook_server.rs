@@ -346,6 +346,41 @@ async fn those_who_ask_nothing_lose_their_places_to_those_who_do() {
 }
 
 #[tokio::test]
+async fn whoever_holds_the_webhook_keeps_no_review_out() {
+    let server = Server::start(None, &[]).await.synced();
+    let review = async || {
+        let answer = server.post("/validate", GARBAGE).await;
+        assert!(answer.contains("last-good: a.example"), "{answer}");
+    };
+    let mut attackers = Vec::new();
+    // Silent before the handshake, within it, in a head, and in a body.
+    for _ in 0..100 {
+        attackers.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    review().await;
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"\x16\x03\x01\x02\x00\x01").await.unwrap();
+        attackers.push(stream);
+    }
+    review().await;
+    let mut opened = Vec::new();
+    for words in ["POST /validate HTTP/1.1\r\nhost: x\r\n", &announced()] {
+        for _ in 0..70 {
+            let mut stream = server.connect(server.client(None)).await.unwrap();
+            stream.write_all(words.as_bytes()).await.unwrap();
+            opened.push(stream);
+        }
+        review().await;
+    }
+    assert_eq!(server.count("secret", "warned"), 4);
+    let evicted = |places: &str| server.metrics.places_evicted.with_label_values(&[places]).get();
+    assert!(evicted("webhook") > 200 && evicted("webhook-bodies") > 50);
+    drop((attackers, opened));
+    server.finish();
+}
+
+#[tokio::test]
 async fn no_more_bodies_are_held_than_have_a_place() {
     // Nobody answers the judge, so each verdict takes as long as it may.
     let (server, _messages) = Server::alone(None, &[]).await;

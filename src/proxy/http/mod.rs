@@ -12,6 +12,7 @@
 pub(super) mod body;
 mod chunked;
 mod decide;
+mod flow;
 mod forward;
 mod framing;
 mod head;
@@ -35,7 +36,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,7 @@ use tracing::debug;
 
 use self::body::ResponseBody;
 use self::decide::{Answer, Decision};
+use self::flow::Flow;
 use self::framing::{Framed, HeadLimits, Wire};
 use self::head::Refusal;
 use self::pace::Pace;
@@ -54,6 +56,7 @@ use super::stream::Prefixed;
 use super::upstream::Upstreams;
 use crate::access_log::AccessLog;
 use crate::metrics::Metrics;
+use crate::places::Place;
 use crate::snapshot::{Reader, VirtualHost};
 use crate::tls::ServerTls;
 use crate::tls::offer::begins_tls;
@@ -70,6 +73,9 @@ const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// How long what runs on a connection may go on after its host has come to ask for other certificates of clients: time
 /// for short responses to end in good order. A download without end must not outlive what let its client in.
 const OUTDATED_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a connection that is told to end because its place is needed may take to finish a head, or to take GOAWAY.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// How often idle connections are looked over.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -172,8 +178,12 @@ struct Client {
     wire: Arc<Wire>,
     /// For HTTP/2.
     pace: Arc<Pace>,
+    /// What it has a place by: it works while a request runs, and waits in between.
+    place: Arc<Place>,
     /// Requests that have not ended.
     active: AtomicUsize,
+    /// Whether the client is waited for to take what was written.
+    blocked: AtomicBool,
     /// When the last request ended.
     idle_since: Mutex<Instant>,
     /// Cancelled when the connection is to end.
@@ -193,7 +203,9 @@ struct Client {
 impl Client {
     /// A request begins.
     fn begin(&self) {
-        self.active.fetch_add(1, Ordering::Relaxed);
+        if self.active.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.place.work();
+        }
         self.used.store(true, Ordering::Relaxed);
         self.began.notify_waiters();
     }
@@ -239,7 +251,45 @@ impl Client {
     /// A request has ended.
     fn end(&self) {
         *lock(&self.idle_since) = Instant::now();
-        self.active.fetch_sub(1, Ordering::Relaxed);
+        if self.active.fetch_sub(1, Ordering::Relaxed) == 1 && !self.blocked.load(Ordering::Relaxed) {
+            self.place.wait();
+        }
+    }
+
+    /// Something that was written is not taken: what is left of a response belongs to its request.
+    fn blocked(&self) {
+        if !self.blocked.swap(true, Ordering::Relaxed) && self.used.load(Ordering::Relaxed) {
+            self.place.work();
+        }
+    }
+
+    /// All that was written is taken.
+    fn flushed(&self) {
+        let was = self.blocked.load(Ordering::Relaxed) && self.blocked.swap(false, Ordering::Relaxed);
+        if was && self.active.load(Ordering::Relaxed) == 0 {
+            self.place.wait();
+        }
+    }
+
+    /// Ends when the place is needed, and the head of a request that is on its way has had time to come.
+    async fn evicted(&self) {
+        self.place.notice().told().await;
+        let began = self.began.notified();
+        if self.wire.in_head() {
+            // Both outcomes end the wait.
+            let _ = tokio::time::timeout(EVICTION_GRACE, began).await;
+        }
+    }
+
+    /// Ends when the place is needed and nothing runs, but the connection has not ended in good order.
+    async fn overdue(&self) {
+        self.place.notice().told().await;
+        loop {
+            tokio::time::sleep(2 * EVICTION_GRACE).await;
+            if self.active.load(Ordering::Relaxed) == 0 && !self.blocked.load(Ordering::Relaxed) {
+                return;
+            }
+        }
     }
 
     /// Since when nothing goes on, if so.
@@ -266,13 +316,14 @@ impl Client {
 /// Serves requests on one connection until it ends. When `drain` is cancelled, what runs is finished, the client is
 /// told (GOAWAY, `Connection: close`), and then it ends; an upgraded connection goes on until this future is dropped.
 /// When its host comes to ask for other certificates of clients, what runs has ten seconds more, and an upgraded
-/// connection ends at once.
+/// connection ends at once. When its `place` is needed, it ends as in a drain, unless a request runs.
 ///
 /// A stream that begins with TLS where plain HTTP is expected is given back, with the bytes that have been read of it.
 pub async fn serve<S>(
     stream: S,
     connection: Connection,
     service: Arc<HttpService>,
+    place: Arc<Place>,
     drain: CancellationToken,
 ) -> Option<(S, BytesMut)>
 where
@@ -284,7 +335,9 @@ where
         service,
         wire: Arc::default(),
         pace: Arc::default(),
+        place,
         active: AtomicUsize::new(0),
+        blocked: AtomicBool::new(false),
         idle_since: Mutex::new(Instant::now()),
         drain: drain.clone(),
         used: AtomicBool::new(false),
@@ -293,6 +346,7 @@ where
         ended: AtomicBool::new(false),
         tunnel: Mutex::default(),
     });
+    let mut stream = Flow::new(stream, client.clone());
     // One deadline for all that comes before the first request.
     let deadline = Instant::now() + client.service.settings.client_header_timeout;
     let by_alpn = match &client.connection.security {
@@ -305,20 +359,25 @@ where
         Security::Plain => false,
     };
     // Also if ALPN has chosen: hyper would wait for the preface without limit, and not hear of the drain.
-    let mut stream = stream;
     let first = tokio::select! {
         first = read_preface(&mut stream, deadline) => first,
         () = async {
             drain.cancelled().await;
             tokio::time::sleep(DRAIN_GRACE).await;
         } => return None,
+        () = client.place.notice().told() => None,
     };
     match first {
         Some(first) if first.as_ref() == PREFACE => serve_http2(stream, first, client).await,
-        Some(first) if !by_alpn && begins_tls(&first) == Some(true) => return Some((stream, first)),
+        Some(first) if !by_alpn && begins_tls(&first) == Some(true) => {
+            return Some((stream.into_inner(), first));
+        }
         Some(first) if !by_alpn => serve_http1(stream, first, deadline, client).await,
         // RFC 9113 section 3.4: what does not begin with the preface is not HTTP/2, and nothing else was agreed on.
-        Some(_) | None => {}
+        Some(_) | None => {
+            // With close_notify over TLS. Nothing else waits to be written.
+            let _ = tokio::time::timeout(EVICTION_GRACE, stream.shutdown()).await;
+        }
     }
     None
 }
@@ -382,6 +441,7 @@ where
                     connection.as_mut().graceful_shutdown();
                 }
                 () = passed(deadline) => break,
+                () = client.overdue(), if draining => break,
             }
         }
     }
@@ -430,6 +490,7 @@ where
                 connection.as_mut().graceful_shutdown();
             }
             () = passed(deadline) => return,
+            () = client.overdue(), if draining => return,
             () = stuck(&client, settings.client_write_timeout), if draining => return,
             () = pace.as_mut() => {}
         }
@@ -458,6 +519,7 @@ async fn time_to_end(client: &Client) {
     tokio::select! {
         biased;
         () = client.drained() => {}
+        () = client.evicted() => {}
         () = idle(client) => {}
     }
 }
@@ -508,6 +570,7 @@ async fn handle(client: Arc<Client>, request: Request<Incoming>) -> Result<Respo
     let mut response = respond(&client, request, refusal).await;
     let last = client.drain.is_cancelled()
         || client.ended.load(Ordering::Acquire)
+        || client.place.notice().is_told()
         || client.service.settings.client_idle_timeout.is_zero();
     if last && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
         // hyper says so as well, but only of responses that begin after it was told.

@@ -7,6 +7,7 @@
 //!   that half of the message is the whole. `[..N]` sends the first N bytes alone.
 //! - `hex=…` and `text=…` send bytes; in a text `\s` is a space, `\r` and `\n` as usual.
 //! - `alert=NAME` and `warning=NAME` send an alert in clear.
+//! - `head` waits for the head of an answer in HTTP.
 //! - `answer` waits until the server has answered, as far as TLS 1.2 goes to the end of its flight.
 //! - `close` ends what the client sends, `reset` ends the connection at once.
 //!
@@ -24,7 +25,7 @@ use crate::binary::PATIENCE;
 use crate::hellos::{message, records};
 
 /// The alerts of the matrix, by the names of the RFCs.
-pub const ALERTS: [(u8, &str); 21] = [
+pub const ALERTS: [(u8, &str); 22] = [
     (0, "close_notify"),
     (10, "unexpected_message"),
     (20, "bad_record_mac"),
@@ -40,6 +41,7 @@ pub const ALERTS: [(u8, &str); 21] = [
     (50, "decode_error"),
     (51, "decrypt_error"),
     (70, "protocol_version"),
+    (80, "internal_error"),
     (90, "user_canceled"),
     (109, "missing_extension"),
     (112, "unrecognized_name"),
@@ -71,6 +73,7 @@ impl Peer {
                 "alert" => peer.send(&[0x15, 3, 3, 0, 2, 2, alert_number(object)]),
                 "answer" => peer.answer(),
                 "close" => peer.stream.as_ref().unwrap().shutdown(Shutdown::Write).unwrap(),
+                "head" => peer.head(),
                 "hello" => peer.send(&hello(object, name)),
                 "hex" => peer.send(&unhex(object)),
                 "reset" => peer.reset(),
@@ -115,6 +118,14 @@ impl Peer {
             if !in_tls12 || self.received.ends_with(&[0x0e, 0, 0, 0]) {
                 return;
             }
+        }
+    }
+
+    fn head(&mut self) {
+        while !self.received.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.stream.as_mut().unwrap().read_exact(&mut byte).unwrap();
+            self.received.extend_from_slice(&byte);
         }
     }
 

@@ -16,6 +16,8 @@ pub struct Row {
     pub beside: Option<&'static str>,
     /// Whether it goes to the port for plain HTTP.
     pub to_http: bool,
+    /// Where that one connects, and when.
+    pub place: Beside,
     pub words: &'static str,
     pub outcome: Outcome,
     pub alert: Alert,
@@ -39,6 +41,17 @@ pub enum Outcome {
         blame: &'static str,
     },
     Probe,
+}
+
+/// A connection beside that of the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// To the HTTPS listener, first.
+    First,
+    /// The same, when the client has done what it does.
+    Then,
+    /// To the HTTP listener, first.
+    Plain,
 }
 
 /// The alert that ended it, as the server sees it.
@@ -96,6 +109,10 @@ fn row(line: &'static str, server: &[&'static str]) -> Row {
         Some(words) => (true, words.trim()),
         None => (false, words),
     };
+    let marks = [("then ", Beside::Then), ("plain ", Beside::Plain)];
+    let mark =
+        beside.and_then(|words| marks.iter().find_map(|(mark, place)| Some((*place, words.strip_prefix(mark)?))));
+    let (place, beside) = mark.map_or((Beside::First, beside), |(place, words)| (place, Some(words)));
     let (reason, before) = reason.split_once(" +").map_or((*reason, 0), |(reason, n)| (reason, n.parse().unwrap()));
     Row {
         server: server.to_vec(),
@@ -105,6 +122,7 @@ fn row(line: &'static str, server: &[&'static str]) -> Row {
         host,
         beside,
         to_http,
+        place,
         words,
         outcome: match reason {
             "connected" => Outcome::Connected,

@@ -11,6 +11,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
+use crate::backend::Backend;
 use crate::binary::{Server, host, program, service, wait_until};
 use crate::client_auth::{client_ca, identity, identity_with};
 use crate::handshake::now;
@@ -26,6 +27,8 @@ pub struct World {
     /// `client-*.pem` and `client-*.key`: certificates of clients; `foreign.session`: a session with another server that
     /// takes early data, as much as `early.txt` has.
     pub files: TempDir,
+    /// Behind `tunnel.test`, which has no TLS.
+    _backend: Backend,
 }
 
 impl World {
@@ -44,7 +47,11 @@ impl World {
         }
         write("early.txt", &"early ".repeat(5_000));
         foreign_session(files.path(), &issue(&root, &intermediate, "good.test", KeyType::EcdsaP256, |_| {}));
-        Self { manifests: manifests(&root, &intermediate, &clients), files }
+        let backend = Backend::start("tunnel");
+        let mut manifests = manifests(&root, &intermediate, &clients);
+        manifests.push(service("tunnel", &[backend.address]));
+        manifests.push(host("tunnel", "tunnel.test", None, "tunnel", ""));
+        Self { manifests, files, _backend: backend }
     }
 
     /// A server of all hosts.
