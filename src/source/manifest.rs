@@ -258,10 +258,6 @@ impl ManifestReader<'_> {
     }
 
     fn unknown_kind(&mut self, api_version: &str, kind: &str) {
-        if let Some(tool) = Tool::of(&self.scope.0, api_version) {
-            self.manifest.unknown.insert(kind_text(api_version, kind));
-            return self.tool_file(tool);
-        }
         if let Some(form) = Form::almost(kind).filter(|_| !is_foreign(api_version)) {
             // It is broken rather than unknown: its object may have been there before.
             self.manifest.damaged = true;
@@ -270,6 +266,9 @@ impl ManifestReader<'_> {
         }
         let kind = kind_text(api_version, kind);
         self.manifest.unknown.insert(kind.clone());
+        if let Some(tool) = Tool::of(&self.scope.0, api_version) {
+            return self.tool_file(tool);
+        }
         self.report(Problem::UnknownKind { kind }, Effect::None);
     }
 

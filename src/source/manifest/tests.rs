@@ -532,6 +532,8 @@ fn files_of_kustomize_and_helm_are_no_broken_manifests() {
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n";
     assert_eq!(said("values.yaml", service), (1, String::new()));
     assert_eq!(said("values.yaml", &format!("{service}---\nspec: {{}}\n")), (1, "invalid-document".to_owned()));
+    let misspelt = service.replace("kind: Service", "kind: Servic");
+    assert_eq!(said("values.yaml", &misspelt), (0, "misspelt-kind".to_owned()));
     let list = "kind: List\nitems: [{apiVersion: v1, kind: Service, metadata: {name: a}}]";
     assert_eq!(said("kustomization.yaml", list), (1, String::new()));
     for file in ["valuesheet.yaml", "my-chart.yaml", "kustomization-notes.yaml"] {
