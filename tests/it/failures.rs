@@ -107,7 +107,7 @@ fn a_failure_is_shown_with_whose_fault_it_is_and_what_to_do() {
     assert_eq!(counted, 1.0);
 
     // A few lines of the log say so without anybody asking.
-    let line = server.wait_for_line("TLS handshakes fail: switch TLS 1.2 on in the policy");
+    let line = server.wait_for_line("TLS handshakes fail: enable TLS 1.2 in the policy");
     for word in ["WARN", "modern.test", "no-shared-version", "protocol_version"] {
         assert!(line.contains(word), "{word}: {line}");
     }
