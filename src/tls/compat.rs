@@ -202,11 +202,11 @@ mod tests {
         assert_eq!(
             remedy,
             "add one of ECDHE-ECDSA-AES128-GCM-SHA256, ECDHE-ECDSA-AES256-GCM-SHA384, ECDHE-ECDSA-CHACHA20-POLY1305 to \
-             the cipher suites, leave TLS 1.2 out, or use a certificate with an RSA key"
+             the cipher suites, disable TLS 1.2, or use a certificate with an RSA key"
         );
         let (message, remedy) = said(CredentialKind::MlDsa44);
         assert_eq!(message, "TLS 1.2 is on, and it knows no signatures of ml-dsa-44 keys");
-        assert!(remedy.starts_with("leave TLS 1.2 out"));
+        assert!(remedy.starts_with("disable TLS 1.2"));
     }
 
     #[test]

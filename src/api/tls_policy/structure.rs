@@ -241,7 +241,7 @@ mod tests {
             ),
             (
                 json!({"clientAuth": {"mode": "required", "caSecret": "Our_CA"}}),
-                "spec.clientAuth.caSecret: it is \"Our_CA\", and has to be a name of lower-case letters, digits, '-' and '.'",
+                "spec.clientAuth.caSecret: it is \"Our_CA\", and must be a name of lower-case letters, digits, '-' and '.'",
             ),
         ] {
             assert_eq!(said(spec), expected);
@@ -259,17 +259,17 @@ mod tests {
             (json!({"hsts": {"maxage": 1}}), "spec.hsts.maxAge: it is missing (is \"maxage\" a misspelling of it?)"),
             (json!({"hsts": {"preload": true}}), "spec.hsts.maxAge: it is missing"),
             (json!({"clientAuth": {"mode": "optional"}}), "spec.clientAuth.caSecret: it is missing"),
-            (json!({"hsts": {"maxAge": -1}}), "spec.hsts.maxAge: it is -1, and has to be from 0 to 315360000"),
+            (json!({"hsts": {"maxAge": -1}}), "spec.hsts.maxAge: it is -1, and must be from 0 to 315360000"),
             (
                 json!({"hsts": {"maxAge": u64::MAX}}),
-                "spec.hsts.maxAge: it is 18446744073709551615, and has to be from 0 to 315360000",
+                "spec.hsts.maxAge: it is 18446744073709551615, and must be from 0 to 315360000",
             ),
             (json!({"groups": []}), "spec.groups: it is an empty list: remove the field, or add an item"),
-            (json!({"groups": many}), "spec.groups: it has 65 items, more than the 64 that are allowed"),
+            (json!({"groups": many}), "spec.groups: it has 65 items, and at most 64 are allowed"),
             (json!({"groups": [""]}), "spec.groups[0]: it is empty"),
             (
                 json!({"clientAuth": {"mode": "optional", "caSecret": long}}),
-                "spec.clientAuth.caSecret: it has 254 characters, more than the 253 that are allowed",
+                "spec.clientAuth.caSecret: it has 254 characters, and at most 253 are allowed",
             ),
         ] {
             assert_eq!(said(spec), expected);

@@ -309,8 +309,7 @@ spec:
             assert_eq!(held(&file), "Service default/shop");
             assert_eq!(
                 said(&file),
-                "error: File all.yaml: the file cannot be used: it is empty; delete it to remove what it held \
-                 (last-good)"
+                "error: File all.yaml: The file is not used: it is empty. Delete it to remove its objects. (last-good)"
             );
             assert_eq!((update(&mut file, SERVICE), said(&file)), (0, String::new()));
         }
