@@ -53,6 +53,8 @@ pub struct Metrics {
     pub host_certificate_not_after: GaugeVec,
     /// What the handshakes of a host get now: `host`, `state`.
     pub host_serving: IntGaugeVec,
+    /// What the requests of each host get.
+    pub host_traffic: IntGaugeVec,
     /// Events that were to be told to the cluster: `outcome`.
     pub events: IntCounterVec,
     /// HTTP requests finished: `host`, `code`.
@@ -223,7 +225,14 @@ impl Metrics {
             host_serving: register!(IntGaugeVec::new(
                 Opts::new(
                     "handfast_host_serving",
-                    "What the handshakes of a virtual host get now: 1 for current, default, last_good, none or refused. Only the state of the moment has a series. The number of hosts in each state with --metrics-per-host=false."
+                    "Which certificate the handshakes of a virtual host get now: 1 for current, default, last_good, none or refused. What its requests get is handfast_host_traffic. Only the state of the moment has a series. The number of hosts in each state with --metrics-per-host=false."
+                ),
+                &["host", "state"]
+            )),
+            host_traffic: register!(IntGaugeVec::new(
+                Opts::new(
+                    "handfast_host_traffic",
+                    "What the requests of a virtual host get now: 1 for works, works_with_losses, answers_503_partly (some paths), answers_503 (every path), refuses_tls or not_served. Only the state of the moment has a series. The number of hosts in each state with --metrics-per-host=false."
                 ),
                 &["host", "state"]
             )),

@@ -17,7 +17,9 @@ use super::terminate::{
 };
 use super::view::View;
 use super::{Diagnostic, Effect, HostOwnership, Kind, ObjectKey, Options, Problem};
-use crate::snapshot::{BackendKey, HostName, HostTls, PathMatch, Route, RouteTable, Serving, Target, VirtualHost};
+use crate::snapshot::{
+    BackendKey, HostName, HostTls, PathMatch, PolicySource, Route, RouteTable, Serving, Target, VirtualHost,
+};
 use crate::tls::policy::Policy;
 
 /// One host, and what it uses.
@@ -116,11 +118,26 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
         }
     }
     let Terminated { tls, serving, hsts, https_only, uses, policy, client_auth: _ } = answer;
+    let source = policy_source(options, name, &asked, &policy);
     // Those of other controllers are judged only, and told nothing.
     let ingresses = claims.iter().filter(|claims| claims.is_ours);
     let ingresses = ingresses.map(|claims| (claims.ingress.namespace.clone(), claims.ingress.name.clone())).collect();
-    let host = VirtualHost { name: name.clone(), tls, serving, hsts, https_only, shadow, routes, ingresses };
+    let host =
+        VirtualHost { name: name.clone(), tls, serving, policy: source, hsts, https_only, shadow, routes, ingresses };
     Some(Built { host, diagnostics: report.diagnostics, secrets: uses, policy, backends, owner: oldest.namespace })
+}
+
+/// Where the policy of a host comes from. Rules without a host have that of the default certificate.
+fn policy_source(options: &Options, name: &HostName, asked: &Asked, used: &PolicyUse) -> PolicySource {
+    if name.is_catch_all() {
+        let name = options.default_tls_policy.as_ref().map(|(namespace, name)| format!("{namespace}/{name}").into());
+        return PolicySource { name, ..PolicySource::default() };
+    }
+    PolicySource {
+        name: asked.policy.as_ref().map(|key| key.path().into()),
+        is_overridden: asked.overrides.iter().any(|one| matches!(one.fate, policy::Fate::Applied(_))),
+        is_replaced: used.effect.is_some_and(|effect| effect != Effect::None),
+    }
 }
 
 /// What a host is going to ask for, as far as that can be told without a look into any Secret.

@@ -33,6 +33,7 @@ mod terminate;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traffic;
 mod users;
 mod view;
 
@@ -50,6 +51,7 @@ use self::reports::Reports;
 use self::store::Store;
 use self::terminate::{DefaultCertificate, SecretUse, default_key};
 use self::tls::Certificates;
+use self::traffic::Losses;
 use self::users::{BackendUsers, HostUses, PolicyUsers, SecretUsers};
 use self::view::{Graph, Read, Unit, World};
 use crate::snapshot::{BackendKey, HostName, HostTls, Snapshot, VirtualHost};
@@ -212,6 +214,7 @@ pub struct Compiler {
     schedule: BTreeSet<(UnixTime, Unit)>,
     scheduled: HashMap<Unit, UnixTime>,
     reports: Reports,
+    losses: Losses,
     snapshot: Arc<Snapshot>,
     /// The time of the last compilation.
     compiled_at: Option<UnixTime>,
@@ -233,6 +236,8 @@ struct Dirty {
     ingresses: BTreeSet<ObjectKey>,
     policies: BTreeSet<ObjectKey>,
     secrets: BTreeSet<ObjectKey>,
+    /// Hosts whose requests may get something else than before.
+    traffic: BTreeSet<HostName>,
 }
 
 impl Dirty {
@@ -275,6 +280,7 @@ impl Compiler {
             schedule: BTreeSet::new(),
             scheduled: HashMap::new(),
             reports: Reports::default(),
+            losses: Losses::default(),
             snapshot: Arc::default(),
             compiled_at: None,
             remembers: false,
@@ -393,9 +399,11 @@ impl Compiler {
         if self.world.store.reports_changed {
             self.reports.report(None, self.world.store.diagnostics());
         }
+        let diagnostics = self.reports.settle();
+        self.judge_traffic(dirty.traffic, &diagnostics);
         Compiled {
             snapshot: self.snapshot.clone(),
-            diagnostics: self.reports.settle(),
+            diagnostics,
             recompile_at: terminate::earliest(self.schedule.first().map(|(at, _)| *at), forget_at),
             certificates: self.ends.clone(),
             policies: self.statuses.clone(),
@@ -578,6 +586,7 @@ impl Compiler {
                 }
             };
             self.note_uses(&name, uses, dirty, now);
+            dirty.traffic.insert(name.clone());
             self.schedule(&Unit::Host(name.clone()), changes_at);
             self.record(Unit::Host(name), reads, diagnostics);
         }
@@ -674,7 +683,11 @@ impl Compiler {
             let reads = view.into_reads();
             users.problems = result.problems;
             let diagnostics = backend_diagnostics(users);
-            if self.snapshot.backends.get(&key).is_none_or(|before| **before != result.backend) {
+            let before = self.snapshot.backends.get(&key);
+            if before.is_none_or(|before| before.state != result.backend.state) {
+                dirty.traffic.extend(users.places.keys().cloned());
+            }
+            if before.is_none_or(|before| **before != result.backend) {
                 Arc::make_mut(&mut self.snapshot).backends.insert(key.clone(), Arc::new(result.backend));
             }
             self.record(Unit::Backend(key), reads, diagnostics);
@@ -746,5 +759,6 @@ fn is_same(before: &VirtualHost, after: &VirtualHost) -> bool {
     };
     tls && (&before.name, before.serving, &before.hsts, before.https_only, &before.shadow, &before.ingresses)
         == (&after.name, after.serving, &after.hsts, after.https_only, &after.shadow, &after.ingresses)
+        && before.policy == after.policy
         && before.routes.routes() == after.routes.routes()
 }

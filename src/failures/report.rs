@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Example, Failures};
 use crate::metrics::Metrics;
 use crate::probe::target::Target;
-use crate::snapshot::{HostName, HostTls, ShadowPolicy, Snapshot, VirtualHost};
+use crate::snapshot::{Closed, HostName, HostTls, Paths, Route, ShadowPolicy, Snapshot, VirtualHost};
 use crate::tls::chain::Name;
 use crate::tls::clients::{Client, clients, version_words};
 use crate::tls::codes::{group_name, scheme_name, suite_name};
@@ -127,16 +127,34 @@ pub struct HostsReport {
 pub struct HostEntry {
     /// Its name; `*` for rules without a host.
     pub host: String,
-    /// What its handshakes get: `current`, `default`, `last_good`, `none` or `refused`.
+    /// What its requests get: `works`, `works_with_losses`, `answers_503_partly` (some paths), `answers_503` (every path),
+    /// `refuses_tls` or `not_served`.
+    pub traffic: String,
+    /// Paths that answer 503: the first hundred.
+    pub closed_paths: Vec<ClosedPath>,
+    /// Which certificate its handshakes get: `current`, `default`, `last_good`, `none` or `refused`.
     pub serving: String,
     /// The certificates that are served, preferred ones first.
     pub certificates: Vec<CertificateEntry>,
     /// Versions, suites and groups that are served.
     pub policy: Option<String>,
+    /// The TlsPolicy that is asked for, as `namespace/name`; null is Handfast's own.
+    pub policy_name: Option<String>,
+    /// Whether another policy is in force: the one from before, or a general one.
+    pub policy_replaced: bool,
     /// The shadow policy, as `namespace/name`.
     pub shadow_policy: Option<String>,
     /// What its clients did since the start; null with `--metrics-per-host=false`.
     pub counts: Option<HostCounts>,
+}
+
+/// A path that answers 503.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClosedPath {
+    /// The path; `(Exact)` stands behind one that is compared as a whole.
+    pub path: String,
+    /// Why: `closed` (by configuration), `no_endpoints` or `no_service`.
+    pub cause: String,
 }
 
 /// Counts of one virtual host since the start.
@@ -161,6 +179,8 @@ pub struct CertificateEntry {
     pub fingerprint: String,
     /// Type and size of its key.
     pub key: String,
+    /// The name of its issuer.
+    pub issuer: String,
     /// End of its validity, RFC 3339.
     pub not_after: String,
     /// Names that it is for.
@@ -235,16 +255,27 @@ pub fn hosts(
         };
         HostEntry {
             host: host.name.label().to_owned(),
+            traffic: snapshot.traffic(host).code().to_owned(),
+            closed_paths: closed_paths(host, snapshot),
             serving: host.serving.code().to_owned(),
             certificates: tls
                 .map(|tls| std::iter::once(&tls.summary).chain(&tls.additional).map(certificate).collect())
                 .unwrap_or_default(),
             policy: tls.map(|tls| tls.policy().to_string()),
+            policy_name: host.policy.name.as_deref().map(str::to_owned),
+            policy_replaced: host.policy.is_replaced,
             shadow_policy: host.shadow.as_ref().map(|shadow| shadow.name.to_string()),
             counts: counts.as_mut().map(|counts| counts.take(host.name.label())),
         }
     });
     HostsReport { hosts: hosts.collect(), omitted }
+}
+
+fn closed_paths(host: &VirtualHost, snapshot: &Snapshot) -> Vec<ClosedPath> {
+    const SHOWN: usize = 100;
+    let paths = Paths::of(host.routes.iter(), snapshot, true).closed.into_iter();
+    let entry = |(route, cause): (&Route, Closed)| ClosedPath { path: route.label(), cause: cause.code().to_owned() };
+    paths.take(SHOWN).map(entry).collect()
 }
 
 /// Makes `GET /api/shadow`.
@@ -414,6 +445,7 @@ fn certificate(summary: &TlsSummary) -> CertificateEntry {
     CertificateEntry {
         fingerprint: summary.fingerprint.to_string(),
         key: summary.key.to_string(),
+        issuer: summary.issuer().to_owned(),
         not_after: rfc3339(summary.not_after),
         names: summary.names.iter().map(ToString::to_string).collect(),
     }

@@ -9,7 +9,7 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricType;
 
 use crate::proxy::upstream::UpstreamFailure;
-use crate::snapshot::Serving;
+use crate::snapshot::{Serving, Traffic};
 use crate::status::{Outcome, Target, Told};
 use crate::tls::capabilities::Capability;
 use crate::tls::policy::{Group, Suite};
@@ -159,6 +159,7 @@ pub fn values(metric: &str, label: &str) -> Option<Values> {
         ("reason", "handfast_upstream_failures_total") => words(&UpstreamFailure::ALL.map(UpstreamFailure::label)),
         ("resumed", _) => words(&["true", "false"]),
         ("severity", _) => words(&[Severity::Error, Severity::Warning, Severity::Info].map(Severity::code)),
+        ("state", "handfast_host_traffic") => words(&Traffic::ALL.map(Traffic::code)),
         ("state", _) => words(&Serving::ALL.map(Serving::code)),
         ("suite", _) => words(&Suite::ALL.map(Suite::iana)),
         ("unit", _) => words(&["backend", "host", "ingress", "tls"]),

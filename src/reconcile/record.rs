@@ -11,7 +11,7 @@ use rustls::pki_types::UnixTime;
 
 use crate::compile::{Compiled, Diagnostic, Diagnostics, ObjectKey, Problem};
 use crate::metrics::Metrics;
-use crate::snapshot::{HostName, HostTls, Serving, Snapshot, VirtualHost};
+use crate::snapshot::{HostName, HostTls, Serving, Snapshot, Traffic, VirtualHost};
 use crate::trie::Trie;
 
 /// What was recorded last, and the counts that series of more than one object or host show.
@@ -26,6 +26,7 @@ pub(super) struct Recorder {
     findings: Counts<(Option<HostName>, &'static str)>,
     /// Where all hosts share their series: what they are served with, and until when.
     serving: Counts<Serving>,
+    traffic: Counts<Traffic>,
     ends: Counts<UnixTime>,
 }
 
@@ -37,6 +38,7 @@ impl Recorder {
         self.record_diagnostics(&before, metrics);
         let before = std::mem::replace(&mut self.snapshot, compiled.snapshot.clone());
         self.record_hosts(&before, metrics);
+        self.record_traffic(&before, metrics);
         let before = std::mem::replace(&mut self.certificates, compiled.certificates.clone());
         record_certificates(&before, &self.certificates, metrics);
     }
@@ -70,6 +72,31 @@ impl Recorder {
                 Some(count) => metrics.certificate_findings.with_label_values(&labels).set(count),
                 None => drop(metrics.certificate_findings.remove_label_values(&labels)),
             }
+        });
+    }
+
+    /// What the requests of each host get.
+    fn record_traffic(&mut self, before: &Snapshot, metrics: &Metrics) {
+        let now = self.snapshot.clone();
+        for changed in now.traffic.since(&before.traffic, PartialEq::eq) {
+            if metrics.per_host() {
+                let host = changed.key.label();
+                // The new one first, so that no scrape finds none.
+                if let Some(now) = changed.now {
+                    metrics.host_traffic.with_label_values(&[host, now.code()]).set(1);
+                }
+                if let Some(gone) = changed.before {
+                    let _ = metrics.host_traffic.remove_label_values(&[host, gone.code()]);
+                }
+                continue;
+            }
+            for (traffic, by) in [(changed.now, 1), (changed.before, -1)] {
+                traffic.into_iter().for_each(|traffic| self.traffic.add(*traffic, by));
+            }
+        }
+        self.traffic.settle(|traffic, count| match count {
+            Some(count) => metrics.host_traffic.with_label_values(&["", traffic.code()]).set(count),
+            None => drop(metrics.host_traffic.remove_label_values(&["", traffic.code()])),
         });
     }
 
@@ -275,6 +302,31 @@ mod tests {
             ]
         );
         assert_eq!(shown(&mut recorder, &publication(&[], &[], &[]), &metrics), [""; 0]);
+    }
+
+    #[test]
+    fn what_requests_get_has_one_series_a_host_or_is_counted() {
+        let publication = |hosts: &[(&str, Traffic)]| {
+            let mut compiled = publication(&[], &[], &[]);
+            let traffic = hosts.iter().map(|(name, traffic)| (name.parse().unwrap(), *traffic)).collect();
+            compiled.snapshot = Arc::new(Snapshot { traffic, ..Snapshot::default() });
+            compiled
+        };
+        let first = publication(&[("a.example", Traffic::Answers503), ("b.example", Traffic::Works)]);
+        let second = publication(&[("a.example", Traffic::Works)]);
+        let shown = |metrics: &Metrics, recorder: &mut Recorder, compiled: &Compiled| -> Vec<String> {
+            recorder.record(compiled, Duration::ZERO, 0, metrics);
+            let text = metrics.render();
+            let lines = text.lines().filter_map(|line| line.strip_prefix("handfast_host_traffic{"));
+            lines.map(|line| line.replace('"', "")).collect()
+        };
+        let (mut recorder, metrics) = (Recorder::default(), Metrics::default());
+        let expected = ["host=a.example,state=answers_503} 1", "host=b.example,state=works} 1"];
+        assert_eq!(shown(&metrics, &mut recorder, &first), expected);
+        assert_eq!(shown(&metrics, &mut recorder, &second), ["host=a.example,state=works} 1"]);
+        let (mut recorder, metrics) = (Recorder::default(), Metrics::new(false));
+        assert_eq!(shown(&metrics, &mut recorder, &first), ["host=,state=answers_503} 1", "host=,state=works} 1"]);
+        assert_eq!(shown(&metrics, &mut recorder, &second), ["host=,state=works} 1"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod backend;
 mod host_name;
 mod render;
 mod route;
+mod traffic;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub use host_name::{BadHostName, HostName};
 pub use route::{
     AddressList, Ambiguous, BadPath, NormalPath, PathMatch, Redirect, Route, RouteOptions, RouteTable, Target,
 };
+
+pub use traffic::{Closed, Paths, Traffic};
 
 use crate::api::annotations::edit_distance;
 use crate::tls::ServerTls;
@@ -38,6 +41,8 @@ pub struct Snapshot {
     pub backends: Trie<BackendKey, Arc<Backend>>,
     /// The operator's default certificate (`--default-tls-secret`), if it is usable.
     pub default_tls: Option<Arc<ServerTls>>,
+    /// What the requests of each host get, for people: nothing is served by it.
+    pub traffic: Trie<HostName, Traffic>,
 }
 
 impl Snapshot {
@@ -94,6 +99,11 @@ impl Snapshot {
         scored.filter(|(distance, _)| *distance <= most).min().map(|(_, host)| host)
     }
 
+    /// What the requests of a host get.
+    pub fn traffic(&self, host: &VirtualHost) -> Traffic {
+        self.traffic.get(&host.name).copied().unwrap_or_else(|| Traffic::of(host, self, false, true))
+    }
+
     /// The backend that a route names. `None` only if the snapshot was built by hand without it.
     pub fn backend(&self, key: &BackendKey) -> Option<&Arc<Backend>> {
         self.backends.get(key)
@@ -143,6 +153,8 @@ pub struct VirtualHost {
     pub tls: HostTls,
     /// Which certificate that is.
     pub serving: Serving,
+    /// Where the policy of its handshakes comes from.
+    pub policy: PolicySource,
     /// The value of Strict-Transport-Security on HTTPS responses (RFC 6797), if it is sent.
     pub hsts: Option<Box<str>>,
     /// Requests over plain HTTP never reach a backend, whatever routes say: clients have to show a certificate.
@@ -164,8 +176,29 @@ impl VirtualHost {
             HostTls::Refuse => Serving::Refused,
             HostTls::Terminate(_) => Serving::Current,
         };
-        Self { name, tls, serving, hsts: None, https_only: false, shadow: None, routes, ingresses: Box::default() }
+        Self {
+            name,
+            tls,
+            serving,
+            policy: PolicySource::default(),
+            hsts: None,
+            https_only: false,
+            shadow: None,
+            routes,
+            ingresses: Box::default(),
+        }
     }
+}
+
+/// Where the policy of a host comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicySource {
+    /// Namespace and name of the TlsPolicy that is asked for; `None` is Handfast's own.
+    pub name: Option<Box<str>>,
+    /// Annotations of Ingresses change it.
+    pub is_overridden: bool,
+    /// It is not in force: the one from before is, or a general one.
+    pub is_replaced: bool,
 }
 
 /// A policy that would be in force if somebody chose it.

@@ -363,6 +363,11 @@ impl RouteTable {
         routes
     }
 
+    /// All routes, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.exact.values().chain(self.prefix.values())
+    }
+
     /// True if there is no route.
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.prefix.is_empty()

@@ -6,14 +6,14 @@
 //! what is gone is said to be gone. A problem that does something else to traffic than before is said again, with its
 //! new effect, and is not gone.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
 use crate::compile::{Diagnostic, Diagnostics, Effect, ObjectKey, Renewed, Severity};
 use crate::reconcile::Publication;
-use crate::snapshot::{HostName, HostTls, Snapshot, VirtualHost};
+use crate::snapshot::{HostName, HostTls, Snapshot, Traffic, VirtualHost};
 use crate::tls::about::sentence;
 use crate::trie::Difference;
 
@@ -40,6 +40,7 @@ impl Status {
     /// One line if hosts appear or go, or are served with another certificate or policy. Endpoints come and go all the time.
     fn report_hosts(&mut self, generation: u64, snapshot: &Arc<Snapshot>) {
         let before = self.snapshot.replace(snapshot.clone());
+        report_traffic(before.as_deref(), snapshot);
         let Some(before) = before else {
             info!(
                 generation,
@@ -91,6 +92,33 @@ impl Status {
             );
         }
     }
+}
+
+/// One line for each state that hosts have come to; of those that are new, for each that is not well.
+fn report_traffic(before: Option<&Snapshot>, now: &Snapshot) {
+    let nothing = Snapshot::default();
+    for (traffic, hosts) in changed_traffic(before.unwrap_or(&nothing), now) {
+        let (state, count, hosts) = (traffic.code(), hosts.len(), names(hosts));
+        match traffic {
+            Traffic::Works | Traffic::WorksWithLosses => {
+                info!(state, count, hosts, "What requests get: {}.", traffic.words());
+            }
+            Traffic::Answers503 | Traffic::Answers503Partly | Traffic::NotServed | Traffic::RefusesTls => {
+                warn!(state, count, hosts, "What requests get: {}.", traffic.words());
+            }
+        }
+    }
+}
+
+/// Hosts whose requests get something else than before, by what they get.
+fn changed_traffic(before: &Snapshot, now: &Snapshot) -> BTreeMap<Traffic, Vec<HostName>> {
+    let mut changed: BTreeMap<Traffic, Vec<HostName>> = BTreeMap::new();
+    for Difference { key, before, now } in now.traffic.since(&before.traffic, PartialEq::eq) {
+        if let Some(now) = now.filter(|now| before.is_some() || **now != Traffic::Works) {
+            changed.entry(*now).or_default().push(key.clone());
+        }
+    }
+    changed
 }
 
 /// What one list of diagnostics has and the one before it had not, and the other way round.
@@ -189,6 +217,28 @@ mod tests {
         let name = |diagnostic: &&Diagnostic| diagnostic.subject.name.to_string();
         let appeared = changes.appeared.iter().map(|diagnostic| (name(diagnostic), diagnostic.effect));
         (appeared.collect(), changes.gone.iter().map(name).collect())
+    }
+
+    #[test]
+    fn hosts_are_named_where_their_requests_get_something_else() {
+        let snapshot = |hosts: &[(&str, Traffic)]| Snapshot {
+            traffic: hosts.iter().map(|(name, traffic)| (name.parse().unwrap(), *traffic)).collect(),
+            ..Snapshot::default()
+        };
+        let said = |before: &Snapshot, now: &Snapshot| -> Vec<(Traffic, String)> {
+            changed_traffic(before, now).into_iter().map(|(traffic, hosts)| (traffic, names(hosts))).collect()
+        };
+        let first = snapshot(&[
+            ("a.example", Traffic::Works),
+            ("b.example", Traffic::Answers503),
+            ("c.example", Traffic::Answers503),
+        ]);
+        let expected = vec![(Traffic::Answers503, "b.example,c.example".to_owned())];
+        assert_eq!(said(&Snapshot::default(), &first), expected, "a new host that works needs no word");
+        let second = snapshot(&[("a.example", Traffic::RefusesTls), ("b.example", Traffic::Works)]);
+        let expected = vec![(Traffic::Works, "b.example".to_owned()), (Traffic::RefusesTls, "a.example".to_owned())];
+        assert_eq!(said(&first, &second), expected, "one that is gone is said elsewhere");
+        assert_eq!(said(&second, &second.clone()), []);
     }
 
     #[test]

@@ -102,6 +102,13 @@ pub struct TlsSummary {
     pub outline: Arc<chain::Outline>,
 }
 
+impl TlsSummary {
+    /// The whole name of the leaf's issuer, for people; empty where it is not known.
+    pub fn issuer(&self) -> &str {
+        self.outline.path.first().map_or("", |leaf| &leaf.issuer)
+    }
+}
+
 impl fmt::Display for TlsSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} names={} chain={}", self.key, self.fingerprint, self.names.join(","), self.chain_length)

@@ -174,6 +174,8 @@ fn a_client_that_leaves_without_a_byte_is_a_suspicion_and_no_failure() {
     assert_eq!((counts.handshakes, counts.established_without_request, counts.hellos), (1, 1, 1));
     assert_eq!((counts.capabilities["max-tls-1.3"], counts.capabilities["server-name"]), (1, 1));
     assert_eq!((&*host.serving, host.certificates[0].names[0].as_str()), ("current", "shop.test"));
+    assert_eq!((&*host.traffic, host.closed_paths.len(), &host.policy_name), ("works", 0, &None));
+    assert_eq!(host.certificates[0].issuer, "CN=Test Intermediate");
 }
 
 #[test]

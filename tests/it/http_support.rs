@@ -104,6 +104,7 @@ impl Site {
             hosts: hosts.collect(),
             backends: self.backends.into_iter().collect(),
             default_tls: self.default_tls,
+            ..Snapshot::default()
         })
     }
 }

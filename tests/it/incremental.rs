@@ -7,7 +7,7 @@ use handfast::compile::{
     Change, Compiled, Compiler, Diagnostic, Effect, Held, HostOwnership, Kind, Object, ObjectKey, Options, Problem,
     Scope, SecretObject, Units, compile,
 };
-use handfast::snapshot::{HostName, HostTls};
+use handfast::snapshot::{HostName, HostTls, Traffic};
 use handfast::tls::ServerTls;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use proptest::collection::vec;
@@ -256,7 +256,10 @@ fn time_alone_changes_what_is_said_and_never_what_is_served() {
     let expired = compiler.compile(expiry);
     assert_eq!(codes(&expired), ["expired"]);
     assert_eq!(expired.diagnostics[0].hosts, ["shop.example".parse::<HostName>().unwrap()]);
-    assert!(Arc::ptr_eq(&valid.snapshot, &expired.snapshot));
+    assert!(expired.snapshot.hosts.is_copy(&valid.snapshot.hosts), "nothing is served otherwise");
+    assert!(expired.snapshot.backends.is_copy(&valid.snapshot.backends));
+    let traffic = |compiled: &Compiled| compiled.snapshot.traffic.get("shop.example").copied();
+    assert_eq!((traffic(&valid), traffic(&expired)), (Some(Traffic::Works), Some(Traffic::WorksWithLosses)));
     assert_eq!(expired.stats.hosts.built, 0);
     let set_back = compiler.compile(at(NOW));
     assert_eq!((codes(&set_back), set_back.recompile_at), (vec!["expires-soon"], Some(expiry)));
@@ -412,6 +415,7 @@ fn check(options: &Options, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 let scratch = model.compiler(options, &incremental.held).compile(at(now));
                 prop_assert_eq!(&incremental.held, &scratch.held);
                 prop_assert_eq!(incremental.snapshot.render(), scratch.snapshot.render());
+                prop_assert_eq!(&incremental.snapshot.traffic, &scratch.snapshot.traffic);
                 prop_assert_eq!(&incremental.diagnostics, &scratch.diagnostics);
                 prop_assert_eq!(incremental.recompile_at, scratch.recompile_at);
                 // What is told late comes to the same, as far as no policy was in force meanwhile that judged otherwise.
