@@ -1,6 +1,9 @@
 //! What `handfast check` says: a verdict per host and per object.
 //!
-//! `Snapshot + diagnostics + time ──report──▶ Report ──▶ table, or JSON`
+//! `Snapshot + diagnostics + time ──report──▶ Report ──▶ table, counts, or JSON`
+//!
+//! Two things are said of a host, and they are not the same: what its requests get ([`Traffic`]), and how bad what was
+//! found is ([`Verdict`]), which the exit status follows.
 //!
 //! Pure. A report is a view of what the compiler found; nothing is judged here a second time. The JSON form is an
 //! interface: scripts and pipelines read it, so fields are only ever added.
@@ -9,9 +12,11 @@ pub mod chain;
 pub mod clients;
 pub mod sarif;
 pub mod shadow;
+pub mod summary;
+mod table;
+pub(crate) mod traffic;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -21,11 +26,40 @@ use serde::Serialize;
 
 use self::clients::ClientReports;
 use self::shadow::ShadowReport;
+use self::summary::Summary;
+use self::traffic::{CertificateReport, ClosedPath, Judge, PolicyReport, ingress_of};
 use crate::compile::{Diagnostic, Effect, Kind, ObjectKey, PolicyCondition, PolicyStatus, Problem, Severity};
-use crate::snapshot::{HostTls, Serving, Snapshot, VirtualHost};
+use crate::snapshot::{HostTls, Serving, Snapshot, Traffic, VirtualHost};
 use crate::tls::about::sentence;
 use crate::tls::chain::{Finding as ChainFinding, Note};
 use crate::trie::Trie;
+
+pub use self::table::Form;
+
+/// What a report is made from.
+pub struct Input<'a> {
+    /// All hosts that are judged, also those of other controllers.
+    pub snapshot: &'a Snapshot,
+    /// What `run` would serve of it; `None` if that is the same.
+    pub served: Option<&'a Snapshot>,
+    /// Everything that was found.
+    pub diagnostics: &'a [Diagnostic],
+    /// All Ingresses.
+    pub ingresses: &'a [ObjectKey],
+    /// The input has EndpointSlices. A Git repository has none, and then Services are taken to have endpoints.
+    pub endpoints_are_known: bool,
+    /// Codes of findings that are left out.
+    pub ignored: &'a [String],
+    /// The time that the check is about.
+    pub at: UnixTime,
+}
+
+impl<'a> Input<'a> {
+    /// Of one snapshot that is all there is.
+    pub fn new(snapshot: &'a Snapshot, diagnostics: &'a [Diagnostic], at: UnixTime) -> Self {
+        Self { snapshot, served: None, diagnostics, ingresses: &[], endpoints_are_known: true, ignored: &[], at }
+    }
+}
 
 /// The result of a check. Serialises to the JSON that `--output json` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +72,11 @@ pub struct Report {
     pub hosts: Vec<HostReport>,
     /// Every object with findings, and every Ingress that brought a route, sorted.
     pub objects: Vec<ObjectReport>,
+    /// How many hosts and Ingresses stand where, and what was found how often.
+    pub summary: Summary,
+    /// Codes of findings that are left out.
+    #[serde(skip)]
+    ignored: Vec<String>,
 }
 
 /// One virtual host.
@@ -47,8 +86,22 @@ pub struct HostReport {
     pub host: String,
     /// The worst of its findings.
     pub verdict: Verdict,
-    /// What its handshakes get.
+    /// What its requests get.
+    pub traffic: Traffic,
+    /// The paths that answer 503.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub closed_paths: Vec<ClosedPath>,
+    /// True if that holds only if its Services have endpoints, about which the input says nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub endpoints_assumed: bool,
+    /// Which certificate its handshakes get.
     pub serving: Serving,
+    /// The certificates that are served, preferred ones first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateReport>,
+    /// The policy of its handshakes, if it terminates TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyReport>,
     /// What touches it, worst first.
     pub findings: Vec<Finding>,
     /// Which well-known clients connect; only with `--clients`, and only if it terminates TLS.
@@ -60,6 +113,9 @@ pub struct HostReport {
     /// The chain of its certificate with the findings at their places; empty if there is none, or nothing wrong with it.
     #[serde(skip)]
     tree: String,
+    /// What its requests get, for the table.
+    #[serde(skip)]
+    words: String,
 }
 
 /// One object.
@@ -71,6 +127,9 @@ pub struct ObjectReport {
     pub verdict: Verdict,
     /// What is wrong with it, worst first.
     pub findings: Vec<Finding>,
+    /// Of an Ingress: what requests for its paths get.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
     /// Of a TlsPolicy: the conditions that its status would have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<PolicyCondition>,
@@ -106,46 +165,81 @@ pub enum Verdict {
 }
 
 /// Puts together what the compiler found.
-pub fn report(snapshot: &Snapshot, diagnostics: &[Diagnostic], at: UnixTime) -> Report {
+pub fn report(input: &Input<'_>) -> Report {
+    let told: Vec<&Diagnostic> =
+        input.diagnostics.iter().filter(|diagnostic| is_told(diagnostic, input.ignored)).collect();
+    let judge = Judge::new(input, &told);
     let mut by_host: BTreeMap<&str, Vec<&Diagnostic>> = BTreeMap::new();
     let mut by_object: BTreeMap<ObjectKey, Vec<&Diagnostic>> = BTreeMap::new();
-    for diagnostic in diagnostics {
+    for diagnostic in &told {
         by_object.entry(diagnostic.subject.clone()).or_default().push(diagnostic);
         for host in &diagnostic.hosts {
             by_host.entry(host.as_str()).or_default().push(diagnostic);
         }
     }
-    let mut hosts: Vec<&Arc<VirtualHost>> = snapshot.hosts.values().collect();
-    hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    for (namespace, name) in hosts.iter().flat_map(|host| host.routes.routes()).map(|route| &route.ingress) {
-        by_object
-            .entry(ObjectKey { kind: Kind::Ingress, namespace: namespace.clone(), name: name.clone() })
-            .or_default();
+    let mut virtual_hosts: Vec<&Arc<VirtualHost>> = input.snapshot.hosts.values().collect();
+    virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    let of_routes = virtual_hosts.iter().flat_map(|host| host.routes.iter()).map(|route| ingress_of(route));
+    for key in of_routes.chain(input.ingresses.iter().cloned()) {
+        by_object.entry(key).or_default();
     }
-    let hosts = hosts.into_iter().map(|host| {
+    let places = judge.places();
+    let mut objects: Vec<ObjectReport> = Vec::with_capacity(by_object.len());
+    let mut other_classes: Vec<String> = Vec::new();
+    for (key, diagnostics) in by_object {
+        let traffic = (key.kind == Kind::Ingress).then(|| judge.ingress(&key, &places));
+        other_classes.extend(judge.other_class(&key));
+        objects.push(ObjectReport {
+            subject: key.to_string(),
+            verdict: verdict(&diagnostics),
+            findings: findings(&diagnostics),
+            traffic,
+            conditions: Vec::new(),
+        });
+    }
+    let mut hosts: Vec<HostReport> = Vec::with_capacity(virtual_hosts.len());
+    for host in virtual_hosts {
         let diagnostics = by_host.get(host.name.as_str()).map(Vec::as_slice).unwrap_or_default();
-        HostReport {
+        let (mut findings, mut worst) = (findings(diagnostics), verdict(diagnostics));
+        let standing = judge.host(host);
+        let added = traffic::finding(host, &standing, clients::subject(host), &findings);
+        if let Some(finding) = added.filter(|finding| !input.ignored.iter().any(|code| code == finding.code)) {
+            worst = Verdict::Error;
+            findings.insert(0, finding.clone());
+            if let Some(object) = objects.iter_mut().find(|object| object.subject == finding.subject) {
+                object.verdict = Verdict::Error;
+                object.findings.insert(0, finding);
+            }
+        }
+        hosts.push(HostReport {
             tree: tree(host, diagnostics),
             host: host.name.to_string(),
-            verdict: verdict(diagnostics),
+            verdict: worst,
+            traffic: standing.traffic,
+            closed_paths: standing.closed,
+            endpoints_assumed: standing.endpoints_assumed,
             serving: host.serving,
-            findings: findings(diagnostics),
+            certificates: traffic::certificates(host, input.at.as_secs()),
+            policy: traffic::policy(host),
+            findings,
             clients: None,
             shadow: None,
-        }
-    });
-    let objects = by_object.into_iter().map(|(subject, diagnostics)| ObjectReport {
-        subject: subject.to_string(),
-        verdict: verdict(&diagnostics),
-        findings: findings(&diagnostics),
-        conditions: Vec::new(),
-    });
-    Report {
-        verdict: verdict(&diagnostics.iter().collect::<Vec<_>>()),
-        at: rfc3339(at),
-        hosts: hosts.collect(),
-        objects: objects.collect(),
+            words: standing.words,
+        });
     }
+    Report {
+        verdict: objects.iter().map(|object| object.verdict).max().unwrap_or(Verdict::Ok),
+        at: rfc3339(input.at),
+        summary: summary::summary(&hosts, &objects, other_classes.into_iter(), &told),
+        ignored: input.ignored.to_vec(),
+        hosts,
+        objects,
+    }
+}
+
+/// Whether a finding is one of those that are to be reported.
+fn is_told(diagnostic: &Diagnostic, ignored: &[String]) -> bool {
+    ignored.is_empty() || !ignored.iter().any(|code| code == diagnostic.problem.code())
 }
 
 impl Report {
@@ -156,62 +250,11 @@ impl Report {
             match self.objects.iter_mut().find(|object| object.subject == subject) {
                 Some(object) => object.conditions = conditions,
                 None => {
-                    let (verdict, findings) = (Verdict::Ok, Vec::new());
-                    self.objects.push(ObjectReport { subject, verdict, findings, conditions });
+                    let (verdict, findings, traffic) = (Verdict::Ok, Vec::new(), None);
+                    self.objects.push(ObjectReport { subject, verdict, findings, traffic, conditions });
                 }
             }
         }
-    }
-
-    /// For people: each host with its findings, then what touches no host in particular, then the verdict.
-    pub fn table(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        let _ = self.write_table(&mut text);
-        text
-    }
-
-    fn write_table(&self, out: &mut String) -> std::fmt::Result {
-        let width = self.hosts.iter().map(|host| host.host.chars().count()).max().unwrap_or_default();
-        // Hosts that are served the same way are told together: ten thousand may share a wildcard's certificate.
-        let mut judged: HashMap<*const (), &str> = HashMap::new();
-        for host in &self.hosts {
-            writeln!(out, "{} {:width$}  {}", host.verdict.mark(), host.host, words(host.serving))?;
-            write_findings(out, &host.findings)?;
-            out.push_str(&host.tree);
-            let Some(clients) = &host.clients else { continue };
-            let mut once = |identity, what: &str, text: &str| match judged.entry(identity) {
-                Entry::Occupied(first) => writeln!(out, "    {what}: as for {}", first.get()),
-                Entry::Vacant(place) => {
-                    out.push_str(text);
-                    place.insert(&host.host);
-                    Ok(())
-                }
-            };
-            once(clients.identity(), "clients", clients.text())?;
-            if let Some(shadow) = &host.shadow {
-                once(shadow.identity(), &format!("shadow policy {}", shadow.policy()), shadow.text())?;
-            }
-        }
-        let told: HashSet<&Finding> = self.hosts.iter().flat_map(|host| &host.findings).collect();
-        let mut heading = if self.hosts.is_empty() { "" } else { "\n" };
-        for object in &self.objects {
-            let findings: Vec<Finding> =
-                object.findings.iter().filter(|finding| !told.contains(finding)).cloned().collect();
-            if !findings.is_empty() {
-                writeln!(out, "{heading}{} {}", object.verdict.mark(), object.subject)?;
-                write_findings(out, &findings)?;
-                heading = "";
-            }
-        }
-        let all = || self.objects.iter().flat_map(|object| &object.findings);
-        let count = |severity: Severity| all().filter(|finding| finding.severity == severity.code()).count();
-        if !out.is_empty() {
-            out.push('\n');
-        }
-        let hosts = [(self.hosts.len(), "host")];
-        write_total(out, self.verdict.code(), &hosts, count(Severity::Error), count(Severity::Warning), &self.at);
-        Ok(())
     }
 }
 
@@ -249,27 +292,6 @@ impl Verdict {
             Verdict::Warning => '!',
         }
     }
-}
-
-/// For the table.
-fn words(serving: Serving) -> &'static str {
-    match serving {
-        Serving::Current => "serves its certificate",
-        Serving::Default => "serves the default certificate",
-        Serving::LastGood => "serves the last good version of its certificate",
-        Serving::None => "plain HTTP only",
-        Serving::Refused => "refuses TLS handshakes",
-    }
-}
-
-fn write_findings(out: &mut String, findings: &[Finding]) -> std::fmt::Result {
-    for finding in findings {
-        let effect =
-            if finding.effect == Effect::None.code() { String::new() } else { format!(" ({})", finding.effect) };
-        writeln!(out, "    {} {}: {}: {}{effect}", finding.severity, finding.code, finding.subject, finding.message)?;
-        writeln!(out, "      remedy: {}", finding.remedy)?;
-    }
-    Ok(())
 }
 
 fn verdict(diagnostics: &[&Diagnostic]) -> Verdict {
@@ -338,7 +360,9 @@ mod tests {
     use rustls::server::ResolvesServerCertUsingSni;
 
     use super::*;
-    use crate::snapshot::{HostName, NormalPath, PathMatch, Route, RouteTable, Target};
+    use crate::snapshot::{
+        Backend, BackendKey, BackendState, HostName, NormalPath, PathMatch, PortKey, Route, RouteTable, Target,
+    };
     use crate::tls::{ServerTls, TlsSummary};
 
     fn at() -> UnixTime {
@@ -378,13 +402,24 @@ mod tests {
                 path: NormalPath::parse("/").unwrap(),
                 matches: PathMatch::Prefix,
                 ingress: ("web".into(), "shop".into()),
-                target: Target::Dropped,
+                target: Target::Backend(backend()),
                 options: Arc::default(),
             };
             routes.insert(route.into()).unwrap();
             (name(host), Arc::new(VirtualHost::new(name(host), tls, routes)))
         };
-        Snapshot { hosts: hosts.into_iter().map(host).collect(), default_tls, ..Snapshot::default() }
+        let (key, state) = (backend(), BackendState::Ready);
+        let ready = Arc::new(Backend { key: key.clone(), state, endpoints: Arc::default() });
+        let backends = [(key, ready)].into_iter().collect();
+        Snapshot { hosts: hosts.into_iter().map(host).collect(), backends, default_tls, ..Snapshot::default() }
+    }
+
+    fn backend() -> BackendKey {
+        BackendKey { namespace: "web".into(), service: "shop".into(), port: PortKey::Number(80) }
+    }
+
+    fn report(snapshot: &Snapshot, diagnostics: &[Diagnostic], at: UnixTime) -> Report {
+        super::report(&Input::new(snapshot, diagnostics, at))
     }
 
     fn diagnostic(
@@ -431,12 +466,25 @@ mod tests {
         let expected = serde_json::json!({
             "verdict": "error",
             "at": "2026-11-18T11:06:40Z",
-            "hosts": [{"host": "a.example", "verdict": "error", "serving": "refused", "findings": [finding]}],
+            "hosts": [{
+                "host": "a.example", "verdict": "error", "traffic": "refuses_tls", "serving": "refused",
+                "findings": [finding],
+            }],
             "objects": [
                 {"subject": "File b.yaml", "verdict": "ok", "findings": [note]},
-                {"subject": "Ingress web/shop", "verdict": "ok", "findings": []},
+                {"subject": "Ingress web/shop", "verdict": "ok", "findings": [], "traffic": "refuses_tls"},
                 {"subject": "Secret default/shop", "verdict": "error", "findings": [finding]},
             ],
+            "summary": {
+                "hosts": {"refuses_tls": 1},
+                "ingresses": {"refuses_tls": 1},
+                "other_classes": {},
+                "findings": [
+                    {"code": "no-key", "severity": "error", "count": 1, "objects": 1, "hosts": 1},
+                    {"code": "unknown-kind", "severity": "info", "count": 1, "objects": 1, "hosts": 0},
+                ],
+                "annotations": [],
+            },
         });
         assert_eq!(serde_json::to_value(&report).unwrap(), expected);
     }
@@ -489,8 +537,8 @@ mod tests {
         let chain = ChainFinding::NoKey;
         let expected = format!(
             "\
-✓ a.example     plain HTTP only
-✗ shop.example  refuses TLS handshakes
+✓ a.example     works, over plain HTTP only
+✗ shop.example  refuses TLS
     error no-key: Secret default/shop: tls.key: {chain}. (host-refused)
       remedy: {}
 

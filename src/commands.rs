@@ -19,7 +19,7 @@ use crate::api::crd;
 use crate::app::directory_options;
 use crate::check::{self, Verdict};
 use crate::clock;
-use crate::compile::{Change, Compiler, Kind, ObjectKey, Options};
+use crate::compile::{Change, Compiler, Diagnostic, Kind, ObjectKey, Options, Problem};
 use crate::config::{
     AnchorArgs, ChainArgs, ChainOutput, CheckArgs, FailOn, FailuresArgs, IntermediateArgs, ListOutput, OutputFormat,
     ProbeArgs, ReadyArgs,
@@ -49,24 +49,46 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let at = args.at.unwrap_or_else(|| (clock::system())());
     // A snapshot is what would be served; everything else is about all Ingresses, whoever serves them today.
     let every_class = args.output != OutputFormat::Snapshot;
-    let options = Options { every_class, ..directory_options(&args.compile)? };
+    if args.summary && matches!(args.output, OutputFormat::Sarif | OutputFormat::Snapshot) {
+        bail!("--summary prints counts as a table or JSON: leave it out, or write --output table or --output json");
+    }
+    let adopted_classes = args.adopt_class.clone();
+    let options = Options { every_class, adopted_classes, ..directory_options(&args.compile)? };
     let changes = manifests(path)?;
     let files = files(path, &changes);
-    let mut compiler = Compiler::new(options);
-    for change in changes {
-        compiler.apply(change);
-    }
-    let compiled = compiler.compile(at);
-    let mut report = check::report(&compiled.snapshot, &compiled.diagnostics, at);
+    let compile = |options: Options| {
+        let mut compiler = Compiler::new(options);
+        changes.iter().cloned().for_each(|change| compiler.apply(change));
+        let compiled = compiler.compile(at);
+        (compiler, compiled)
+    };
+    let (compiler, compiled) = compile(options.clone());
+    // What traffic gets is what would be served, without the Ingresses of others.
+    let is_others = |diagnostic: &Diagnostic| matches!(diagnostic.problem, Problem::OtherClass { .. });
+    let served = compiled.diagnostics.iter().any(is_others);
+    let served = served.then(|| compile(Options { every_class: false, ..options }).1.snapshot);
+    let ingresses: Vec<ObjectKey> = compiler.objects(Kind::Ingress).into_iter().map(|(key, _, _)| key).collect();
+    let mut report = check::report(&check::Input {
+        snapshot: &compiled.snapshot,
+        served: served.as_deref(),
+        diagnostics: &compiled.diagnostics,
+        ingresses: &ingresses,
+        endpoints_are_known: !compiler.objects(Kind::EndpointSlice).is_empty(),
+        ignored: &args.ignore,
+        at,
+    });
     report.add_policies(&compiled.policies);
     if args.clients {
         report.add_clients(&compiled.snapshot);
     }
     let text = match args.output {
+        OutputFormat::Json if args.summary => {
+            pretty(&serde_json::json!({"verdict": report.verdict, "at": report.at, "summary": report.summary}))?
+        }
         OutputFormat::Json => pretty(&report)?,
         OutputFormat::Sarif => pretty(&check::sarif::log(&report, &files))?,
         OutputFormat::Snapshot => compiled.snapshot.render(),
-        OutputFormat::Table => report.table(),
+        OutputFormat::Table => report.text(check::Form { is_quiet: args.quiet, is_summary: args.summary }),
     };
     print(text.as_bytes())?;
     let limit = match args.fail_on {

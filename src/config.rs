@@ -1,5 +1,6 @@
 //! Every flag, variable and default, parsed once. Nobody else reads the environment.
 
+mod check;
 mod cluster;
 mod synonyms;
 
@@ -17,6 +18,7 @@ use crate::probe::target::Target;
 use crate::telemetry::LogFormat;
 use crate::tls::chain::Name;
 
+pub use check::{CheckArgs, FailOn, OutputFormat};
 pub use cluster::{ClusterArgs, StatusArgs, WebhookArgs};
 
 /// The headings of `--help`: a flag stands under the one where its reader looks for it.
@@ -57,7 +59,12 @@ pub enum Command {
     Chain(ChainArgs),
     /// Check manifests without serving them: what would be served, what is wrong, and what to do.
     ///
-    /// Exit status: 0 without errors (see --fail-on), 1 with errors, 2 if the input cannot be read or the usage is wrong.
+    /// Of each host one word first, what its requests get: works; works, with losses; answers 503 (all paths, or which);
+    /// refuses TLS; not served (why).
+    ///
+    /// Exit status: 0 without errors (see --fail-on), 1 with errors, 2 if the input cannot be read or the usage is wrong. A
+    /// host whose paths all answer 503 is an error (host-answers-503 where no other finding says so), unless the input has
+    /// no EndpointSlice at all: then Services are taken to have endpoints.
     Check(CheckArgs),
     /// List the known clients of `check --clients`, with the ids for requiredClients of a policy.
     Clients {
@@ -408,50 +415,6 @@ pub enum AccessLogFormat {
     Text,
 }
 
-/// Options of `check`.
-#[derive(Args, Clone, Debug)]
-pub struct CheckArgs {
-    /// Directory of manifests, one file, or `-` for standard input. Default: ./manifests.
-    #[arg(value_name = "PATH")]
-    pub path: Option<PathBuf>,
-
-    /// The same as PATH, which wins.
-    #[arg(long, env = "HANDFAST_SOURCE", value_name = "PATH")]
-    pub source: Option<PathBuf>,
-
-    /// What is done with Ingresses and certificates.
-    #[command(flatten)]
-    pub compile: CompileArgs,
-
-    /// How to print the result.
-    #[arg(long, env = "HANDFAST_OUTPUT", default_value = "table", value_name = "FORM")]
-    pub output: OutputFormat,
-
-    /// Check as of this time instead of now: a date (midnight UTC) or an RFC 3339 time.
-    #[arg(long, env = "HANDFAST_AT", value_name = "TIME", value_parser = time)]
-    pub at: Option<UnixTime>,
-
-    /// Also show which known clients can connect to each host, with what, and why others cannot.
-    ///
-    /// A host that locks clients out, although another policy or certificate would let them in, gets the warning
-    /// clients-locked-out. `handfast clients` lists the clients and their ids.
-    #[arg(long, env = "HANDFAST_CLIENTS", num_args = 0..=1, default_missing_value = "true", default_value = "false", value_name = "BOOL")]
-    pub clients: bool,
-
-    /// Lowest severity that makes the exit status 1.
-    #[arg(long, env = "HANDFAST_FAIL_ON", default_value = "error", value_name = "SEVERITY")]
-    pub fail_on: FailOn,
-}
-
-/// Which findings make `check` fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FailOn {
-    /// Errors.
-    Error,
-    /// Errors and warnings.
-    Warning,
-}
-
 /// Options of `chain`.
 #[derive(Args, Clone, Debug)]
 pub struct ChainArgs {
@@ -529,19 +492,6 @@ pub enum ChainOutput {
     /// One JSON document.
     Json,
     /// A tree for people.
-    Table,
-}
-
-/// How `check` prints its result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OutputFormat {
-    /// One JSON document.
-    Json,
-    /// SARIF 2.1.0, for sites that show findings beside the lines of a change.
-    Sarif,
-    /// Only what would be served, as text (the format of /debug/snapshot).
-    Snapshot,
-    /// A table for people.
     Table,
 }
 

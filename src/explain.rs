@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use crate::api::annotations::{self, OWN, TABLE, edit_distance};
-use crate::check::clients;
+use crate::check::{clients, traffic};
 use crate::compile::{Effect, Problem};
 use crate::probe::{clients as probe, findings};
 use crate::tls::about::About;
@@ -80,7 +80,8 @@ pub fn topics() -> Vec<Topic> {
         remedy: reason.remedy(),
     };
     let chains = Finding::all().map(of(Kind::Chain));
-    let objects = Problem::all().map(of(Kind::Object));
+    let mut objects: Vec<Topic> = Problem::all().chain([&traffic::ANSWERS_503]).map(of(Kind::Object)).collect();
+    objects.sort_by_key(|topic| topic.code);
     let clients = clients::ABOUT.into_iter().chain([&probe::REFUSED]).map(of(Kind::Client));
     let servers = findings::ABOUT.iter().copied().map(of(Kind::Server));
     let failures = Reason::ALL.iter().map(handshake);

@@ -140,7 +140,8 @@ impl Report {
                 let tried = (way(tls, default), shadow.clone());
                 tried_out.entry(tried).or_insert_with(|| ShadowReport::judge(shadow, tls, default)).clone()
             });
-            if reports.0.locked_out > 0 {
+            let is_told = !self.ignored.iter().any(|code| code == LOCKED_OUT.code);
+            if reports.0.locked_out > 0 && is_told {
                 let subject = subject(host);
                 let finding = finding(&report.host, &subject, &reports.0);
                 add(&mut report.findings, &mut report.verdict, finding.clone());
@@ -152,6 +153,7 @@ impl Report {
             }
             report.clients = Some(reports);
         }
+        self.summary.count_findings(&self.hosts, &self.objects);
     }
 }
 
@@ -211,7 +213,7 @@ fn finding(host: &str, subject: &str, judged: &Judged) -> Finding {
 }
 
 /// The first of the Ingresses that brought the host: its policy and its Secrets are chosen there.
-fn subject(host: &VirtualHost) -> String {
+pub(super) fn subject(host: &VirtualHost) -> String {
     let ingress = host.routes.routes().into_iter().map(|route| &route.ingress).min();
     match ingress {
         Some((namespace, name)) => ObjectKey::new(Kind::Ingress, namespace, name).to_string(),

@@ -34,6 +34,7 @@ pub fn log(report: &Report, files: &BTreeMap<String, String>) -> Value {
                 "rules": rules,
             }},
             "results": results.collect::<Vec<_>>(),
+            "properties": {"summary": report.summary},
             "columnKind": "utf16CodeUnits",
         }],
     })

@@ -154,7 +154,7 @@ impl Demo {
         let compiled = publication.ok_or_else(|| anyhow!("nothing has been published"))?.compiled;
         let now = (clock::system())();
         say("\n`handfast check` says:\n")?;
-        say(&check::report(&compiled.snapshot, &compiled.diagnostics, now).table())?;
+        say(&check::report(&check::Input::new(&compiled.snapshot, &compiled.diagnostics, now)).table())?;
 
         let before = counters(addresses).await?;
         let mut differences = 0;

@@ -184,7 +184,7 @@ fn the_page_of_handshake_failures_is_made_from_the_reasons() {
 fn the_page_of_findings_is_made_from_their_tables() {
     let mut text = String::from(
         "# Findings\n\n\
-        <!-- Made from src/tls/chain/table.rs, src/compile/about.rs, src/check/clients.rs and src/probe/findings.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
+        <!-- Made from src/tls/chain/table.rs, src/compile/about.rs, src/check/clients.rs, src/check/traffic.rs and src/probe/findings.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
         What `handfast check`, `handfast chain`, `handfast probe`, the log and `handfast_diagnostics{severity,reason}` report. Codes are\n\
         stable. Severity never decides what is served. `handfast explain CODE` prints a row of these tables.\n",
     );

@@ -62,6 +62,7 @@ mod tls_chain;
 mod tls_clients;
 mod tls_complete;
 mod tls_findings;
+mod traffic;
 mod upstream;
 mod webhook;
 mod webhook_server;
