@@ -108,7 +108,8 @@ pub struct TlsPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainRepair>,
     /// What to do if a certificate has a finding, by the finding's code, for example `expired: reject`. `serve` serves
-    /// the certificate and reports the finding (default). `holdLastGood` serves the last good version of the Secret, or
+    /// the certificate and reports the finding (default, except for `temporary-certificate`, where it is
+    /// `holdLastGood`). `holdLastGood` serves the last good version of the Secret, or
     /// without one the certificate as it is. `reject` does not serve the certificate: the host serves the last good
     /// version, without one the default certificate, and without that it refuses handshakes. `handfast explain` lists
     /// the codes.

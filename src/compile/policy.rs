@@ -46,6 +46,12 @@ impl HostPolicy {
         self.tls.settings().client_auth.as_ref().filter(|auth| auth.required)
     }
 
+    /// What to do about a finding: what the policy says, or else what is best for all.
+    pub(super) fn action(&self, finding: &Finding) -> Option<FindingAction> {
+        let said = self.actions.get(finding.code()).copied();
+        said.or_else(|| matches!(finding, Finding::TemporaryCertificate).then_some(FindingAction::HoldLastGood))
+    }
+
     /// What has been revoked of certificates of clients, if somebody looks.
     pub(super) fn revoked(&self) -> Option<&RevocationLists> {
         self.tls.settings().client_auth.as_ref()?.revoked.as_deref()

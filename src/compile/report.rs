@@ -180,7 +180,8 @@ impl Compiler {
         });
         let is_used = !groups.is_empty();
         let mut judges = groups.iter().filter(|(used, _)| used.counts).peekable();
-        let is_good = judges.peek().is_some() && judges.all(|(used, _)| used.outcome == Outcome::Current);
+        let is_good =
+            judges.peek().is_some() && judges.all(|(used, _)| used.outcome == Outcome::Current && !used.is_temporary());
 
         let history = &mut self.world.history;
         let current = match self.world.store.object(&key) {

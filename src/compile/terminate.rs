@@ -19,7 +19,7 @@ use super::view::View;
 use super::{Diagnostic, Effect, HeldPolicy, Kind, ObjectKey, Options, Problem, SecretObject};
 use crate::api::tls_policy::FindingAction;
 use crate::snapshot::{HostName, HostTls, Serving};
-use crate::tls::chain::Finding;
+use crate::tls::chain::{Credential, Finding};
 use crate::tls::clients;
 use crate::tls::compat;
 use crate::tls::negotiate::CredentialKind;
@@ -66,6 +66,12 @@ impl SecretUse {
     fn refused(view: &mut View<'_>, secret: ObjectKey) -> Self {
         let certificate = view.certificate(&secret);
         Self { secret, certificate, outcome: Outcome::Refused, blamed: BTreeSet::new(), served: None, counts: false }
+    }
+
+    /// The Secret holds the temporary certificate of cert-manager now, which is never good.
+    pub(super) fn is_temporary(&self) -> bool {
+        let credential = self.certificate.as_ref().and_then(|certificate| certificate.credential.as_ref());
+        credential.is_some_and(|credential| credential.is_temporary())
     }
 
     /// What a finding about what the Secret holds now does to the host.
@@ -436,7 +442,8 @@ fn attempt(
 /// The version of a Secret that a host can be served with.
 ///
 /// Whether a Secret is good is for hosts of its own namespace to say; of the default certificate's, for nobody but itself.
-/// Others are served with the last good version only if the Secret is of no use to anybody now.
+/// Others are served with the last good version only if the Secret is of no use to anybody now, or its certificate is
+/// temporary, which is good for nobody.
 fn pick(
     view: &mut View<'_>,
     options: &Options,
@@ -470,14 +477,22 @@ fn pick(
     if action == FindingAction::Serve {
         return used(Outcome::Current, blamed, current.clone());
     }
-    let is_usable = current.as_ref().is_some_and(|certificate| certificate.credential.is_some());
-    if (counts || !is_usable)
+    let credential = current.as_ref().and_then(|certificate| certificate.credential.as_deref());
+    let temporary = credential.filter(|credential| credential.is_temporary());
+    if (counts || credential.is_none() || temporary.is_some())
         && let Some((secret, until)) = view.last_good(key, current.is_some(), options.last_good_ttl)
     {
         view.note_until(until);
         let certificate = view.certificate_of(&secret);
         let certificate = complete(view, &secret, certificate);
-        if judge(view, &certificate, policy, host).0 == FindingAction::Serve {
+        // Clients that would refuse it as well are no reason to keep what cert-manager has put there.
+        let is_better = match temporary {
+            Some(temporary) if action == FindingAction::HoldLastGood => {
+                is_worth_keeping(view, &certificate, (!is_default).then_some(host), temporary)
+            }
+            Some(_) | None => true,
+        };
+        if is_better && judge(view, &certificate, policy, host).0 == FindingAction::Serve {
             return used(Outcome::LastGood, blamed, Some(certificate));
         }
     }
@@ -485,6 +500,22 @@ fn pick(
         FindingAction::Reject => used(Outcome::Refused, blamed, None),
         FindingAction::HoldLastGood | FindingAction::Serve => used(Outcome::Current, BTreeSet::new(), current.clone()),
     }
+}
+
+/// Whether the last good version of a Secret is better than a temporary certificate: it is in date, and covers the host
+/// as far as the other one does. The default certificate need not cover any.
+fn is_worth_keeping(
+    view: &mut View<'_>,
+    certificate: &Certificate,
+    host: Option<&HostName>,
+    temporary: &Credential,
+) -> bool {
+    let Some(credential) = &certificate.credential else { return false };
+    let dated = credential.dated(view.now);
+    view.note_until(dated.changes_at);
+    let is_out_of_date = |finding: &Finding| matches!(finding, Finding::Expired { .. } | Finding::NotValidYet { .. });
+    let covers = |host: &HostName| credential.covers(host).is_ok() || temporary.covers(host).is_err();
+    !dated.findings.iter().any(is_out_of_date) && host.is_none_or(covers)
 }
 
 /// What the policy says to do with a certificate at this time, and for which findings.
@@ -498,15 +529,15 @@ fn judge(
         let is_error = |finding: &&Finding| finding.severity() == Severity::Error && !finding.is_repaired();
         return (FindingAction::Reject, certificate.findings.iter().filter(is_error).map(Finding::code).collect());
     };
-    if policy.actions.is_empty() {
+    if policy.actions.is_empty() && !credential.is_temporary() {
         return (FindingAction::Serve, BTreeSet::new());
     }
     let dated = credential.dated(view.now);
     view.note_until(dated.changes_at);
     let uncovered = credential.covers(host).err();
-    let codes = certificate.findings.iter().chain(&dated.findings).chain(&uncovered).map(Finding::code);
+    let found = certificate.findings.iter().chain(&dated.findings).chain(&uncovered);
     let asked: Vec<(&'static str, FindingAction)> =
-        codes.filter_map(|code| Some((code, *policy.actions.get(code)?))).collect();
+        found.filter_map(|finding| Some((finding.code(), policy.action(finding)?))).collect();
     let with = |action| asked.iter().filter(move |(_, other)| *other == action).map(|(code, _)| *code);
     for action in [FindingAction::Reject, FindingAction::HoldLastGood] {
         let blamed: BTreeSet<&'static str> = with(action).collect();

@@ -142,6 +142,11 @@ impl Credential {
         self.chain.outline.has_gap()
     }
 
+    /// True if it is the temporary certificate of cert-manager, which no client trusts.
+    pub fn is_temporary(&self) -> bool {
+        self.chain.outline.is_temporary()
+    }
+
     /// True if other candidates could make another chain of it: one is missing, or was added.
     pub fn depends_on_candidates(&self) -> bool {
         self.has_gap() || self.chain.outline.path.iter().any(|link| link.added_from.is_some())

@@ -7,7 +7,7 @@
 
 use rustls::pki_types::UnixTime;
 
-use super::chain::{AnchorSource, OutlineEnd};
+use super::chain::{AnchorSource, Finding, OutlineEnd};
 use super::reason::{Blame, Reason};
 use super::{TlsSummary, rfc3339};
 
@@ -79,6 +79,12 @@ fn not_valid_yet(served: &TlsSummary, now: UnixTime) -> Option<(String, String)>
 
 /// A chain that leads to nobody whom clients are known to trust.
 fn gap(served: &TlsSummary) -> Option<(String, String)> {
+    if served.outline.is_temporary() {
+        return Some((
+            "the certificate is the temporary one of cert-manager, and no client trusts its issuer".to_owned(),
+            Finding::TemporaryCertificate.remedy(),
+        ));
+    }
     match &served.outline.end {
         OutlineEnd::Anchor { .. } => None,
         OutlineEnd::Missing { issuer, is_public: true } => Some((
@@ -196,6 +202,27 @@ mod tests {
         assert_eq!(found.blame, Blame::Certificate);
         assert_eq!(found.detail, "the chain lacks its intermediate CN=E7");
         assert!(found.remedy.starts_with("put the certificate of CN=E7 into tls.crt"), "{}", found.remedy);
+    }
+
+    #[test]
+    fn the_temporary_certificate_of_cert_manager_is_told_by_name_and_points_to_its_order() {
+        let end = |issuer: &str| OutlineEnd::Missing { issuer: issuer.into(), is_public: false };
+        let temporary = served(end("CN=cert-manager.local"), 0..100);
+        for reason in [Reason::RejectedUnknownCa, Reason::ClosedAfterCertificate, Reason::RejectedUnspecified] {
+            let found = explain(reason, &temporary, Some("shop.example"), at(50)).unwrap();
+            assert_eq!(found.blame, Blame::Certificate);
+            assert!(found.detail.contains("the temporary one of cert-manager"), "{}", found.detail);
+            assert!(found.remedy.contains("kubectl describe certificate"), "{}", found.remedy);
+        }
+        for other in ["CN=cert-manager.locale", "O=Shop, CN=cert-manager.local"] {
+            let found = explain(Reason::RejectedUnknownCa, &served(end(other), 0..100), None, at(50)).unwrap();
+            assert!(!found.detail.contains("temporary"), "{}", found.detail);
+        }
+        let mut below = temporary.clone();
+        let link = below.outline.path[0].clone();
+        Arc::make_mut(&mut below.outline).path.push(link);
+        let found = explain(Reason::RejectedUnknownCa, &below, None, at(50)).unwrap();
+        assert!(!found.detail.contains("temporary"), "an issuer that was kept is another one: {}", found.detail);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use crate::compile::{Diagnostic, Effect, ObjectKey, Problem, Severity, Users};
 use crate::snapshot::HostName;
 use crate::tls::about::sentence;
+use crate::tls::chain::Finding;
 
 /// The longest line, in characters.
 pub const LONGEST: usize = 256;
@@ -180,11 +181,12 @@ fn is_printable(character: char) -> bool {
 }
 
 /// Whether an object may be kept out for this. What refers to something that does not exist may come before it: the
-/// Secret of a certificate that is still to be issued does.
+/// Secret of a certificate that is still to be issued does, and cert-manager's temporary certificate stands in for it.
 pub fn is_reason_to_deny(diagnostic: &Diagnostic) -> bool {
     let waits = matches!(
         diagnostic.problem,
-        Problem::NoDefaultCertificate
+        Problem::Chain(Finding::TemporaryCertificate)
+            | Problem::NoDefaultCertificate
             | Problem::SecretNotFound { .. }
             | Problem::ServiceNotFound { .. }
             | Problem::TlsPolicyNotFound { .. }
@@ -239,6 +241,8 @@ mod tests {
         );
         let bad = diagnostic(Problem::BadTlsPolicy { error: "x".into() }, Effect::PolicyHeld, &[]);
         assert_eq!([&missing, &unknown, &bad].map(is_reason_to_deny), [false, false, true]);
+        let temporary = diagnostic(Problem::Chain(Finding::TemporaryCertificate), Effect::LastGood, &[]);
+        assert!(!is_reason_to_deny(&temporary), "cert-manager has to be able to write it");
         let endpoints = diagnostic(Problem::NoEndpoints { port: "80".into() }, Effect::RouteDropped, &[]);
         let again = Diagnostic { field: "status".into(), hosts: vec!["a.example".parse().unwrap()], ..missing.clone() };
         let all = told(vec![endpoints, unknown.clone(), bad.clone(), missing.clone(), again.clone()]);

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair,
-    KeyUsagePurpose, NameConstraints, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, GeneralSubtree,
+    IsCa, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
 };
 
 use crate::pki::{
@@ -160,6 +160,22 @@ fn make(name: &str) -> Fault {
             let leaf = Leaf { pem, key: key.serialize_pem() };
             let ca_crt = if name == "self-signed" { String::new() } else { leaf.pem.clone() };
             Fault { ca_crt, ..chain(&[&leaf.pem], &leaf) }
+        }
+        "temporary" => {
+            let leaf =
+                issued(&root("cert-manager.local"), |params| params.distinguished_name = DistinguishedName::new());
+            chain(&[&leaf.pem], &leaf)
+        }
+        "temporary-kept" => {
+            let authority = root("cert-manager.local");
+            let leaf = issued(&authority, |_| {});
+            Fault { ca_crt: authority.pem(), ..chain(&[&leaf.pem], &leaf) }
+        }
+        "temporary-more" => {
+            let leaf = issued(&root("cert-manager.local"), |params| {
+                params.subject_alt_names.push(SanType::DnsName("new.example.com".try_into().unwrap()));
+            });
+            chain(&[&leaf.pem], &leaf)
         }
         "unanchored" => chain(&[&leaf.pem], &leaf),
         "unparsable" => {

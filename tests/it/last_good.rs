@@ -3,6 +3,7 @@
 //! As policies.rs, with the real binary on a directory: the certificate that a client meets proves what is served.
 
 use handfast::demo::pki::{Authority, Issued, KeyType};
+use rcgen::{DistinguishedName, SanType};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -10,6 +11,7 @@ use rustls::{AlertDescription, SignatureScheme};
 
 use crate::binary::{Server, host, issue, secret, service, wait_until};
 use crate::handshake::Client;
+use crate::pki::{leaf_with, root, valid_around};
 use crate::policies::{meet, s_client, wait_for_reports};
 
 /// Files with the Ingress of a host and, apart from it, its Secret.
@@ -165,6 +167,49 @@ fn a_secret_that_breaks_is_served_as_it_was_until_it_is_mended() {
         good = leaf_of(&mended);
     }
     assert_eq!(server.metric("handfast_tls_handshake_failures_total", &[]), 0.0);
+}
+
+/// A certificate as cert-manager makes it while an order is not finished.
+fn temporary(name: &str) -> Issued {
+    let leaf = leaf_with(&root("cert-manager.local"), |params| {
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())];
+        valid_around(params, UnixTime::now(), -1, 90);
+    });
+    Issued { leaf: leaf.pem, intermediate: String::new(), root: String::new(), key: leaf.key }
+}
+
+#[test]
+fn the_temporary_certificate_of_cert_manager_replaces_nothing_good_and_is_told_where_clients_refuse_it() {
+    let manifests = |authority: &Authority| {
+        let mut files = apart("shop", &issue(authority, &["shop.test"], KeyType::EcdsaP256), "");
+        files.extend(apart("fresh", &temporary("fresh.test"), ""));
+        files.push(echo());
+        files
+    };
+    let server = Server::start(&manifests, &[]);
+    let good = leaf(&server, "shop.test").unwrap();
+    server.write(&secret_file("shop"), &secret("shop", &temporary("shop.test")));
+    wait_for_reports(&server, "temporary-certificate", 2.0);
+    assert!(shown(&server, "shop.test").contains("serving: last_good"));
+    // A client that verifies has no objection.
+    assert_eq!(meet(&server, "shop.test", Client::default()).unwrap().leaf, good);
+    assert_eq!(server.metric("handfast_tls_handshake_failures_total", &[]), 0.0);
+
+    // Where there is nothing better it is served, and who refuses it gets the reason.
+    assert!(leaf(&server, "fresh.test").is_ok());
+    s_client(&server, "fresh.test", &["-verify_return_error"]);
+    wait_until("the reason of the client that refuses it", || {
+        let (_, failures) = server.admin("/api/failures?host=fresh.test");
+        failures.contains("temporary one of cert-manager") && failures.contains("kubectl describe certificate")
+    });
+
+    for name in ["shop", "fresh"] {
+        let real = issue(&server.authority, &[&format!("{name}.test")], KeyType::EcdsaP256);
+        server.write(&secret_file(name), &secret(name, &real));
+        wait_until("the real one is served", || leaf(&server, &format!("{name}.test")) == Ok(leaf_of(&real)));
+    }
+    wait_for_reports(&server, "temporary-certificate", 0.0);
 }
 
 #[test]

@@ -57,6 +57,7 @@ mod serving;
 mod smuggling;
 mod source;
 mod state;
+mod temporary;
 mod tidy;
 mod tls_chain;
 mod tls_clients;

@@ -264,6 +264,11 @@ pub enum Finding {
         /// The anchor below it.
         anchor: String,
     },
+    /// cert-manager has issued it with an authority that it made for this one certificate and threw away.
+    #[error(
+        "The certificate is the temporary one of cert-manager. No client trusts its issuer, CN=cert-manager.local. The order of the real one is not finished"
+    )]
+    TemporaryCertificate,
     /// The leaf has signed itself and is a trust anchor: every renewal has to reach every client first.
     #[error("The certificate ({subject}) is self-signed, and is itself a trust anchor")]
     TrustedSelfSigned {
@@ -402,6 +407,7 @@ impl Finding {
             Finding::SelfSigned { .. } => "self-signed",
             Finding::SeveralKeys => "several-keys",
             Finding::SurplusCrossSign { .. } => "surplus-cross-sign",
+            Finding::TemporaryCertificate => "temporary-certificate",
             Finding::TrustedSelfSigned { .. } => "trusted-self-signed",
             Finding::Unanchored { .. } => "unanchored",
             Finding::UnparsableCertificate { .. } => "unparsable-certificate",
@@ -456,6 +462,7 @@ impl Finding {
             | Finding::RarelySupportedKey { .. }
             | Finding::SelfSigned { .. }
             | Finding::SeveralKeys
+            | Finding::TemporaryCertificate
             | Finding::TrustedSelfSigned { .. }
             | Finding::Unanchored { .. }
             | Finding::UnparsableKey { .. }

@@ -13,6 +13,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::certificate::Certificate;
 use super::finding::Finding;
+use super::outline::TEMPORARY_ISSUER;
 use super::signature::Signature;
 use super::walk::{End, Walk};
 use crate::tls::negotiate::CredentialKind;
@@ -102,6 +103,9 @@ fn end(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>) {
     match &walk.end {
         End::Anchor(anchor) if anchor.is_leaf => findings.push(Finding::TrustedSelfSigned { subject }),
         End::Anchor(_) => {}
+        End::Gap if walk.path.len() == 1 && top.issuer == TEMPORARY_ISSUER => {
+            findings.push(Finding::TemporaryCertificate);
+        }
         End::Gap => {
             let hex = |id: &Vec<u8>| id.iter().map(|byte| format!("{byte:02x}")).collect();
             let (issuer, url) = (top.issuer.clone(), top.issuer_url.clone());

@@ -10,6 +10,10 @@ use rustls::pki_types::UnixTime;
 use super::anchors::AnchorSource;
 use crate::tls::rfc3339;
 
+/// The whole name of the authority that cert-manager makes for one temporary certificate, and throws away. The certificate
+/// has no other mark that is always there: the serial number 1234567890 is part of its subject in some versions only.
+pub(super) const TEMPORARY_ISSUER: &str = "CN=cert-manager.local";
+
 /// The certificates of one `tls.crt` in the order in which they are served, and what they lead to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
@@ -118,6 +122,15 @@ impl Outline {
     pub fn has_gap(&self) -> bool {
         match self.end {
             OutlineEnd::Missing { .. } => true,
+            OutlineEnd::Anchor { .. } | OutlineEnd::SelfSigned | OutlineEnd::UnknownRoot { .. } => false,
+        }
+    }
+
+    /// True if this is the temporary certificate of cert-manager. Where the authority stands in `tls.crt` or is trusted,
+    /// somebody has kept it, so it is another one of this name.
+    pub fn is_temporary(&self) -> bool {
+        match &self.end {
+            OutlineEnd::Missing { issuer, .. } => self.path.len() == 1 && **issuer == *TEMPORARY_ISSUER,
             OutlineEnd::Anchor { .. } | OutlineEnd::SelfSigned | OutlineEnd::UnknownRoot { .. } => false,
         }
     }

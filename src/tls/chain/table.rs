@@ -414,6 +414,18 @@ pub(super) static ROWS: &[Row] = &[
     },
     Row {
         about: About {
+            code: "temporary-certificate",
+            severity: Severity::Error,
+            meaning: "cert-manager puts a certificate of its own into the Secret while an order is not finished (issue-temporary-certificate, http01-edit-in-place). No client trusts its issuer, CN=cert-manager.local. It never replaces a good certificate that is valid now and covers the host: that one is served until the order is finished. Without one, the temporary certificate is served. findingActions of the policy can change this.",
+            fault: "the operator of cert-manager, or the CA",
+            remedy: "look at cert-manager's order in the namespace of the Secret: kubectl describe certificate,certificaterequest,order,challenge",
+        },
+        field: CRT,
+        repaired: false,
+        refused: true,
+    },
+    Row {
+        about: About {
             code: "trusted-self-signed",
             severity: Severity::Warning,
             meaning: "The server's certificate is self-signed and is a trust anchor. It works for clients that trust exactly this certificate, until it is renewed.",
