@@ -364,10 +364,12 @@ pub enum Problem {
         annotation: String,
     },
     /// A Secret that does not exist.
-    #[error("Secret {secret} does not exist")]
+    #[error("Secret {secret} does not exist{}", if *redirected { ", and plain HTTP is redirected to HTTPS, where handshakes are refused" } else { "" })]
     SecretNotFound {
         /// Namespace and name.
         secret: String,
+        /// Handshakes for the host are refused, and its plain HTTP leads to them.
+        redirected: bool,
     },
     /// A Service that does not exist.
     #[error("Service {service} does not exist")]
@@ -664,6 +666,12 @@ impl Problem {
             }
             Problem::MisspeltKind { meant, .. } => {
                 return format!("write kind: {meant}, or move the document out of the directory");
+            }
+            Problem::SecretNotFound { redirected: true, .. } => {
+                let remedy = about::about(self.code()).remedy;
+                return format!(
+                    "{remedy}; until then ssl-redirect: \"false\", without force-ssl-redirect, keeps plain HTTP open"
+                );
             }
             Problem::UnknownField { name } if name.ends_with(".backend.serviceName") => {
                 "networking.k8s.io/v1 has service.name in its place: write backend.service.name"

@@ -73,6 +73,7 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
             None => (unasked(view, options, name, &claims, &asked, &mut report), false),
         },
     };
+    report_redirects(&claims, has_tls, &answer, &mut report);
     report_ineffective(&claims, wish.as_ref().map(|(winner, _)| &winner.ingress), &answer, &asked, &mut report);
     report_clear(&claims, &answer.tls, &mut report);
     let shadow = shadow::shadow(view, name, &claims, &answer.tls, &mut report.diagnostics);
@@ -341,6 +342,23 @@ fn answered(
         }
     }
     answer
+}
+
+/// Says of a missing Secret that plain HTTP leads to the handshakes that are refused for want of it.
+fn report_redirects(claims: &[&Arc<Claims>], has_tls: bool, answer: &Terminated, report: &mut Report<'_>) {
+    let redirects = |claims: &&Arc<Claims>| {
+        let options = claims.options(has_tls);
+        let is_redirected = options.redirect.is_none() && (options.ssl_redirect || options.force_ssl_redirect);
+        is_redirected && claims.hosts[report.host].routes.iter().any(|route| route.target != Target::Dropped)
+    };
+    if !matches!(answer.tls, HostTls::Refuse) || !claims.iter().any(redirects) {
+        return;
+    }
+    for diagnostic in report.diagnostics.iter_mut().filter(|diagnostic| diagnostic.effect == Effect::HostRefused) {
+        if let Problem::SecretNotFound { redirected, .. } = &mut diagnostic.problem {
+            *redirected = true;
+        }
+    }
 }
 
 /// Annotations about TLS that nothing takes up.

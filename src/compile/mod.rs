@@ -533,7 +533,7 @@ impl Compiler {
             diagnostics.push(Diagnostic {
                 subject: key.clone(),
                 field: "".into(),
-                problem: Problem::SecretNotFound { secret: key.path() },
+                problem: Problem::SecretNotFound { secret: key.path(), redirected: false },
                 effect: uses.first().map_or(Effect::HostRefused, |used| used.outcome.effect()),
                 hosts: Vec::new(),
             });

@@ -425,7 +425,7 @@ fn attempt(
             add(&mut attempt.diagnostics, host, &used.secret, "", problem, effect);
         }
         if used.certificate.is_none() {
-            let problem = Problem::SecretNotFound { secret: wanted.secret.path() };
+            let problem = Problem::SecretNotFound { secret: wanted.secret.path(), redirected: false };
             let effect = used.outcome.effect();
             add(&mut attempt.diagnostics, host, &wanted.ingress, &wanted.field, problem, effect);
         }

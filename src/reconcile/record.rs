@@ -248,7 +248,7 @@ mod tests {
         let diagnostic = |name: &&str| Diagnostic {
             subject: key(name),
             field: "".into(),
-            problem: Problem::SecretNotFound { secret: (*name).into() },
+            problem: Problem::SecretNotFound { secret: (*name).into(), redirected: false },
             effect: Effect::None,
             hosts: Vec::new(),
         };

@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_line_says_what_where_and_what_to_do_and_is_one_line_whatever_it_quotes() {
         let found = diagnostic(
-            Problem::SecretNotFound { secret: "shop/tls".into() },
+            Problem::SecretNotFound { secret: "shop/tls".into(), redirected: false },
             Effect::HostRefused,
             &["a.example", "b.example", "c.example"],
         );
