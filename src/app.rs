@@ -55,7 +55,7 @@ use crate::source::cluster::{self, Saved};
 use crate::source::{self, SourceConfig};
 use crate::state::cluster::LastGood;
 use crate::state::{self, Sink};
-use crate::status::Status;
+use crate::status;
 use crate::telemetry;
 use crate::webhook::{self, Webhook};
 
@@ -281,8 +281,7 @@ impl Running {
                 end: end.clone(),
             })?),
         };
-        let mut status = Status::default();
-        tokio::spawn(reconcile::follow(published.clone(), end.clone(), move |publication| status.report(publication)));
+        tokio::spawn(status::log(published.clone(), end.clone()));
         tokio::spawn(follow::forget(failures.clone(), lost, metrics.clone(), published.clone(), end.clone()));
 
         let (access_log, access_log_writer) = start_access_log(args.access_log, &metrics)?;

@@ -19,6 +19,12 @@ mod log;
 mod plan;
 mod queue;
 
+use std::time::Duration;
+
+/// How long people are not told of a problem that often solves itself: cert-manager deletes the Service of a challenge a
+/// moment before its Ingress, and `kubectl apply` makes objects one after the other.
+const GRACE: Duration = Duration::from_secs(5);
+
 pub use self::apply::{Outcome, Target};
 pub use self::events::{Remarks, Told};
-pub use self::log::Status;
+pub use self::log::log;

@@ -637,6 +637,20 @@ impl Problem {
         }
     }
 
+    /// True if it often solves itself within seconds: something is made, deleted or started a moment before or after what
+    /// refers to it. Metrics and `check` have it at once; people are told if it lasts.
+    pub fn is_often_brief(&self) -> bool {
+        matches!(
+            self,
+            Problem::Chain(Finding::TemporaryCertificate)
+                | Problem::NoEndpoints { .. }
+                | Problem::SecretNotFound { .. }
+                | Problem::ServiceNotFound { .. }
+                | Problem::ServicePortNotFound { .. }
+                | Problem::TlsPolicyNotFound { .. }
+        )
+    }
+
     /// How bad it is. Severity never decides what is served.
     pub fn severity(&self) -> Severity {
         if let Problem::Chain(finding) = self {

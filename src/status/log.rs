@@ -4,13 +4,19 @@
 //!
 //! The list of diagnostics is level-triggered: each publication has all of them. What is said once is not repeated;
 //! what is gone is said to be gone. A problem that does something else to traffic than before is said again, with its
-//! new effect, and is not gone.
+//! new effect, and is not gone. One that often solves itself is said when it has lasted; one that has solved itself before
+//! that leaves no line.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::GRACE;
+use super::cluster::wake;
 use crate::compile::{Diagnostic, Diagnostics, Effect, ObjectKey, Renewed, Severity};
 use crate::reconcile::Publication;
 use crate::snapshot::{HostName, HostTls, Snapshot, Traffic, VirtualHost};
@@ -23,18 +29,36 @@ const MAX_LINES: usize = 200;
 /// Names in one list.
 const MAX_NAMES: usize = 10;
 
+/// Logs what publications change, until `end`.
+pub async fn log(mut publications: watch::Receiver<Option<Publication>>, end: CancellationToken) {
+    let mut status = Status::default();
+    loop {
+        let publication = publications.borrow_and_update().clone();
+        if let Some(publication) = publication {
+            status.report(&publication, Instant::now());
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            changed = publications.changed() => if changed.is_err() {
+                return;
+            },
+            () = wake(status.told.next_at()) => {}
+        }
+    }
+}
+
 /// Remembers what has been said.
 #[derive(Default)]
-pub struct Status {
-    reported: Arc<Diagnostics>,
+struct Status {
+    told: Told,
     snapshot: Option<Arc<Snapshot>>,
 }
 
 impl Status {
-    /// Logs what this publication changes: hosts and certificates, and diagnostics that appeared or went.
-    pub fn report(&mut self, publication: &Publication) {
+    /// Logs what is new at this time: hosts and certificates, and diagnostics that appeared, lasted or went.
+    fn report(&mut self, publication: &Publication, now: Instant) {
         self.report_hosts(publication.generation, &publication.compiled.snapshot);
-        self.report_diagnostics(&publication.compiled.diagnostics);
+        report_diagnostics(&self.told.take(&publication.compiled.diagnostics, now));
     }
 
     /// One line if hosts appear or go, or are served with another certificate or policy. Endpoints come and go all the time.
@@ -71,26 +95,71 @@ impl Status {
             "A new configuration is active."
         );
     }
+}
 
-    fn report_diagnostics(&mut self, diagnostics: &Arc<Diagnostics>) {
-        let before = std::mem::replace(&mut self.reported, diagnostics.clone());
-        let Changes { mut appeared, gone } = Changes::between(&before, diagnostics);
-        // The worst first, so that the limit cuts the least.
-        appeared.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.problem.severity()));
-        for diagnostic in appeared.iter().take(MAX_LINES) {
-            log(diagnostic);
+fn report_diagnostics(news: &News) {
+    for diagnostic in news.appeared.iter().take(MAX_LINES) {
+        log_one(diagnostic);
+    }
+    if news.appeared.len() > MAX_LINES {
+        warn!(more = news.appeared.len() - MAX_LINES, "There are more problems. `handfast check` lists all of them.");
+    }
+    for diagnostic in news.gone.iter().take(MAX_LINES) {
+        // Solved, or its object is gone: which of the two, the lines about hosts say.
+        info!(
+            subject = %diagnostic.subject,
+            reason = diagnostic.problem.code(),
+            "No longer a problem: {}", sentence(&diagnostic.problem)
+        );
+    }
+}
+
+/// What has been told of diagnostics: pure, with the time as a parameter.
+#[derive(Default)]
+struct Told {
+    /// What was wrong at the last look; `None` before the first.
+    looked: Option<Arc<Diagnostics>>,
+    /// Problems that may solve themselves, and when they are to be told if they have not.
+    young: HashMap<Identity, (Instant, Diagnostic)>,
+}
+
+/// What is to be told.
+#[derive(Debug, Default)]
+struct News {
+    /// The worst first, so that a limit cuts the least.
+    appeared: Vec<Diagnostic>,
+    gone: Vec<Diagnostic>,
+}
+
+impl Told {
+    /// What is new with these diagnostics at this time. What is there at the first look may be old.
+    fn take(&mut self, diagnostics: &Arc<Diagnostics>, now: Instant) -> News {
+        let is_first = self.looked.is_none();
+        let before = self.looked.replace(diagnostics.clone()).unwrap_or_default();
+        let Changes { appeared, gone } = Changes::between(&before, diagnostics);
+        let mut news = News::default();
+        for (diagnostic, is_new) in appeared {
+            let id = identity(diagnostic);
+            if let Some((_, young)) = self.young.get_mut(&id) {
+                young.clone_from(diagnostic);
+            } else if is_new && !is_first && diagnostic.problem.is_often_brief() {
+                self.young.insert(id, (now + GRACE, diagnostic.clone()));
+            } else {
+                news.appeared.push(diagnostic.clone());
+            }
         }
-        if appeared.len() > MAX_LINES {
-            warn!(more = appeared.len() - MAX_LINES, "There are more problems. `handfast check` lists all of them.");
-        }
-        for diagnostic in gone.iter().take(MAX_LINES) {
-            // Solved, or its object is gone: which of the two, the lines about hosts say.
-            info!(
-                subject = %diagnostic.subject,
-                reason = diagnostic.problem.code(),
-                "No longer a problem: {}", sentence(&diagnostic.problem)
-            );
-        }
+        let was_told = |diagnostic: &&&Diagnostic| self.young.remove(&identity(diagnostic)).is_none();
+        news.gone = gone.iter().filter(was_told).map(|diagnostic| (*diagnostic).clone()).collect();
+        let lasted = self.young.extract_if(|_, (at, _)| *at <= now).map(|(_, (_, diagnostic))| diagnostic);
+        news.appeared.extend(lasted);
+        news.appeared
+            .sort_by_cached_key(|diagnostic| (std::cmp::Reverse(diagnostic.problem.severity()), identity(diagnostic)));
+        news
+    }
+
+    /// When something is to be told if nothing changes.
+    fn next_at(&self) -> Option<Instant> {
+        self.young.values().map(|(at, _)| *at).min()
     }
 }
 
@@ -123,8 +192,8 @@ fn changed_traffic(before: &Snapshot, now: &Snapshot) -> BTreeMap<Traffic, Vec<H
 
 /// What one list of diagnostics has and the one before it had not, and the other way round.
 struct Changes<'a> {
-    /// To be said: new problems, and known ones with another effect.
-    appeared: Vec<&'a Diagnostic>,
+    /// To be said: new problems (true), and known ones with another effect.
+    appeared: Vec<(&'a Diagnostic, bool)>,
     /// No longer there, whatever the effect.
     gone: Vec<&'a Diagnostic>,
 }
@@ -140,8 +209,10 @@ impl<'a> Changes<'a> {
     fn add(&mut self, before: &'a [Diagnostic], now: &'a [Diagnostic]) {
         let with_effect = |diagnostic: &'a Diagnostic| (problem_of(diagnostic), diagnostic.effect);
         let said: HashSet<_> = before.iter().map(with_effect).collect();
+        let was: HashSet<_> = before.iter().map(problem_of).collect();
         let mut known: HashSet<_> = now.iter().map(problem_of).collect();
-        self.appeared.extend(now.iter().filter(|diagnostic| !said.contains(&with_effect(diagnostic))));
+        let appeared = now.iter().filter(|diagnostic| !said.contains(&with_effect(diagnostic)));
+        self.appeared.extend(appeared.map(|diagnostic| (diagnostic, !was.contains(&problem_of(diagnostic)))));
         self.gone.extend(before.iter().filter(|diagnostic| known.insert(problem_of(diagnostic))));
     }
 }
@@ -150,6 +221,14 @@ impl<'a> Changes<'a> {
 fn problem_of(diagnostic: &Diagnostic) -> (&ObjectKey, &str, &'static str, String) {
     let problem = &diagnostic.problem;
     (&diagnostic.subject, &diagnostic.field, problem.code(), problem.to_string())
+}
+
+/// The same for longer than the diagnostic is there.
+type Identity = (ObjectKey, Box<str>, &'static str, String);
+
+fn identity(diagnostic: &Diagnostic) -> Identity {
+    let (subject, field, code, message) = problem_of(diagnostic);
+    (subject.clone(), field.into(), code, message)
 }
 
 fn is_served_alike(before: &VirtualHost, after: &VirtualHost) -> bool {
@@ -170,7 +249,7 @@ fn names(mut hosts: Vec<HostName>) -> String {
     }
 }
 
-fn log(diagnostic: &Diagnostic) {
+fn log_one(diagnostic: &Diagnostic) {
     let hosts = diagnostic.hosts.iter().map(|host| host.label()).collect::<Vec<_>>().join(",");
     let effect = match diagnostic.effect {
         Effect::None => "none",
@@ -197,8 +276,10 @@ fn log(diagnostic: &Diagnostic) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::compile::{Kind, Problem};
+    use crate::compile::{Compiler, Kind, Options, Problem};
 
     fn diagnostic(name: &str, message: &str, effect: Effect) -> Diagnostic {
         Diagnostic {
@@ -215,7 +296,7 @@ mod tests {
         let [before, now] = [before, now].map(|list| list.iter().cloned().collect());
         let changes = Changes::between(&before, &now);
         let name = |diagnostic: &&Diagnostic| diagnostic.subject.name.to_string();
-        let appeared = changes.appeared.iter().map(|diagnostic| (name(diagnostic), diagnostic.effect));
+        let appeared = changes.appeared.iter().map(|(diagnostic, _)| (name(diagnostic), diagnostic.effect));
         (appeared.collect(), changes.gone.iter().map(name).collect())
     }
 
@@ -262,5 +343,75 @@ mod tests {
             (vec![("a".into(), Effect::LastGood)], vec!["a".into()])
         );
         assert_eq!(said(&[held], &[other]), (vec![("b".into(), Effect::LastGood)], vec!["a".into()]));
+    }
+
+    /// The codes of what is told to have appeared and to be gone, at so many milliseconds.
+    fn codes(told: &mut Told, start: Instant, millis: u64, now: &[Diagnostic]) -> [Vec<&'static str>; 2] {
+        let diagnostics = Arc::new(now.iter().cloned().collect());
+        let news = told.take(&diagnostics, start + Duration::from_millis(millis));
+        [news.appeared, news.gone].map(|list| list.iter().map(|one| one.problem.code()).collect())
+    }
+
+    const NOTHING: [Vec<&str>; 2] = [Vec::new(), Vec::new()];
+
+    fn missing(effect: Effect) -> Diagnostic {
+        let problem = Problem::ServiceNotFound { service: "shop/solver".into() };
+        Diagnostic { problem, ..diagnostic("solver", "", effect) }
+    }
+
+    #[test]
+    fn what_solves_itself_within_seconds_leaves_no_line() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        let other = diagnostic("a", "x", Effect::None);
+        codes(&mut told, start, 0, &[]);
+        // The Service of a challenge goes 0.4 s before its Ingress; what cannot solve itself is told at once.
+        let both = [missing(Effect::RouteDropped), other.clone()];
+        assert_eq!(codes(&mut told, start, 1_000, &both), [vec!["bad-class-parameters"], vec![]]);
+        assert_eq!(told.next_at(), Some(start + Duration::from_millis(6_000)));
+        assert_eq!(codes(&mut told, start, 1_400, &[other]), NOTHING);
+        assert_eq!(told.next_at(), None);
+    }
+
+    #[test]
+    fn what_lasts_is_told_once_with_its_newest_effect_and_told_to_be_gone() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        codes(&mut told, start, 0, &[]);
+        assert_eq!(codes(&mut told, start, 1_000, &[missing(Effect::None)]), NOTHING);
+        let worse = [missing(Effect::RouteDropped)];
+        assert_eq!(codes(&mut told, start, 3_000, &worse), NOTHING, "its age is that of the problem");
+        assert_eq!(codes(&mut told, start, 5_999, &worse), NOTHING);
+        let news = told.take(&Arc::new(worse.iter().cloned().collect()), start + Duration::from_secs(6));
+        assert_eq!(news.appeared, worse);
+        assert_eq!((codes(&mut told, start, 9_000, &worse), told.next_at()), (NOTHING, None));
+        let milder = [missing(Effect::None)];
+        assert_eq!(codes(&mut told, start, 9_500, &milder), [vec!["service-not-found"], vec![]], "it is not young");
+        assert_eq!(codes(&mut told, start, 9_600, &[]), [vec![], vec!["service-not-found"]]);
+    }
+
+    #[test]
+    fn what_is_there_at_the_start_is_told_at_once() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        assert_eq!(codes(&mut told, start, 0, &[missing(Effect::None)]), [vec!["service-not-found"], vec![]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_wakes_by_itself_for_what_has_lasted() {
+        let (publications, receiver) = watch::channel(None);
+        let mut compiled = Compiler::new(Options::default()).compile(rustls::pki_types::UnixTime::now());
+        let mut publish = |generation, diagnostics: &[Diagnostic]| {
+            compiled.diagnostics = Arc::new(diagnostics.iter().cloned().collect());
+            let compiled = Arc::new(compiled.clone());
+            publications.send_replace(Some(Publication { generation, compiled }));
+        };
+        let mut status = Status::default();
+        publish(1, &[]);
+        status.report(&receiver.borrow().clone().unwrap(), Instant::now());
+        publish(2, &[missing(Effect::None)]);
+        let publication = receiver.borrow().clone().unwrap();
+        status.report(&publication, Instant::now());
+        let begun = Instant::now();
+        wake(status.told.next_at()).await;
+        assert_eq!(begun.elapsed(), GRACE);
+        assert_eq!(status.told.take(&publication.compiled.diagnostics, Instant::now()).appeared.len(), 1);
     }
 }

@@ -3,7 +3,8 @@
 //! `diagnostics × hosts ──▶ notes, worst first ──tokens──▶ one after another`
 //!
 //! The list of diagnostics is level-triggered. A problem that goes before it was its turn is never told, so what flaps
-//! costs nothing. What is told is remembered as long as the problem is there.
+//! costs nothing, and what often solves itself is not told while it is young. What is told is remembered as long as the
+//! problem is there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,10 +13,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::GRACE;
 use super::super::bucket::Bucket;
 use super::{Rank, Text};
 use crate::compile::{Diagnostic, Diagnostics, Kind, ObjectKey};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Route, Snapshot, Target};
 
 /// Objects that one problem is told on.
 const FAN_OUT: usize = 20;
@@ -71,6 +73,8 @@ pub(in super::super) struct Book {
     has_looked: bool,
     /// When an error is told again: problem, object.
     repeats: BTreeSet<(Instant, u64, ObjectKey)>,
+    /// Problems that may solve themselves, and when they are to be told if they have not: problem, object.
+    young: BTreeSet<(Instant, u64, ObjectKey)>,
     /// No note before this.
     rest: Option<Instant>,
     bucket: Bucket,
@@ -84,6 +88,10 @@ struct Active {
     kind: u64,
     /// Of the hosts that it touches.
     hosts: u64,
+    /// It often solves itself.
+    is_brief: bool,
+    /// It is not told before this.
+    from: Instant,
     /// What it is to be told on; those that were first stay.
     on: Vec<ObjectKey>,
     /// The most that it concerned beside these.
@@ -100,6 +108,7 @@ impl Book {
             next: 0,
             has_looked: false,
             repeats: BTreeSet::new(),
+            young: BTreeSet::new(),
             rest: None,
             bucket: Bucket::new(BURST, EACH, now),
             buckets: HashMap::new(),
@@ -107,14 +116,21 @@ impl Book {
     }
 
     /// Takes in what is wrong now: what appeared is to be told, and what is gone is not, or is told to be gone.
-    /// Objects with which the same is wrong as at the last look are not looked at.
-    pub(in super::super) fn look(&mut self, diagnostics: Arc<Diagnostics>, snapshot: &Snapshot) -> LeftOut {
+    /// Objects with which the same is wrong as at the last look are not looked at. What is there at the first look is not
+    /// young, as far as anybody knows.
+    pub(in super::super) fn look(
+        &mut self,
+        diagnostics: Arc<Diagnostics>,
+        snapshot: &Snapshot,
+        at: Instant,
+    ) -> LeftOut {
         let before = std::mem::replace(&mut self.looked, diagnostics.clone());
         let renewed = diagnostics.since(&before);
         let mut left_out = LeftOut::default();
         let mut appeared = Vec::new();
         let mut now = HashSet::new();
         let mut kinds = HashSet::new();
+        let again = std::mem::replace(&mut self.has_looked, true);
         for diagnostic in renewed.iter().flat_map(|renewed| renewed.now) {
             let (id, kind, hosts) = identify(diagnostic);
             now.insert(id);
@@ -123,11 +139,14 @@ impl Book {
                 continue;
             }
             let concerned = concerned(diagnostic, snapshot);
+            let is_brief = diagnostic.problem.is_often_brief();
             let active = self.active.entry(id).or_insert_with(|| Active {
                 text: Arc::new(Text::of(diagnostic)),
                 solved: Arc::new(Text::solved(diagnostic)),
                 kind,
                 hosts,
+                is_brief,
+                from: if is_brief && again { at + GRACE } else { at },
                 on: Vec::new(),
                 others: 0,
                 told: HashSet::new(),
@@ -146,7 +165,10 @@ impl Book {
                 if !active.on.contains(on) {
                     active.on.push(on.clone());
                     if !active.told.contains(on) {
-                        appeared.push((id, on.clone(), active.text.clone()));
+                        match active.from > at {
+                            true => drop(self.young.insert((active.from, id, on.clone()))),
+                            false => appeared.push((id, on.clone(), active.text.clone())),
+                        }
                     }
                 }
             }
@@ -157,16 +179,16 @@ impl Book {
         if !gone.is_empty() {
             self.pending.retain(|_, (_, id)| !gone.contains_key(id));
             self.repeats.retain(|(_, id, _)| !gone.contains_key(id));
+            self.young.retain(|(_, id, _)| !gone.contains_key(id));
         }
         for active in gone.into_values() {
             // Where the same problem has other words or another effect now, that is what is told.
-            if active.text.rank != Rank::Info && !kinds.contains(&active.kind) {
+            if (active.text.rank != Rank::Info || active.is_brief) && !kinds.contains(&active.kind) {
                 let told = active.told.into_iter().map(|on| (0, on, active.solved.clone()));
                 appeared.extend(told);
             }
         }
         appeared.sort_by(|one, other| (one.2.rank, &one.1).cmp(&(other.2.rank, &other.1)));
-        let again = std::mem::replace(&mut self.has_looked, true);
         for (id, on, text) in appeared {
             left_out.crowded += usize::from(!self.add(id, on, text, again));
         }
@@ -204,6 +226,13 @@ impl Book {
                 self.add(id, on, text, true);
             }
         }
+        while let Some((_, id, on)) = self.young.first().filter(|(at, ..)| *at <= now).cloned() {
+            self.young.pop_first();
+            if let Some(active) = self.active.get(&id).filter(|active| active.on.contains(&on)) {
+                let text = active.text.clone();
+                dropped += usize::from(!self.add(id, on, text, true));
+            }
+        }
         while self.bucket.next_at(now) <= now {
             let Some((_, (note, id))) = self.pending.pop_first() else { break };
             let object = self.buckets.entry(note.on.clone());
@@ -223,8 +252,9 @@ impl Book {
     /// When there is a note to be told.
     pub(in super::super) fn next_at(&mut self, now: Instant) -> Option<Instant> {
         let repeat = self.repeats.first().map(|(at, ..)| *at);
+        let young = self.young.first().map(|(at, ..)| *at);
         let pending = (!self.pending.is_empty()).then(|| self.bucket.next_at(now));
-        let next = [repeat, pending].into_iter().flatten().min()?;
+        let next = [repeat, young, pending].into_iter().flatten().min()?;
         Some(next.max(self.rest.unwrap_or(next)))
     }
 
@@ -274,9 +304,9 @@ fn identify(diagnostic: &Diagnostic) -> (u64, u64, u64) {
 
 /// The objects that a diagnostic concerns, those to be told first first.
 ///
-/// What is wrong with an Ingress concerns it alone. Everything else concerns the Ingresses of the hosts that it touches:
-/// those of its own namespace, which alone can name it; without any (the default certificate, the policy of a class), the
-/// oldest of each host.
+/// What is wrong with an Ingress concerns it alone. What is wrong with a Service concerns those that have a route to it.
+/// Everything else concerns the Ingresses of the hosts that it touches: those of its own namespace, which alone can name
+/// it; without any (the default certificate, the policy of a class), the oldest of each host.
 fn concerned(diagnostic: &Diagnostic, snapshot: &Snapshot) -> Vec<ObjectKey> {
     let subject = &diagnostic.subject;
     if subject.kind == Kind::Ingress {
@@ -289,6 +319,19 @@ fn concerned(diagnostic: &Diagnostic, snapshot: &Snapshot) -> Vec<ObjectKey> {
         name: name.clone(),
     };
     let mut known = HashSet::new();
+    if subject.kind == Kind::Service {
+        let leads_there = |route: &&Arc<Route>| match &route.target {
+            Target::Backend(backend) => (&backend.namespace, &backend.service) == (&subject.namespace, &subject.name),
+            Target::Dropped => false,
+        };
+        let routes = hosts().flat_map(|host| host.routes.routes());
+        return routes
+            .filter(leads_there)
+            .map(|route| &route.ingress)
+            .filter(|name| known.insert(*name))
+            .map(key)
+            .collect();
+    }
     let near = hosts().flat_map(|host| host.ingresses.iter()).filter(|(namespace, _)| *namespace == subject.namespace);
     let mut found: Vec<ObjectKey> = near.filter(|name| known.insert(*name)).map(key).collect();
     if found.is_empty() {

@@ -114,7 +114,7 @@ impl Teller {
     fn look(&mut self, book: &mut Book) {
         let Some(publication) = self.publications.borrow_and_update().clone() else { return };
         let compiled = &publication.compiled;
-        let left_out = book.look(compiled.diagnostics.clone(), &compiled.snapshot);
+        let left_out = book.look(compiled.diagnostics.clone(), &compiled.snapshot, Instant::now());
         let all = left_out.shared + left_out.crowded;
         self.count(Told::Dropped, all);
         if all > 0 && self.left_out.is_due("left out", Instant::now()) {

@@ -19,7 +19,9 @@ use crate::kubernetes::fake::{Fake, Fault};
 use crate::leader::{Leadership, Term};
 use crate::metrics::Metrics;
 use crate::reconcile::Publication;
-use crate::snapshot::{HostName, HostTls, RouteTable, Snapshot, VirtualHost};
+use crate::snapshot::{
+    BackendKey, HostName, HostTls, NormalPath, PathMatch, PortKey, Route, RouteTable, Snapshot, Target, VirtualHost,
+};
 use crate::source::cluster::seen::{Seen, SeenIngress, SeenPolicy};
 use crate::status::cluster::{Inputs, tests::cluster};
 
@@ -35,7 +37,7 @@ fn secret(name: &str) -> ObjectKey {
 fn broken(subject: ObjectKey, hosts: &[&str]) -> Diagnostic {
     Diagnostic {
         field: "tls.key".into(),
-        problem: Problem::SecretNotFound { secret: subject.path() },
+        problem: Problem::NoDefaultCertificate,
         subject,
         effect: Effect::HostRefused,
         hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
@@ -60,7 +62,11 @@ fn snapshot(hosts: &[(&str, &[&str])]) -> Snapshot {
 }
 
 fn look(book: &mut Book, diagnostics: &[Diagnostic], snapshot: &Snapshot) -> LeftOut {
-    book.look(Arc::new(diagnostics.iter().cloned().collect()), snapshot)
+    look_at(book, diagnostics, snapshot, Instant::now())
+}
+
+fn look_at(book: &mut Book, diagnostics: &[Diagnostic], snapshot: &Snapshot, now: Instant) -> LeftOut {
+    book.look(Arc::new(diagnostics.iter().cloned().collect()), snapshot, now)
 }
 
 /// Everything that may be told now, as `object reason`.
@@ -84,13 +90,13 @@ fn a_problem_of_a_secret_is_told_on_the_ingresses_of_its_namespace_that_it_touch
     ]);
     let problem = [broken(secret("tls"), &["a.example", "b.example", "gone.example"])];
     assert_eq!(look(&mut book, &problem, &snapshot), LeftOut::default());
-    let expected = ["Ingress shop/new SecretNotFound", "Ingress shop/old SecretNotFound"];
+    let expected = ["Ingress shop/new NoDefaultCertificate", "Ingress shop/old NoDefaultCertificate"];
     assert_eq!(told(&mut book, now), expected);
     // What stays is not told again; what stays and touches one more host is told there.
     look(&mut book, &problem, &snapshot);
     assert_eq!(told(&mut book, now), [""; 0]);
     look(&mut book, &[broken(secret("tls"), &["a.example", "b.example", "c.example"])], &snapshot);
-    assert_eq!(told(&mut book, now), ["Ingress shop/c SecretNotFound"]);
+    assert_eq!(told(&mut book, now), ["Ingress shop/c NoDefaultCertificate"]);
 }
 
 #[test]
@@ -101,11 +107,11 @@ fn what_nobody_in_its_namespace_uses_is_told_on_the_oldest_and_a_policy_is_told_
     let default = ObjectKey::new(Kind::Secret, "edge", "default");
     let policy = ObjectKey::new(Kind::TlsPolicy, "edge", "strict");
     look(&mut book, &[broken(default, &["a.example"])], &snapshot);
-    assert_eq!(told(&mut book, now), ["Ingress shop/old SecretNotFound"]);
+    assert_eq!(told(&mut book, now), ["Ingress shop/old NoDefaultCertificate"]);
     look(&mut book, &[broken(policy, &["a.example"])], &snapshot);
     let lines = told(&mut book, now);
-    assert_eq!(lines[..2], ["Ingress shop/old SecretNotFound", "TlsPolicy edge/strict SecretNotFound"]);
-    assert_eq!(lines[2..], ["Ingress shop/old SecretNotFoundSolved"]);
+    assert_eq!(lines[..2], ["Ingress shop/old NoDefaultCertificate", "TlsPolicy edge/strict NoDefaultCertificate"]);
+    assert_eq!(lines[2..], ["Ingress shop/old NoDefaultCertificateSolved"]);
 }
 
 #[test]
@@ -139,7 +145,7 @@ fn the_worst_comes_first_and_a_flood_is_slow_and_bounded() {
     assert_eq!(left_out, LeftOut { shared: 0, crowded: 200 }, "500 may wait");
     let first = told(&mut book, now);
     assert_eq!(first.len(), 50);
-    assert!(first.iter().all(|line| line.ends_with(" SecretNotFound")), "{first:?}");
+    assert!(first.iter().all(|line| line.ends_with(" NoDefaultCertificate")), "{first:?}");
     let mut later = Vec::new();
     for _ in 0..60 {
         now += Duration::from_secs(1);
@@ -180,13 +186,13 @@ fn what_flaps_before_its_turn_costs_nothing_and_what_was_told_is_told_to_be_solv
     }
     assert_eq!(told(&mut book, now), [""; 0]);
     look(&mut book, &problem, &Snapshot::default());
-    assert_eq!(told(&mut book, now), ["Ingress shop/a SecretNotFound"]);
+    assert_eq!(told(&mut book, now), ["Ingress shop/a NoDefaultCertificate"]);
     // Another effect is the same problem: it is told, and is not solved.
     let milder = [Diagnostic { effect: Effect::LastGood, ..problem[0].clone() }];
     look(&mut book, &milder, &Snapshot::default());
-    assert_eq!(told(&mut book, now), ["Ingress shop/a SecretNotFound"]);
+    assert_eq!(told(&mut book, now), ["Ingress shop/a NoDefaultCertificate"]);
     look(&mut book, &[], &Snapshot::default());
-    assert_eq!(told(&mut book, now), ["Ingress shop/a SecretNotFoundSolved"]);
+    assert_eq!(told(&mut book, now), ["Ingress shop/a NoDefaultCertificateSolved"]);
 }
 
 #[test]
@@ -197,10 +203,78 @@ fn an_error_that_goes_on_is_told_again_before_its_event_vanishes_and_a_trifle_is
     assert_eq!(told(&mut book, start).len(), 2);
     assert_eq!(book.next_at(start), Some(start + book::REPEAT));
     let later = start + book::REPEAT;
-    assert_eq!(told(&mut book, later), ["Ingress shop/a SecretNotFound"]);
+    assert_eq!(told(&mut book, later), ["Ingress shop/a NoDefaultCertificate"]);
     look(&mut book, &[trifle(ingress("a"))], &Snapshot::default());
-    assert_eq!(told(&mut book, later), ["Ingress shop/a SecretNotFoundSolved"]);
+    assert_eq!(told(&mut book, later), ["Ingress shop/a NoDefaultCertificateSolved"]);
     assert_eq!(book.next_at(later), None);
+}
+
+/// Nothing is behind a Service, which a host without certificate has a route to.
+fn empty(service: &str, host: &str) -> Diagnostic {
+    Diagnostic {
+        subject: ObjectKey::new(Kind::Service, "shop", service),
+        field: "".into(),
+        problem: Problem::NoEndpoints { port: "8089".into() },
+        effect: Effect::RouteDropped,
+        hosts: vec![host.parse().unwrap()],
+    }
+}
+
+#[test]
+fn what_solves_itself_within_seconds_is_told_nowhere_and_what_lasts_is_told_and_told_to_be_solved() {
+    let start = Instant::now();
+    let mut book = Book::new(start);
+    let missing = Problem::ServiceNotFound { service: "shop/solver".into() };
+    let missing = Diagnostic { problem: missing, effect: Effect::RouteDropped, ..broken(ingress("solver"), &[]) };
+    let nothing = Snapshot::default();
+    look_at(&mut book, &[], &nothing, start);
+    for round in 0..3 {
+        let now = start + Duration::from_secs(60 * round);
+        look_at(&mut book, std::slice::from_ref(&missing), &nothing, now);
+        assert_eq!(told(&mut book, now), [""; 0]);
+        let almost = now + super::super::GRACE - Duration::from_millis(1);
+        assert_eq!((told(&mut book, almost), book.next_at(almost)), (vec![], Some(now + super::super::GRACE)));
+        look_at(&mut book, &[], &nothing, almost);
+        assert_eq!((told(&mut book, now + 2 * super::super::GRACE), book.next_at(almost)), (vec![], None));
+    }
+    let now = start + Duration::from_secs(600);
+    look_at(&mut book, std::slice::from_ref(&missing), &nothing, now);
+    let later = now + super::super::GRACE;
+    assert_eq!(told(&mut book, later), ["Ingress shop/solver ServiceNotFound"]);
+    look_at(&mut book, &[], &nothing, later);
+    assert_eq!(told(&mut book, later), ["Ingress shop/solver ServiceNotFoundSolved"]);
+    // What was there when we began to lead may be old.
+    let mut book = Book::new(start);
+    look_at(&mut book, &[missing], &nothing, start);
+    assert_eq!(told(&mut book, start), ["Ingress shop/solver ServiceNotFound"]);
+}
+
+#[test]
+fn a_service_without_endpoints_is_told_on_the_ingress_that_leads_there_and_told_to_be_solved() {
+    let now = Instant::now();
+    let mut book = Book::new(now);
+    let mut snapshot = snapshot(&[("a.example", &["shop/main", "shop/solver"])]);
+    let host: HostName = "a.example".parse().unwrap();
+    let mut routes = RouteTable::default();
+    for (ingress, path, service) in [("main", "/", "web"), ("solver", "/.well-known/acme-challenge/x", "solver")] {
+        let backend = BackendKey { namespace: "shop".into(), service: service.into(), port: PortKey::Number(8089) };
+        let route = Route {
+            path: NormalPath::parse(path).unwrap(),
+            matches: PathMatch::Prefix,
+            ingress: ("shop".into(), ingress.into()),
+            target: Target::Backend(backend),
+            options: Arc::default(),
+        };
+        routes.insert(Arc::new(route)).unwrap();
+    }
+    let mut virtual_host = VirtualHost::clone(snapshot.hosts.get("a.example").unwrap());
+    virtual_host.routes = routes;
+    snapshot.hosts.insert(host, Arc::new(virtual_host));
+    let problem = [empty("solver", "a.example")];
+    look_at(&mut book, &problem, &snapshot, now);
+    assert_eq!(told(&mut book, now), ["Ingress shop/solver NoEndpoints"], "not on the main one");
+    look_at(&mut book, &[], &snapshot, now);
+    assert_eq!(told(&mut book, now), ["Ingress shop/solver NoEndpointsSolved"]);
 }
 
 #[test]
@@ -225,7 +299,7 @@ fn a_note_that_fails_is_tried_a_few_times_while_its_problem_is_there() {
 #[test]
 fn notes_name_what_is_wrong_where_and_what_to_do_and_fit() {
     let text = Text::of(&broken(secret("tls"), &[]));
-    assert_eq!((&*text.reason, text.action, text.rank), ("SecretNotFound", "RefuseHandshakes", Rank::Error));
+    assert_eq!((&*text.reason, text.action, text.rank), ("NoDefaultCertificate", "RefuseHandshakes", Rank::Error));
     assert!(text.note.starts_with("Secret shop/tls tls.key: "), "{}", text.note);
     assert!(text.note.contains(" Effect: host-refused. What to do: "), "{}", text.note);
     let text = Text::of(&broken(ingress("a"), &[]));
