@@ -121,7 +121,7 @@ impl Upstreams {
     /// Closes all connections that are kept and have no request. False if there are none.
     fn drop_kept(&self) -> bool {
         let known = self.known();
-        known.peers.values().filter_map(Weak::upgrade).fold(false, |any, peer| peer.drop_kept() || any)
+        known.peers.values().filter_map(Weak::upgrade).filter(|peer| peer.drop_kept()).count() > 0
     }
 
     /// Notes that the endpoint answered.
