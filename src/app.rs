@@ -469,7 +469,9 @@ pub fn directory_options(args: &CompileArgs) -> anyhow::Result<Options> {
             HostOwnershipArg::Merge => HostOwnership::Merge,
             HostOwnershipArg::Namespace => HostOwnership::Namespace,
         },
-        default_tls_policy: args.default_tls_policy.clone(),
+        default_tls_policy: args.policies.default_tls_policy.clone(),
+        default_shadow_tls_policy: args.policies.default_shadow_tls_policy.clone(),
+        min_tls_version: args.policies.min_tls_version.into(),
         intermediates: commands::intermediates(&args.intermediates)?,
         last_good_ttl: args.last_good_ttl,
         trust_anchors: commands::trust_anchors(&args.anchors)?,
@@ -575,7 +577,11 @@ fn cluster_settings(args: &RunArgs) -> cluster::Settings {
         selector: args.cluster.watch_namespace_selector.clone(),
         class: (args.compile.ingress_class.clone(), args.cluster.controller_class.clone()),
         default_tls_secret: args.compile.default_tls_secret.clone(),
-        default_tls_policy: args.compile.default_tls_policy.clone(),
+        tls_policies: [&args.compile.policies.default_tls_policy, &args.compile.policies.default_shadow_tls_policy]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect(),
         sync_timeout: args.cluster.sync_timeout,
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod cluster;
+mod policies;
 mod synonyms;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use crate::tls::chain::Name;
 
 pub use check::{CheckArgs, FailOn, OutputFormat};
 pub use cluster::{ClusterArgs, StatusArgs, WebhookArgs};
+pub use policies::{PolicyArgs, VersionArg};
 
 /// The headings of `--help`: a flag stands under the one where its reader looks for it.
 const ADMIN: &str = "Admin port";
@@ -272,10 +274,9 @@ pub struct CompileArgs {
     #[arg(long, help_heading = TLS, env = "HANDFAST_DEFAULT_TLS_SECRET", value_name = "NAMESPACE/NAME", value_parser = namespaced_name)]
     pub default_tls_secret: Option<(String, String)>,
 
-    /// TlsPolicy of hosts for which neither an Ingress (handfast.dev/tls-policy) nor the parameters of its IngressClass
-    /// name one. Without it: Mozilla's "intermediate", in the server's order.
-    #[arg(long, help_heading = TLS, env = "HANDFAST_DEFAULT_TLS_POLICY", value_name = "NAMESPACE/NAME", value_parser = namespaced_name)]
-    pub default_tls_policy: Option<(String, String)>,
+    /// The policies that the operator chooses for all hosts.
+    #[command(flatten)]
+    pub policies: PolicyArgs,
 
     /// How long the last usable version of a deleted Secret is served; 0s for not at all. If the Secret exists but is
     /// unusable, its last usable version is served without limit.

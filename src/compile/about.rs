@@ -120,6 +120,13 @@ pub(super) static ROWS: &[About] = &[
         remedy: "correct the field as the message says",
     },
     About {
+        code: "below-min-tls-version",
+        severity: Severity::Warning,
+        meaning: "A TlsPolicy or an annotation asks for an older protocol version than the operator allows with --min-tls-version. The older version is not served. The rest of the policy is applied.",
+        fault: "the author of the TlsPolicy or the annotation",
+        remedy: "set the version of --min-tls-version or a newer one, or remove the setting; only the operator can allow older versions",
+    },
+    About {
         code: "canary",
         severity: Severity::Warning,
         meaning: "Canaries are not supported. The canary Ingress serves nothing, because it must not take the paths of the primary Ingress.",
@@ -209,6 +216,13 @@ pub(super) static ROWS: &[About] = &[
         meaning: "The API server refuses to list objects of a kind: permission is missing, or the kind is not installed. Objects that were known before are still served.",
         fault: "the operator of Handfast",
         remedy: "give Handfast's service account get, list and watch (the chart does), and install the definitions: handfast crd | kubectl apply --server-side -f -",
+    },
+    About {
+        code: "laxer-than-default",
+        severity: Severity::Info,
+        meaning: "The policy of a host, which an Ingress or its class chooses, allows what the operator's --default-tls-policy does not: older versions, other cipher suites or groups, clients without certificates.",
+        fault: "nobody, if the operator agrees; otherwise the author of the Ingress or the TlsPolicy",
+        remedy: "nothing, if the operator agrees; otherwise remove the annotation that chooses the policy, or correct the policy; --min-tls-version prevents older versions on every host",
     },
     About {
         code: "manifests-vanished",
@@ -502,7 +516,7 @@ pub(super) static ROWS: &[About] = &[
         severity: Severity::Warning,
         meaning: "The shadow policy does not exist or has errors, so it is not tried on any client. The host is served as before.",
         fault: "the author of the Ingress or the TlsPolicy",
-        remedy: "create the TlsPolicy or correct it, as its own findings say, or correct the annotation shadow-tls-policy",
+        remedy: "create the TlsPolicy or correct it, as its own findings say, or correct the annotation shadow-tls-policy or --default-shadow-tls-policy",
     },
     About {
         code: "unworkable-version",

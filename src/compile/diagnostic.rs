@@ -140,6 +140,14 @@ pub enum Problem {
         /// What is wrong with the field.
         error: String,
     },
+    /// Something asks for versions that the operator does not allow.
+    #[error("{asked} is not served: the operator's --min-tls-version is {floor}")]
+    BelowMinTlsVersion {
+        /// The version that is asked for.
+        asked: &'static str,
+        /// The oldest version that is allowed.
+        floor: &'static str,
+    },
     /// A canary: it stands beside another Ingress, so it must not take that one's paths.
     #[error("{} is not supported. To be safe, this Ingress serves nothing", short(annotation))]
     Canary {
@@ -239,6 +247,14 @@ pub enum Problem {
         kind: &'static str,
         /// What it says.
         error: String,
+    },
+    /// A host whose policy lets in what the operator's default keeps out.
+    #[error("The host is laxer than the default policy {default}: {how}")]
+    LaxerThanDefault {
+        /// Namespace and name of the operator's default policy.
+        default: String,
+        /// Each difference.
+        how: String,
     },
     /// All manifests of a directory disappeared at once, which is an accident more often than a wish.
     #[error("All manifests are gone. Their objects are served until the directory has been empty for 30 s")]
@@ -577,6 +593,7 @@ impl Problem {
             Problem::BadPath { .. } => "bad-path",
             Problem::BadPathType { .. } => "bad-path-type",
             Problem::BadTlsPolicy { .. } => "bad-tls-policy",
+            Problem::BelowMinTlsVersion { .. } => "below-min-tls-version",
             Problem::Canary { .. } => "canary",
             Problem::Chain(finding) => finding.code(),
             Problem::ConflictingSecrets { .. } => "conflicting-secrets",
@@ -591,6 +608,7 @@ impl Problem {
             Problem::IngressNginxConfig { .. } => "ingress-nginx-config",
             Problem::InvalidDocument { .. } => "invalid-document",
             Problem::KindNotWatched { .. } => "kind-not-watched",
+            Problem::LaxerThanDefault { .. } => "laxer-than-default",
             Problem::ManifestsVanished => "manifests-vanished",
             Problem::MissingRevocationList { .. } => "missing-revocation-list",
             Problem::MisspeltKind { .. } => "misspelt-kind",

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::claims::{Claims, RouteClaim};
+use super::laxer::report_laxer;
 use super::policy::{self, Asked, Wish};
 use super::shadow;
 use super::terminate::{
@@ -76,7 +77,8 @@ pub(super) fn virtual_host(view: &mut View<'_>, options: &Options, name: &HostNa
     report_redirects(&claims, has_tls, &answer, &mut report);
     report_ineffective(&claims, wish.as_ref().map(|(winner, _)| &winner.ingress), &answer, &asked, &mut report);
     report_clear(&claims, &answer.tls, &mut report);
-    let shadow = shadow::shadow(view, name, &claims, &answer.tls, &mut report.diagnostics);
+    report_laxer(view, options, name, claims[0], &asked, &answer, &mut report.diagnostics);
+    let shadow = shadow::shadow(view, options, name, &claims, &answer.tls, &mut report.diagnostics);
     let closed = closed(view, options, &claims, &asked, &answer, &mut report);
 
     let is_ours = |route: &Route| {

@@ -20,6 +20,7 @@ mod class;
 mod diagnostic;
 mod held;
 mod ingress;
+mod laxer;
 mod neighbourhood;
 mod objects;
 mod pattern;
@@ -55,9 +56,9 @@ use self::traffic::Losses;
 use self::users::{BackendUsers, HostUses, PolicyUsers, SecretUsers};
 use self::view::{Graph, Read, Unit, World};
 use crate::snapshot::{BackendKey, HostName, HostTls, Snapshot, VirtualHost};
-use crate::tls::ServerTls;
 use crate::tls::chain::{Candidates, TrustAnchors};
 use crate::tls::policy::Policy;
+use crate::tls::{ServerTls, Version};
 use crate::trie::Trie;
 
 pub use absent::Absent;
@@ -94,6 +95,10 @@ pub struct Options {
     pub default_tls_secret: Option<(String, String)>,
     /// Namespace and name of the TlsPolicy of hosts for which neither an Ingress nor its class names one.
     pub default_tls_policy: Option<(String, String)>,
+    /// Namespace and name of the TlsPolicy that hosts try out which name none to be tried out.
+    pub default_shadow_tls_policy: Option<(String, String)>,
+    /// The oldest version that is served, whatever policies and annotations say.
+    pub min_tls_version: Version,
     /// Who may claim paths on a host.
     pub host_ownership: HostOwnership,
     /// Certificates that may complete chains, where a policy says `fromBundle`.
@@ -127,6 +132,8 @@ impl Default for Options {
             allow_loopback_endpoints: false,
             default_tls_secret: None,
             default_tls_policy: None,
+            default_shadow_tls_policy: None,
+            min_tls_version: Version::Tls12,
             host_ownership: HostOwnership::default(),
             intermediates: Arc::default(),
             last_good_ttl: Duration::from_secs(24 * 60 * 60),
@@ -260,7 +267,7 @@ impl Compiler {
             store: Store::default(),
             index: claims::Index::default(),
             certificates: Certificates::new(options.trust_anchors.clone()),
-            policies: Policies::default(),
+            policies: Policies::new(options.min_tls_version),
             history: History::default(),
         };
         Self {
@@ -515,6 +522,7 @@ impl Compiler {
         if let Some(policy) = policy::missing_default(&mut view, &self.options) {
             diagnostics.push(policy);
         }
+        diagnostics.extend(shadow::unusable_default(&mut view, &self.options));
         let Some(key) = default_key(&self.options) else {
             let reads = view.into_reads();
             self.record(Unit::Default, reads, diagnostics);

@@ -309,7 +309,8 @@ impl Compiler {
                 Users {
                     hosts: hosts.into_iter().flat_map(BTreeMap::keys).take(NAMED).cloned().collect(),
                     count: hosts.map_or(0, BTreeMap::len),
-                    is_default: named(&self.options.default_tls_policy),
+                    is_default: named(&self.options.default_tls_policy)
+                        || named(&self.options.default_shadow_tls_policy),
                     policies: Vec::new(),
                 }
             }

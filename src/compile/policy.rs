@@ -83,7 +83,10 @@ pub(super) enum Part {
     ClientAuth,
     FindingActions,
     Groups,
+    MaxVersion,
+    MinVersion,
     Order,
+    Preset,
     RequiredClients,
     /// Versions, or what versions and lists come to together.
     Versions,
@@ -99,6 +102,9 @@ impl Part {
             Part::ClientAuth => "spec.clientAuth.caSecret",
             Part::FindingActions => "spec.findingActions",
             Part::Groups => "spec.groups",
+            Part::MaxVersion => "spec.maxVersion",
+            Part::MinVersion => "spec.minVersion",
+            Part::Preset => "spec.preset",
             Part::Order => "spec.cipherSuiteOrder",
             Part::RequiredClients => "spec.requiredClients",
             Part::Versions => "spec",
@@ -106,9 +112,28 @@ impl Part {
     }
 }
 
+impl Part {
+    /// Whether the annotation that sets this part is to blame for what is wrong with another.
+    fn covers(self, other: Self) -> bool {
+        match other {
+            Part::MaxVersion | Part::MinVersion | Part::Preset => self == Part::Versions,
+            Part::Alpn
+            | Part::Chain
+            | Part::Ciphers
+            | Part::ClientAuth
+            | Part::FindingActions
+            | Part::Groups
+            | Part::Order
+            | Part::RequiredClients
+            | Part::Versions => self == other,
+        }
+    }
+}
+
 /// Policies by what they are made of: many hosts share few.
-#[derive(Default)]
 pub(super) struct Policies {
+    /// The oldest version that is served, whatever a policy says: nothing comes out of here that goes below.
+    floor: Version,
     resolved: HashMap<Arc<HeldPolicy>, Arc<Resolved>>,
     /// By object, as long as the policy and the Secret that it names are the same. Comparing all that is in them for
     /// each of ten thousand hosts would cost more than everything else.
@@ -141,6 +166,16 @@ struct Known {
 }
 
 impl Policies {
+    pub(super) fn new(floor: Version) -> Self {
+        Self {
+            floor,
+            resolved: HashMap::new(),
+            by_key: HashMap::new(),
+            bundles: HashMap::new(),
+            issuers: HashMap::new(),
+        }
+    }
+
     pub(super) fn resolve_object(
         &mut self,
         key: &ObjectKey,
@@ -194,18 +229,18 @@ impl Policies {
         }
         let issuers = self.issuers.entry(*source.client_ca.digest()).or_insert_with(|| issuers(&source.client_ca));
         let source = Arc::new(source);
-        let resolved = Arc::new(resolve(&source, issuers));
+        let resolved = Arc::new(resolve(&source, issuers, self.floor));
         self.resolved.insert(source, resolved.clone());
         resolved
     }
 }
 
 /// Reads and judges.
-fn resolve(source: &Arc<HeldPolicy>, issuers: &Issuers) -> Resolved {
+fn resolve(source: &Arc<HeldPolicy>, issuers: &Issuers, floor: Version) -> Resolved {
     let spec = &source.spec;
     let mut bad: Vec<Complaint> = Vec::new();
     let mut notes: Vec<Complaint> = Vec::new();
-    let settings = settings(source, issuers, &mut bad, &mut notes);
+    let settings = settings(source, issuers, floor, &mut bad, &mut notes);
     let actions = actions(spec, &mut bad);
     let required_clients = required_clients(spec, &mut bad);
     let policy = match Policy::new(settings) {
@@ -243,19 +278,22 @@ fn complain(bad: &mut Vec<Complaint>, part: Part, error: String) {
     bad.push(Complaint { part, problem: Problem::BadTlsPolicy { error } });
 }
 
-fn settings(source: &HeldPolicy, issuers: &Issuers, bad: &mut Vec<Complaint>, notes: &mut Vec<Complaint>) -> Settings {
+fn settings(
+    source: &HeldPolicy,
+    issuers: &Issuers,
+    floor: Version,
+    bad: &mut Vec<Complaint>,
+    notes: &mut Vec<Complaint>,
+) -> Settings {
     let spec = &source.spec;
     let mut settings = match spec.preset {
         Some(Preset::Intermediate) => Settings::intermediate(),
         Some(Preset::Modern) => Settings::modern(),
         None => Settings::default(),
     };
-    let version = |version| match version {
-        ProtocolVersion::Tls12 => Version::Tls12,
-        ProtocolVersion::Tls13 => Version::Tls13,
-    };
     settings.min = spec.min_version.map_or(settings.min, version);
     settings.max = spec.max_version.map_or(settings.max, version);
+    raise(spec, floor, &mut settings, notes);
     // Without a list of its own, a policy has the suites of each version that is on.
     settings.suites = Settings::intermediate().suites;
     if let Some(list) = &spec.cipher_suites {
@@ -333,6 +371,36 @@ fn settings(source: &HeldPolicy, issuers: &Issuers, bad: &mut Vec<Complaint>, no
         bad.extend(problem.map(|problem| Complaint { part: Part::ClientAuth, problem }));
     }
     settings
+}
+
+fn version(version: ProtocolVersion) -> Version {
+    match version {
+        ProtocolVersion::Tls12 => Version::Tls12,
+        ProtocolVersion::Tls13 => Version::Tls13,
+    }
+}
+
+/// Lifts versions to the operator's floor, and says what of the policy asked for older ones. What leaves versions open
+/// asks for nothing. A policy is lifted rather than refused: what else it says, certificates of clients above all, holds.
+fn raise(spec: &TlsPolicySpec, floor: Version, settings: &mut Settings, notes: &mut Vec<Complaint>) {
+    // Versions in the wrong order are wrong at any floor.
+    if settings.min >= floor || settings.min > settings.max {
+        return;
+    }
+    let preset = spec.preset.is_some() && spec.min_version.is_none();
+    let asked = [
+        (Part::MinVersion, spec.min_version.map(version)),
+        (Part::MaxVersion, spec.max_version.map(version)),
+        (Part::Preset, preset.then_some(settings.min)),
+    ];
+    for (part, asked) in asked {
+        if let Some(asked) = asked.filter(|asked| *asked < floor) {
+            let problem = Problem::BelowMinTlsVersion { asked: asked.nginx(), floor: floor.nginx() };
+            notes.push(Complaint { part, problem });
+        }
+    }
+    settings.min = floor;
+    settings.max = settings.max.max(floor);
 }
 
 /// Tells names that cannot be served, if there are any.
@@ -488,7 +556,7 @@ pub(super) fn choose(view: &mut View<'_>, options: &Options, host: &HostName, al
     let resolved = view.resolve(effective);
     for note in &resolved.notes {
         // What the policy itself contains is said about the policy.
-        let own = overrides.iter_mut().find(|one| one.part == note.part && matches!(one.fate, Fate::Applied(_)));
+        let own = overrides.iter_mut().find(|one| one.part.covers(note.part) && matches!(one.fate, Fate::Applied(_)));
         if let Some(Override { fate: Fate::Applied(problems), .. }) = own {
             problems.push(note.problem.clone());
         }

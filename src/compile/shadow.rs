@@ -4,7 +4,9 @@
 //!
 //! Nothing here changes how a host is served. A shadow policy is no part of a `ServerTls`, so a new one leaves tickets and
 //! connections alone; one that cannot be used is said and forgotten. Who has a say is as for the policy in force: the
-//! oldest Ingress that names one, among those of the namespace of the host's oldest Ingress.
+//! oldest Ingress that names one, among those of the namespace of the host's oldest Ingress. A host that names none tries
+//! out the operator's, `--default-shadow-tls-policy`: one policy a host, since each hello is judged by it, and the host's
+//! own answers a question that somebody has asked about this host.
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use super::claims::Claims;
 use super::policy::{self, Wish};
 use super::terminate::{add, annotation_field};
 use super::view::View;
-use super::{Diagnostic, Effect, Kind, ObjectKey, Problem};
+use super::{Diagnostic, Effect, Kind, ObjectKey, Options, Problem};
 use crate::api::annotations::Written;
 use crate::snapshot::{HostName, HostTls, ShadowPolicy};
 use crate::tls::ServerTls;
@@ -22,6 +24,7 @@ use crate::tls::policy::{Policy, Settings};
 /// The policy that a host tries out, by the claims on it, oldest first. There are some.
 pub(super) fn shadow(
     view: &mut View<'_>,
+    options: &Options,
     host: &HostName,
     claims: &[&Arc<Claims>],
     tls: &HostTls,
@@ -46,7 +49,7 @@ pub(super) fn shadow(
             say(one, Problem::ConflictingTlsSettings { annotation: one.1.annotation.clone(), winner });
         }
     }
-    let chosen = chosen?;
+    let Some(chosen) = chosen else { return default(view, options, tls) };
     if let HostTls::Absent = tls {
         let annotation = chosen.1.annotation.clone();
         let why = "the host has no certificate, so there are no handshakes to judge";
@@ -57,14 +60,7 @@ pub(super) fn shadow(
     let policy = match policy::accepted(view, &key) {
         Ok(policy) => policy.tls.clone(),
         Err(wish) => {
-            let why = match wish {
-                Wish::Missing => match Absent::find(view, &key) {
-                    Absent::Elsewhere { .. } | Absent::NotOwn => "it exists only in another namespace",
-                    Absent::Refused => "its document is not valid",
-                    Absent::ClassGone | Absent::NotNamed | Absent::Nowhere => "it does not exist",
-                },
-                Wish::Accepted(_) | Wish::Overridden(_) | Wish::Refused { .. } => "it is not accepted",
-            };
+            let why = why_unusable(view, &key, &wish);
             say(chosen, Problem::UnusableShadowPolicy { policy: key.path(), why });
             return None;
         }
@@ -75,6 +71,40 @@ pub(super) fn shadow(
         say(chosen, Problem::RedundantShadowPolicy { policy: key.path() });
     }
     Some(Arc::new(ShadowPolicy { name: key.path().into(), policy }))
+}
+
+/// The policy that the operator tries out on all hosts. What is wrong with it is said once, not at each host; where it
+/// comes to the same as the policy in force there is nothing to be learned.
+fn default(view: &mut View<'_>, options: &Options, tls: &HostTls) -> Option<Arc<ShadowPolicy>> {
+    let HostTls::Terminate(server) = tls else { return None };
+    let key = default_key(options)?;
+    let policy = policy::accepted(view, &key).ok()?.tls.clone();
+    (!is_known(server, &policy)).then(|| Arc::new(ShadowPolicy { name: key.path().into(), policy }))
+}
+
+/// What is wrong with the policy that the operator tries out on all hosts, if it cannot be tried out.
+pub(super) fn unusable_default(view: &mut View<'_>, options: &Options) -> Option<Diagnostic> {
+    let key = default_key(options)?;
+    let wish = policy::accepted(view, &key).err()?;
+    let why = why_unusable(view, &key, &wish);
+    let problem = Problem::UnusableShadowPolicy { policy: key.path(), why };
+    Some(Diagnostic { subject: key, field: "".into(), problem, effect: Effect::None, hosts: Vec::new() })
+}
+
+fn default_key(options: &Options) -> Option<ObjectKey> {
+    let (namespace, name) = options.default_shadow_tls_policy.as_ref()?;
+    Some(ObjectKey::new(Kind::TlsPolicy, namespace, name))
+}
+
+fn why_unusable(view: &mut View<'_>, key: &ObjectKey, wish: &Wish) -> &'static str {
+    match wish {
+        Wish::Missing => match Absent::find(view, key) {
+            Absent::Elsewhere { .. } | Absent::NotOwn => "it exists only in another namespace",
+            Absent::Refused => "its document is not valid",
+            Absent::ClassGone | Absent::NotNamed | Absent::Nowhere => "it does not exist",
+        },
+        Wish::Accepted(_) | Wish::Overridden(_) | Wish::Refused { .. } => "it is not accepted",
+    }
 }
 
 fn key((claims, written): &(&Claims, &Written<String>)) -> ObjectKey {

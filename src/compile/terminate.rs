@@ -591,6 +591,15 @@ fn subject(oldest: &Claims, asked: &Asked) -> ObjectKey {
     }
 }
 
+/// Who names the policy of a host, and where.
+pub(super) fn namer(oldest: &Claims, asked: &Asked) -> (ObjectKey, String) {
+    match (&asked.by, &asked.policy) {
+        (Some((ingress, annotation)), _) => (ingress.clone(), annotation_field(annotation)),
+        (None, Some(policy)) if !policy.namespace.is_empty() => (policy.clone(), String::new()),
+        (None, Some(_) | None) => (oldest.ingress.clone(), "spec.ingressClassName".to_owned()),
+    }
+}
+
 /// Says what is wrong with the policy of a host, and with the annotations that change it.
 fn report_policy(
     host: &HostName,
@@ -606,11 +615,7 @@ fn report_policy(
         false => key.path(),
     });
     let named = named.unwrap_or_else(|| "of the IngressClass, which is gone,".to_owned());
-    let (namer, field) = match (&asked.by, &asked.policy) {
-        (Some((ingress, annotation)), _) => (ingress.clone(), annotation_field(annotation)),
-        (None, Some(policy)) if !policy.namespace.is_empty() => (policy.clone(), String::new()),
-        (None, Some(_) | None) => (oldest.ingress.clone(), "spec.ingressClassName".to_owned()),
-    };
+    let (namer, field) = namer(oldest, asked);
     match &asked.wish {
         Wish::Accepted(_) => {}
         Wish::Missing => {

@@ -75,8 +75,8 @@ pub struct Settings {
     pub class: (String, String),
     /// Namespace and name of the Secret with the default certificate.
     pub default_tls_secret: Option<(String, String)>,
-    /// Namespace and name of the default policy.
-    pub default_tls_policy: Option<(String, String)>,
+    /// Namespaces and names of the policies that the operator names.
+    pub tls_policies: BTreeSet<(String, String)>,
     /// How long the start waits for kinds that the cluster does not list.
     pub sync_timeout: Duration,
 }
@@ -192,7 +192,8 @@ impl Start<'_> {
         if let Some((namespace, name)) = self.outside(self.settings.default_tls_secret.as_ref()) {
             self.namespaced::<Secret>(&namespace, Selection::name(&name))?;
         }
-        if let Some((namespace, name)) = self.outside(self.settings.default_tls_policy.as_ref()) {
+        let policies = self.settings.tls_policies.iter().filter_map(|named| self.outside(Some(named)));
+        for (namespace, name) in policies.collect::<Vec<_>>() {
             self.namespaced::<TlsPolicy>(&namespace, Selection::name(&name))?;
         }
         Ok(())

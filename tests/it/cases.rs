@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use handfast::api::annotations::{Annotation, HANDFAST, NGINX, OWN, State, TABLE};
 use handfast::compile::{Change, Compiled, Compiler, HostOwnership, Options, Problem, Scope};
 
+use handfast::tls::Version;
+
 use crate::manifests::{NOW, at, intermediates, objects, trust_anchors};
 
 #[test]
@@ -121,6 +123,11 @@ fn compile(folder: &Path) -> Compiled {
                 let (namespace, name) = policy.split_once('/').unwrap();
                 options.default_tls_policy = Some((namespace.to_owned(), name.to_owned()));
             }
+            ("default-shadow-tls-policy", policy) => {
+                let (namespace, name) = policy.split_once('/').unwrap();
+                options.default_shadow_tls_policy = Some((namespace.to_owned(), name.to_owned()));
+            }
+            ("min-tls-version", "TLSv1.3") => options.min_tls_version = Version::Tls13,
             ("adopt-class", class) => options.adopted_classes.push(class.to_owned()),
             // A bundle with the intermediate of all certificates.
             ("intermediates", "") => options.intermediates = intermediates(),

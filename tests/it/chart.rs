@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use clap::{CommandFactory as _, Parser as _};
-use handfast::config::{Cli, Command as HandfastCommand, RunArgs};
+use handfast::config::{Cli, Command as HandfastCommand, RunArgs, VersionArg};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -361,6 +361,68 @@ fn the_notes_lead_to_the_port_that_there_is() {
 }
 
 #[test]
+fn the_notes_say_where_the_image_has_to_come_from() {
+    let version = env!("CARGO_PKG_VERSION");
+    let nowhere = format!("No public registry has its image, handfast:{version}.");
+    let foreign = "controller: {image: {registry: registry.k8s.io, image: ingress-nginx/controller, tag: v1.15.1}}";
+    for values in ["", foreign, "controller: {image: {tag: edge}}"] {
+        let notes = render_one(values).notes;
+        let line = nowhere.replace(version, if values.contains("edge") { "edge" } else { version });
+        assert!(notes.contains(&line) && notes.contains("name that in controller.image.registry"), "{values}: {notes}");
+    }
+    for values in ["controller: {image: {registry: reg.example.com}}", "global: {image: {registry: reg.example.com}}"] {
+        let notes = render_one(values).notes;
+        let line = format!("Its image is reg.example.com/handfast:{version}. Every node");
+        assert!(notes.contains(&line) && !notes.contains("No public registry"), "{values}: {notes}");
+    }
+}
+
+#[test]
+fn on_bare_metal_the_addresses_of_nodes_are_published_and_never_a_cluster_ip() {
+    // What the chart's README says for bare metal.
+    let readme = read("charts/handfast/README.md");
+    let recipe = ["controller.kind=DaemonSet", "controller.hostPort.enabled=true", "controller.service.type=ClusterIP"];
+    for value in recipe {
+        assert!(readme.contains(&format!("--set {value}")), "{value}");
+    }
+    let at_nodes = [
+        "controller: {kind: DaemonSet, hostPort: {enabled: true}, service: {type: ClusterIP}}",
+        "controller: {kind: DaemonSet, hostPort: {enabled: true}, service: {type: NodePort}}",
+        "controller: {hostNetwork: true, service: {type: ClusterIP}}",
+        "controller: {hostNetwork: true, service: {enabled: false}}",
+    ];
+    for values in at_nodes {
+        let rendered = render_one(values);
+        let published = rendered.has_arg("--publish-node-addresses=true");
+        assert!(published, "{values}: {:?} {:?}", rendered.error, rendered.args());
+        assert!(!rendered.args().iter().any(|arg| arg.starts_with("--publish-service")), "{values}");
+        let notes = &rendered.notes;
+        assert!(notes.contains("addresses are those of the nodes") && !notes.contains("get service"), "{notes}");
+        let rules = rendered.kind("ClusterRole").map(|role| role["rules"].to_string()).collect::<String>();
+        assert!(rules.contains("nodes"), "{values}: they have to be read");
+    }
+    for values in [
+        "controller: {hostPort: {enabled: true}}",
+        "controller: {hostPort: {enabled: true}, service: {type: ClusterIP, externalIPs: [192.0.2.1]}}",
+        "controller: {hostPort: {enabled: true}, service: {type: ClusterIP}, publishService: {pathOverride: edge/lb}}",
+        "controller: {service: {type: NodePort}}",
+    ] {
+        let rendered = render_one(values);
+        let service = rendered.args().iter().any(|arg| arg.starts_with("--publish-service"));
+        assert!(service && !rendered.has_arg("--publish-node-addresses=true"), "{values}: {:?}", rendered.args());
+    }
+}
+
+#[test]
+fn the_floor_and_the_policy_that_is_tried_out_reach_the_program() {
+    let policies = render_one("controller: {minTlsVersion: TLSv1.3, defaultShadowTlsPolicy: ops/next}").run();
+    let policies = policies.compile.policies;
+    assert_eq!(policies.min_tls_version, VersionArg::Tls13);
+    assert_eq!(policies.default_shadow_tls_policy, Some(("ops".to_owned(), "next".to_owned())));
+    assert_eq!(set("default").run().compile.policies.min_tls_version, VersionArg::Tls12);
+}
+
+#[test]
 fn what_is_written_twice_says_the_same() {
     let version = env!("CARGO_PKG_VERSION");
     let about = read("charts/handfast/Chart.yaml");
@@ -425,6 +487,11 @@ fn values_that_cannot_be_are_refused_with_what_to_write() {
         (
             "controller: {scope: {enabled: true, namespace: shop}, extraArgs: {default-tls-policy: other/x}}",
             "controller.defaultTlsPolicy: other/x is outside of controller.scope",
+        ),
+        ("controller: {minTlsVersion: TLSv1.1}", "'TLSv1.2', 'TLSv1.3'"),
+        (
+            "controller: {scope: {enabled: true, namespace: shop}, defaultShadowTlsPolicy: other/x}",
+            "controller.defaultShadowTlsPolicy: other/x is outside of controller.scope",
         ),
         ("controller: {hostNetwork: true, image: {runAsUser: 101}}", "only user 0 may bind ports below 1024"),
         ("controller: {hostNetwork: true, podSecurityContext: {runAsUser: 101}}", "and this is 101"),

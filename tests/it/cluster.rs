@@ -41,7 +41,7 @@ fn settings() -> Settings {
         selector: None,
         class: ("handfast".into(), "handfast.dev/ingress-controller".into()),
         default_tls_secret: None,
-        default_tls_policy: None,
+        tls_policies: BTreeSet::new(),
         sync_timeout: Duration::from_secs(20),
     }
 }
@@ -570,19 +570,22 @@ async fn only_the_namespaces_that_are_named_are_asked_for_and_what_the_operator_
     let api = Api::start().await;
     let in_shop = |resource: &str| resource.replace("/v1/", "/v1/namespaces/shop/");
     api.put(&in_shop(INGRESSES), ingress("shop", "a", "a"));
-    let policy = TlsPolicy::new("strict", serde_json::from_value(json!({})).unwrap());
-    let mut policy = serde_json::to_value(policy).unwrap();
-    policy["metadata"]["namespace"] = json!("ingress");
-    api.put("/apis/handfast.dev/v1alpha1/namespaces/ingress/tlspolicies", policy);
+    for (namespace, name) in [("ingress", "strict"), ("ops", "next")] {
+        let policy = TlsPolicy::new(name, serde_json::from_value(json!({})).unwrap());
+        let mut policy = serde_json::to_value(policy).unwrap();
+        policy["metadata"]["namespace"] = json!(namespace);
+        api.put(&format!("/apis/handfast.dev/v1alpha1/namespaces/{namespace}/tlspolicies"), policy);
+    }
     let scoped = Settings {
         namespaces: BTreeSet::from(["shop".into()]),
         default_tls_secret: Some(("ingress".into(), "default".into())),
-        default_tls_policy: Some(("ingress".into(), "strict".into())),
+        tls_policies: [("ingress".into(), "strict".into()), ("ops".into(), "next".into())].into(),
         ..settings()
     };
     let mut world = World::open(&api, &scoped, Saved::default()).await;
     world.until("the start", |world| world.synced).await;
-    assert_eq!(world.names(), ["Ingress/shop: shop/a", "TlsPolicy/ingress/strict: ingress/strict"]);
+    let outside = ["TlsPolicy/ingress/strict: ingress/strict", "TlsPolicy/ops/next: ops/next"];
+    assert_eq!(world.names(), [&["Ingress/shop: shop/a"], &outside[..]].concat());
     for resource in [INGRESSES, POLICIES, SECRETS, SECRET_NAMES, SERVICES, SLICES] {
         assert_eq!(api.requests(&format!("{resource}?")), 0, "{resource} of all namespaces");
     }

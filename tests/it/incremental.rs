@@ -8,7 +8,7 @@ use handfast::compile::{
     Scope, SecretObject, Units, compile,
 };
 use handfast::snapshot::{HostName, HostTls, Traffic};
-use handfast::tls::ServerTls;
+use handfast::tls::{ServerTls, Version};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use proptest::collection::vec;
 use proptest::option;
@@ -642,10 +642,13 @@ pub fn any_step() -> impl Strategy<Value = Step> {
 }
 
 pub(crate) fn any_options() -> impl Strategy<Value = Options> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.8), prop::bool::weighted(0.3)).prop_map(
-        |(default, owned, external, classless, policy)| Options {
+    let policies = [0.3, 0.3, 0.3].map(prop::bool::weighted);
+    (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.8), policies).prop_map(
+        |(default, owned, external, classless, [policy, shadow, floor])| Options {
             default_tls_secret: default.then(|| ("x".to_owned(), "s1".to_owned())),
             default_tls_policy: policy.then(|| ("x".to_owned(), "p1".to_owned())),
+            default_shadow_tls_policy: shadow.then(|| ("x".to_owned(), "p2".to_owned())),
+            min_tls_version: if floor { Version::Tls13 } else { Version::Tls12 },
             host_ownership: if owned { HostOwnership::Namespace } else { HostOwnership::Merge },
             allow_external_name: external,
             watch_without_class: classless,

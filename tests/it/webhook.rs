@@ -1,6 +1,7 @@
 //! Verdicts on reviews: who is told what, and who is kept out.
 
 use handfast::compile::{Change, Compiler, HostOwnership, Kind, Object, ObjectKey, Options, Scope};
+use handfast::tls::Version;
 use handfast::webhook::judge::{Ask, Outcome, Rules, Verdict, review};
 use serde_json::{Value, json};
 
@@ -278,6 +279,29 @@ fn a_policy_is_judged_by_itself_and_with_the_hosts_that_ask_for_it() {
         &["error required-client-locked-out: TlsPolicy shop/p spec: The required client java-8u31"],
     );
     assert!(verdict.answer.warnings[0].contains("policy-held (a.example)"), "{verdict:?}");
+}
+
+#[test]
+fn versions_below_the_operators_floor_are_told_and_let_in() {
+    let floor = Options { trust_anchors: trust_anchors(), min_tls_version: Version::Tls13, ..Options::default() };
+    let world = World::with(&shop(), floor).denying();
+    let policy = "{kind: TlsPolicy, metadata: {name: old, namespace: shop}, spec: {minVersion: TLSv1.2}}";
+    let line = "handfast: warning below-min-tls-version: TlsPolicy shop/old spec.minVersion: TLSv1.2 is not served";
+    says(&world.create(policy), Outcome::Warned, &[line]);
+    let before = ingress("web", "a.example", "tls");
+    let after = before.replace("annotations: {}", "annotations: {handfast.dev/ssl-protocols: TLSv1.2 TLSv1.3}");
+    let line = "below-min-tls-version: Ingress shop/web metadata.annotations[handfast.dev/ssl-protocols]: ";
+    says(&world.ask("UPDATE", &before, &after), Outcome::Warned, &[line]);
+}
+
+#[test]
+fn cert_manager_may_write_its_temporary_certificate() {
+    let good = secret("tls", "shop.example.com", "shop.example.com");
+    let world = World::new(&format!("{}\n---\n{good}", ingress("web", "shop.example.com", "tls"))).denying();
+    let temporary = good.replace("$CERT(shop.example.com)", "$CRT(temporary)");
+    let temporary = temporary.replace("$KEY(shop.example.com)", "$KEYOF(temporary)");
+    let verdict = world.ask("UPDATE", &good, &temporary);
+    says(&verdict, Outcome::Warned, &["handfast: error temporary-certificate: Secret shop/tls data[tls.crt]: "]);
 }
 
 #[test]

@@ -45,6 +45,8 @@ args:
 {{- end -}}
 {{- with $controller.defaultTlsSecret -}}{{- $_ := set $args "default-tls-secret" . -}}{{- end -}}
 {{- with $controller.defaultTlsPolicy -}}{{- $_ := set $args "default-tls-policy" . -}}{{- end -}}
+{{- with $controller.defaultShadowTlsPolicy -}}{{- $_ := set $args "default-shadow-tls-policy" . -}}{{- end -}}
+{{- with $controller.minTlsVersion -}}{{- $_ := set $args "min-tls-version" . -}}{{- end -}}
 {{- with $controller.trustedProxies -}}{{- $_ := set $args "trusted-proxies" (join "," .) -}}{{- end -}}
 {{- if $controller.proxyProtocol -}}{{- $_ := set $args "proxy-protocol" "true" -}}{{- end -}}
 {{- if and $controller.service.enabled (ne (int $controller.service.ports.https) 443) -}}
@@ -126,6 +128,7 @@ args:
 - connect-timeout
 - context
 - controller-class
+- default-shadow-tls-policy
 - default-tls-policy
 - default-tls-secret
 - drain-timeout
@@ -151,6 +154,7 @@ args:
 - max-header-size
 - max-headers
 - metrics-per-host
+- min-tls-version
 - no-status
 - only-anchors
 - proxy-protocol

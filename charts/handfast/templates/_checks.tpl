@@ -64,7 +64,7 @@ Values of ingress-nginx whose absence would open or break something are errors; 
 {{- with include "handfast.namespaces" . | fromJsonArray -}}
 {{- $namespaces := . -}}
 {{- $args := include "handfast.args" $ | fromYaml -}}
-{{- range $name := list "default-tls-secret" "default-tls-policy" -}}
+{{- range $name := list "default-tls-secret" "default-tls-policy" "default-shadow-tls-policy" -}}
 {{- with get $args $name -}}
 {{- if not (has (splitList "/" . | first) $namespaces) -}}
 {{- $errors = append $errors (printf "controller.%s: %s is outside of controller.scope, so it is not watched: add its namespace to controller.scope.namespaces" (camelcase (replace "-" "_" $name) | untitle) .) -}}
