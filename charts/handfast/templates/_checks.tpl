@@ -290,6 +290,9 @@ portNamePrefix:
 {{- if include "handfast.foreignImage" . -}}
 {{- $notices = append $notices (printf "controller.image names the image of ingress-nginx. The chart uses %s instead." (include "handfast.image" .)) -}}
 {{- end -}}
+{{- if and (include "handfast.ofIngressNginx" .) (not (include "handfast.servesNginx" .)) -}}
+{{- $notices = append $notices (printf "They are of ingress-nginx and name no class, and its default is nginx. Ingresses of class nginx are not adopted: served are those of class %s. Set controller.adoptClass to [nginx]." $controller.ingressClassResource.name) -}}
+{{- end -}}
 {{- if hasPrefix "k8s.io/" $controller.ingressClassResource.controllerValue -}}
 {{- $notices = append $notices (printf "controller.ingressClassResource.controllerValue is that of ingress-nginx (%s). While it still runs, both write the status of Ingresses: set controller.noStatus until you have moved." $controller.ingressClassResource.controllerValue) -}}
 {{- end -}}
@@ -340,4 +343,27 @@ portNamePrefix:
 
 {{- define "handfast.foreignLifecycle" -}}
 {{- if has "/wait-shutdown" (dig "preStop" "exec" "command" list (default dict .Values.controller.lifecycle)) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether Ingresses of class nginx are served: by its name, or because its controller is taken for ours. */}}
+{{- define "handfast.servesNginx" -}}
+{{- $class := .Values.controller.ingressClassResource -}}
+{{- $adopted := get (include "handfast.args" . | fromYaml) "adopt-class" | toString | splitList "," -}}
+{{- if or (eq $class.name "nginx") (eq $class.controllerValue "k8s.io/ingress-nginx") (has "nginx" $adopted) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether the values have something that only those of ingress-nginx have. */}}
+{{- define "handfast.ofIngressNginx" -}}
+{{- $controller := .Values.controller -}}
+{{- $found := or (include "handfast.foreignImage" .) (include "handfast.readinessByHealth" .) (include "handfast.foreignLifecycle" .) $controller.config .Values.dhParam -}}
+{{- range $key := list "allowSnippetAnnotations" "ingressClassByName" -}}{{- if hasKey $controller $key -}}{{- $found = true -}}{{- end -}}{{- end -}}
+{{- range $key := list "defaultBackend" "tcp" "udp" "podSecurityPolicy" -}}{{- if hasKey $.Values $key -}}{{- $found = true -}}{{- end -}}{{- end -}}
+{{- $foreign := concat (include "handfast.flags.meaningless" . | fromYamlArray) (keys (include "handfast.translations" . | fromYaml).args) -}}
+{{- range $name, $value := $controller.extraArgs -}}{{- if has $name $foreign -}}{{- $found = true -}}{{- end -}}{{- end -}}
+{{- range $path, $default := include "handfast.ignored" . | fromYaml -}}
+{{- $value := $.Values -}}
+{{- range splitList "." $path -}}{{- $value = get (ternary $value dict (kindIs "map" $value)) . -}}{{- end -}}
+{{- if or $value (kindIs "bool" $value) -}}{{- $found = true -}}{{- end -}}
+{{- end -}}
+{{- if $found -}}true{{- end -}}
 {{- end -}}

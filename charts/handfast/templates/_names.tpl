@@ -151,13 +151,20 @@ metadata:
 {{- $namespaces | toJson -}}
 {{- end -}}
 
+{{/* Whether clients come to ports of the nodes, and the Service has no address for them: its ClusterIP is none. */}}
+{{- define "handfast.reachedAtNodes" -}}
+{{- $controller := .Values.controller -}}
+{{- $service := $controller.service -}}
+{{- if and (or $controller.hostNetwork $controller.hostPort.enabled) (has $service.type (list "ClusterIP" "NodePort")) (not $service.externalIPs) -}}true{{- end -}}
+{{- end -}}
+
 {{/* The Service whose addresses are published, NAMESPACE/NAME; nothing if there is none. */}}
 {{- define "handfast.publishService" -}}
 {{- $service := .Values.controller.service -}}
 {{- if .Values.controller.publishService.enabled -}}
 {{- if .Values.controller.publishService.pathOverride -}}
 {{- .Values.controller.publishService.pathOverride -}}
-{{- else if and $service.enabled $service.external.enabled -}}
+{{- else if and $service.enabled $service.external.enabled (not (include "handfast.reachedAtNodes" .)) -}}
 {{- include "handfast.namespace" . }}/{{ include "handfast.fullname" . -}}
 {{- else if and $service.enabled $service.internal.enabled -}}
 {{- include "handfast.namespace" . }}/{{ include "handfast.fullname" . }}-internal

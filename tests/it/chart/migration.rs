@@ -54,6 +54,41 @@ fn what_has_no_effect_is_said_in_the_notes() {
 }
 
 #[test]
+fn values_of_ingress_nginx_that_name_no_class_are_told_that_nginx_is_not_adopted() {
+    let said =
+        "Ingresses of class nginx are not adopted: served are those of class handfast. Set controller.adoptClass";
+    for values in [
+        "controller: {config: {server-tokens: \"false\"}}",
+        "controller: {image: {image: ingress-nginx/controller, tag: v1.15.1}, service: {externalTrafficPolicy: Local}}",
+        "controller: {extraArgs: {default-ssl-certificate: default/wildcard}}",
+        "controller: {extraArgs: {v: 2}}",
+        "controller: {allowSnippetAnnotations: false}",
+        "controller: {enableMimalloc: true}",
+        "controller: {ingressClass: public, opentelemetry: {enabled: true}}",
+        "defaultBackend: {enabled: false}",
+    ] {
+        let rendered = render_one(values);
+        assert!(rendered.notes.contains(said), "{values}: {:?} {}", rendered.error, rendered.notes);
+        let class = values.replacen("controller: {", "controller: {adoptClass: [nginx], ", 1);
+        let class = if class == values { format!("{values}\ncontroller: {{adoptClass: [nginx]}}") } else { class };
+        let notes = render_one(&class).notes;
+        assert!(!notes.contains("not adopted") && notes.contains("those of class nginx"), "{class}: {notes}");
+    }
+    for served in [
+        "controller: {config: {server-tokens: \"false\"}, ingressClassResource: {name: nginx}}",
+        "controller: {config: {server-tokens: \"false\"}, ingressClassResource: {controllerValue: k8s.io/ingress-nginx}}",
+        "controller: {config: {server-tokens: \"false\"}, ingressClassByName: true, ingressClass: nginx}",
+    ] {
+        let notes = render_one(served).notes;
+        assert!(!notes.contains("not adopted") && !notes.contains("are not served"), "{served}: {notes}");
+    }
+    // Who comes from nowhere is told how, and of nothing wrong.
+    let notes = &set("default").notes;
+    assert!(notes.contains("--set controller.adoptClass='{nginx}'") && !notes.contains("not adopted"), "{notes}");
+    assert!(!set("ingress-nginx").notes.contains("adoptClass"), "{}", set("ingress-nginx").notes);
+}
+
+#[test]
 fn what_would_be_missed_is_refused_with_what_to_do() {
     let rows = [
         ("tcp: {\"22\": git/ssh:22}", "TCP services are not supported"),
@@ -97,7 +132,9 @@ fn the_proxy_protocol_is_not_believed_of_more_than_before_without_a_word() {
     )]);
     // What believes everybody there may do so here.
     for networks in ["", ", proxy-real-ip-cidr: 0.0.0.0/0"] {
-        let rendered = render_one(&format!("controller: {{config: {{use-proxy-protocol: \"true\"{networks}}}}}"));
+        let rendered = render_one(&format!(
+            "controller: {{adoptClass: [nginx], config: {{use-proxy-protocol: \"true\"{networks}}}}}"
+        ));
         assert!(
             rendered.has_arg("--proxy-protocol=true") && !rendered.notes.contains("About your values"),
             "{networks}"

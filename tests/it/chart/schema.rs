@@ -88,7 +88,7 @@ fn every_value_that_is_taken_is_used_or_named() {
     }
     // Who has the values of ingress-nginx as they come expects nothing of them.
     let untouched =
-        "controller: {name: controller, image: {readOnlyRootFilesystem: false, runAsNonRoot: true, chroot: false},
+        "controller: {adoptClass: [nginx], name: controller, image: {readOnlyRootFilesystem: false, runAsNonRoot: true, chroot: false},
         admissionWebhooks: {name: admission, service: {type: ClusterIP}, extraEnvs: []}, healthCheckPath: /healthz}";
     assert!(!render_one(untouched).notes.contains("About your values"));
     assert!(
