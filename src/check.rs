@@ -295,7 +295,7 @@ impl Verdict {
 }
 
 fn verdict(diagnostics: &[&Diagnostic]) -> Verdict {
-    Verdict::of(diagnostics.iter().map(|diagnostic| diagnostic.problem.severity()).max())
+    Verdict::of(diagnostics.iter().map(|diagnostic| diagnostic.severity()).max())
 }
 
 /// The chain that a host is served with, if something is wrong with it.
@@ -331,10 +331,10 @@ fn tree(host: &VirtualHost, diagnostics: &[&Diagnostic]) -> String {
 fn findings(diagnostics: &[&Diagnostic]) -> Vec<Finding> {
     let mut sorted = diagnostics.to_vec();
     // Stable: within one severity the compiler's order stays.
-    sorted.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.problem.severity()));
+    sorted.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity()));
     let finding = |diagnostic: &Diagnostic| Finding {
         code: diagnostic.problem.code(),
-        severity: diagnostic.problem.severity().code(),
+        severity: diagnostic.severity().code(),
         effect: diagnostic.effect.code(),
         subject: diagnostic.subject.to_string(),
         message: match &*diagnostic.field {
@@ -440,7 +440,7 @@ mod tests {
 
     fn key_mismatch(effect: Effect, hosts: &[&str]) -> Diagnostic {
         let secret = (Kind::Secret, "default", "shop");
-        diagnostic(secret, "tls.key", Problem::Chain(ChainFinding::NoKey), effect, hosts)
+        diagnostic(secret, "tls.key", Problem::Chain(ChainFinding::NoKey { instead: None }), effect, hosts)
     }
 
     fn unknown_field() -> Diagnostic {
@@ -457,7 +457,8 @@ mod tests {
         let report = report(&snapshot(None, [("a.example", HostTls::Refuse)]), &diagnostics, at());
         let finding = serde_json::json!({
             "code": "no-key", "severity": "error", "effect": "host-refused", "subject": "Secret default/shop",
-            "message": format!("tls.key: {}.", ChainFinding::NoKey), "remedy": ChainFinding::NoKey.remedy(),
+            "message": format!("tls.key: {}.", ChainFinding::NoKey { instead: None }),
+            "remedy": ChainFinding::NoKey { instead: None }.remedy(),
         });
         let note = serde_json::json!({
             "code": "unknown-kind", "severity": "info", "effect": "none", "subject": "File b.yaml",
@@ -534,7 +535,7 @@ mod tests {
         let diagnostics = [key_mismatch(Effect::HostRefused, &["shop.example"]), unknown_field()];
         let hosts = [("shop.example", HostTls::Refuse), ("a.example", HostTls::Absent)];
         let table = report(&snapshot(None, hosts), &diagnostics, at()).table();
-        let chain = ChainFinding::NoKey;
+        let chain = ChainFinding::NoKey { instead: None };
         let expected = format!(
             "\
 ✓ a.example     works, over plain HTTP only

@@ -29,6 +29,7 @@ pub mod open_files;
 pub mod places;
 pub mod probe;
 pub mod proxy;
+mod quote;
 pub mod reconcile;
 pub mod snapshot;
 pub mod source;

@@ -14,7 +14,7 @@ mod apply;
 mod bucket;
 pub mod cluster;
 mod conditions;
-mod events;
+pub mod events;
 mod log;
 mod plan;
 mod queue;

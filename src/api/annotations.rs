@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::quote::{about, may_hold_a_key, shown};
 use crate::snapshot::{AddressList, Redirect, RouteOptions};
 
 pub use instead::{explain, instead, why_ignored};
@@ -200,7 +201,7 @@ pub fn read<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> Se
         let Some(row) = rows.into_iter().find(|row| row.name == name) else {
             if findings.len() < MOST_UNKNOWN {
                 let what = What::Unknown { nearest: nearest(name, own) };
-                findings.push(Finding { annotation: key.to_owned(), what, drops: false });
+                findings.push(Finding { annotation: shown(key).to_owned(), what, drops: false });
             }
             continue;
         };
@@ -257,7 +258,8 @@ pub fn read<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> Se
                 if let Err(error) = set(&mut draft, value, own) {
                     let drops = wrong == Wrong::Drops;
                     settings.drop_routes |= drops;
-                    findings.push(Finding { annotation, what: What::Bad { value: shorten(value), error }, drops });
+                    let what = What::Bad { value: shorten(value), error: about(value, error) };
+                    findings.push(Finding { annotation, what, drops });
                 }
             }
         }
@@ -304,6 +306,10 @@ pub(crate) fn edit_distance(a: &str, b: &str) -> usize {
 
 fn shorten(value: &str) -> String {
     const LIMIT: usize = 80;
+    // Half a key may not look like one.
+    if may_hold_a_key(value) {
+        return shown(value).to_owned();
+    }
     match value.char_indices().nth(LIMIT) {
         Some((at, _)) => format!("{}…", &value[..at]),
         None => value.to_owned(),

@@ -4,6 +4,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
 use super::view::View;
 use super::{Kind, Object, ObjectKey, Options};
+use crate::quote::Quoted;
 
 /// The way to name a class before `spec.ingressClassName` existed.
 pub(super) const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -63,7 +64,11 @@ pub(super) fn policy(class: &IngressClass) -> Option<Result<ObjectKey, String>> 
     let group = parameters.api_group.as_deref().unwrap_or_default();
     let namespace = parameters.namespace.as_deref().unwrap_or_default();
     Some(if (group, parameters.kind.as_str()) != ("handfast.dev", "TlsPolicy") {
-        Err(format!("they name {group:?} {:?}, and only a TlsPolicy of handfast.dev is supported", parameters.kind))
+        Err(format!(
+            "they name {} {}, and only a TlsPolicy of handfast.dev is supported",
+            Quoted(group),
+            Quoted(&parameters.kind)
+        ))
     } else if namespace.is_empty() {
         Err("they name no namespace: write scope: Namespace and the namespace of the TlsPolicy".to_owned())
     } else {

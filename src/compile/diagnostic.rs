@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::api::annotations;
+use crate::quote::{Quoted, may_hold_a_key, shown};
 use crate::snapshot::{BadHostName, BadPath, HostName};
 use crate::tls::about::{About, sentence};
 use crate::tls::chain::Finding;
@@ -13,7 +14,7 @@ use crate::tls::policy::parse::Unavailable;
 
 use super::about;
 use super::absent::Absent;
-use super::objects::ObjectKey;
+use super::objects::{Kind, ObjectKey};
 use super::pattern;
 
 pub use crate::tls::Severity;
@@ -72,7 +73,7 @@ impl Effect {
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// The value of an annotation is wrong.
-    #[error("{}: the value {value:?} is wrong: {error}", short(annotation))]
+    #[error("{}: the value {} is wrong: {error}", short(annotation), Quoted(value))]
     BadAnnotation {
         /// With its prefix.
         annotation: String,
@@ -94,7 +95,7 @@ pub enum Problem {
         error: String,
     },
     /// An endpoint that traffic is never sent to.
-    #[error("Endpoint {endpoint} is not used: {error}")]
+    #[error("Endpoint {} is not used: {error}", shown(endpoint))]
     BadEndpoint {
         /// Address and port as written.
         endpoint: String,
@@ -102,7 +103,7 @@ pub enum Problem {
         error: BadAddress,
     },
     /// An ExternalName Service whose target is never used.
-    #[error("externalName {name:?} is not used: {error}")]
+    #[error("externalName {} is not used: {error}", Quoted(name))]
     BadExternalName {
         /// As written.
         name: String,
@@ -110,7 +111,7 @@ pub enum Problem {
         error: BadAddress,
     },
     /// A host that is no host name.
-    #[error("Host {host:?} is not served: {error}")]
+    #[error("Host {} is not served: {error}", Quoted(host))]
     BadHost {
         /// As written.
         host: String,
@@ -118,7 +119,7 @@ pub enum Problem {
         error: BadHostName,
     },
     /// An Ingress path that cannot be matched.
-    #[error("Path {path:?} is not served: {error}")]
+    #[error("Path {} is not served: {error}", Quoted(path))]
     BadPath {
         /// As written.
         path: String,
@@ -128,7 +129,7 @@ pub enum Problem {
     /// A path type that does not exist, or is missing.
     #[error("{}", match path_type.as_str() {
         "" => "pathType is missing".to_owned(),
-        _ => format!("pathType {path_type:?} does not exist"),
+        _ => format!("pathType {} does not exist", Quoted(path_type)),
     })]
     BadPathType {
         /// As written.
@@ -279,7 +280,7 @@ pub enum Problem {
     #[error("No default certificate can be served, and this tls entry needs it")]
     NoDefaultCertificate,
     /// Nothing behind a Service port takes traffic.
-    #[error("Port {port} has no ready endpoint")]
+    #[error("Port {} has no ready endpoint", shown(port))]
     NoEndpoints {
         /// The port as the Ingress names it.
         port: String,
@@ -320,7 +321,7 @@ pub enum Problem {
         policy: String,
     },
     /// Another rule claims the same path.
-    #[error("The {matches} path {path} already belongs to {winner}")]
+    #[error("The {matches} path {} already belongs to {winner}", shown(path))]
     PathConflict {
         /// `exact` or `prefix`.
         matches: &'static str,
@@ -330,7 +331,7 @@ pub enum Problem {
         winner: ObjectKey,
     },
     /// A path that is written as a pattern, and no annotation says so.
-    #[error("Path {path:?} looks like a pattern. It is compared as it is written, so it matches nothing")]
+    #[error("Path {} looks like a pattern. It is compared as it is written, so it matches nothing", Quoted(path))]
     PatternPath {
         /// As written.
         path: String,
@@ -368,7 +369,7 @@ pub enum Problem {
         why: String,
     },
     /// A backend that is not a Service.
-    #[error("Backends of kind {kind} are not supported, only Services")]
+    #[error("Backends of kind {} are not supported, only Services", shown(kind))]
     ResourceBackend {
         /// Its kind.
         kind: String,
@@ -380,7 +381,7 @@ pub enum Problem {
         annotation: String,
     },
     /// A Secret that does not exist.
-    #[error("Secret {secret} does not exist{}", if *redirected { ", and plain HTTP is redirected to HTTPS, where handshakes are refused" } else { "" })]
+    #[error("Secret {} does not exist{}", shown(secret), if *redirected { ", and plain HTTP is redirected to HTTPS, where handshakes are refused" } else { "" })]
     SecretNotFound {
         /// Namespace and name.
         secret: String,
@@ -388,13 +389,13 @@ pub enum Problem {
         redirected: bool,
     },
     /// A Service that does not exist.
-    #[error("Service {service} does not exist")]
+    #[error("Service {} does not exist", shown(service))]
     ServiceNotFound {
         /// Namespace and name.
         service: String,
     },
     /// A port that the Service does not have.
-    #[error("Service {service} has no TCP port {port:?}")]
+    #[error("Service {} has no TCP port {}", shown(service), Quoted(port))]
     ServicePortNotFound {
         /// Namespace and name.
         service: String,
@@ -408,13 +409,13 @@ pub enum Problem {
         host: HostName,
     },
     /// The policy that is asked for is wrong in itself.
-    #[error("TlsPolicy {policy} is not accepted")]
+    #[error("TlsPolicy {} is not accepted", shown(policy))]
     TlsPolicyNotAccepted {
         /// Namespace and name.
         policy: String,
     },
     /// A policy that does not exist.
-    #[error("{}", why.message(policy))]
+    #[error("{}", why.message(shown(policy)))]
     TlsPolicyNotFound {
         /// Namespace and name.
         policy: String,
@@ -431,7 +432,7 @@ pub enum Problem {
         annotation: String,
     },
     /// A Secret for rules that have no host: there is no name to choose it by.
-    #[error("Secret {secret} is not used: rules without a host are served with the default certificate")]
+    #[error("Secret {} is not used: rules without a host are served with the default certificate", shown(secret))]
     TlsWithoutHost {
         /// Namespace and name.
         secret: String,
@@ -449,7 +450,7 @@ pub enum Problem {
         tool: &'static str,
     },
     /// An annotation with one of our prefixes and a name that does not exist.
-    #[error("{annotation} is unknown{}", nearest.as_ref().map(|name| format!(". Do you mean {name}?")).unwrap_or_default())]
+    #[error("{} is unknown{}", shown(annotation), nearest.as_ref().map(|name| format!(". Do you mean {name}?")).unwrap_or_default())]
     UnknownAnnotation {
         /// With its prefix.
         annotation: String,
@@ -457,13 +458,13 @@ pub enum Problem {
         nearest: Option<String>,
     },
     /// A field that its kind does not have.
-    #[error("Field {name:?} is unknown. The API server would refuse it")]
+    #[error("Field {} is unknown. The API server would refuse it", Quoted(name))]
     UnknownField {
         /// The field's path within the document.
         name: String,
     },
     /// An IngressClass that does not exist.
-    #[error("Not served: IngressClass {class} does not exist")]
+    #[error("Not served: IngressClass {} does not exist", shown(class))]
     UnknownIngressClass {
         /// Its name.
         class: String,
@@ -520,7 +521,7 @@ pub enum Problem {
         winner: ObjectKey,
     },
     /// A Secret whose `ca.crt` cannot verify clients.
-    #[error("The policy is not accepted. Secret {secret} cannot verify certificates of clients: {error}")]
+    #[error("The policy is not accepted. Secret {} cannot verify certificates of clients: {error}", shown(secret))]
     UnusableClientCa {
         /// Its name.
         secret: String,
@@ -536,7 +537,7 @@ pub enum Problem {
         error: String,
     },
     /// A shadow policy that cannot be tried out.
-    #[error("TlsPolicy {policy} is not tried: {why}")]
+    #[error("TlsPolicy {} is not tried: {why}", shown(policy))]
     UnusableShadowPolicy {
         /// Namespace and name.
         policy: String,
@@ -569,6 +570,10 @@ fn counted(count: usize, what: &str) -> String {
 /// Every name with its reason.
 fn each(names: &[Unavailable]) -> String {
     const SHOWN: usize = 20;
+    // Of a key that was taken apart, the last part is short.
+    if names.iter().any(|one| may_hold_a_key(&one.name)) {
+        return format!("{} names are not shown: they may hold a private key", names.len());
+    }
     let mut words: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
     if names.len() > SHOWN {
         words.push(format!("and {} more", names.len() - SHOWN));
@@ -578,6 +583,19 @@ fn each(names: &[Unavailable]) -> String {
 
 fn not_read(folders: &[String]) -> String {
     if folders.is_empty() { String::new() } else { format!(". Sub-directories are not read: {}", shortened(folders)) }
+}
+
+impl Diagnostic {
+    /// How bad it is. A host that does not get what it asks for is an error whatever the reason: a policy may reject a
+    /// certificate for what is a warning elsewhere.
+    pub fn severity(&self) -> Severity {
+        match self.effect {
+            // Of a file, the last good version is of objects, which hosts may get as they ask for.
+            Effect::LastGood if self.subject.kind == Kind::File => self.problem.severity(),
+            Effect::Default | Effect::HostRefused | Effect::LastGood => Severity::Error,
+            Effect::None | Effect::PolicyHeld | Effect::Repaired | Effect::RouteDropped => self.problem.severity(),
+        }
+    }
 }
 
 impl Problem {
@@ -669,8 +687,8 @@ impl Problem {
         )
     }
 
-    /// How bad it is. Severity never decides what is served.
-    pub fn severity(&self) -> Severity {
+    /// How bad it is by itself. Others ask [`Diagnostic::severity`], which knows what it does.
+    pub(super) fn severity(&self) -> Severity {
         if let Problem::Chain(finding) = self {
             return finding.severity();
         }
@@ -730,31 +748,6 @@ impl Problem {
     }
 }
 
-/// Sorts by subject, field, code and message, and merges what differs in its hosts only.
-pub(super) fn settle(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    diagnostics.sort_by_cached_key(|diagnostic| {
-        let Diagnostic { subject, field, problem, effect, hosts } = diagnostic;
-        (subject.clone(), field.clone(), problem.code(), problem.to_string(), *effect, hosts.first().cloned())
-    });
-    let mut settled: Vec<Diagnostic> = Vec::with_capacity(diagnostics.len());
-    for diagnostic in diagnostics {
-        match settled.last_mut() {
-            Some(last)
-                if (&last.subject, &last.field, &last.problem, last.effect)
-                    == (&diagnostic.subject, &diagnostic.field, &diagnostic.problem, diagnostic.effect) =>
-            {
-                last.hosts.extend(diagnostic.hosts);
-            }
-            Some(_) | None => settled.push(diagnostic),
-        }
-    }
-    for diagnostic in &mut settled {
-        diagnostic.hosts.sort_unstable();
-        diagnostic.hosts.dedup();
-    }
-    settled
-}
-
 /// A code as the word that Events and conditions have as their reason: `key-mismatch` is `KeyMismatch`.
 pub fn event_reason(code: &str) -> String {
     code.split('-')
@@ -769,7 +762,7 @@ pub fn event_reason(code: &str) -> String {
 fn other_class(class: &Option<String>) -> String {
     match class {
         // A name that no class can have is quoted, so that it stays on its line.
-        Some(class) if !annotations::is_subdomain(class) => format!("Not served: its class is {class:?}"),
+        Some(class) if !annotations::is_subdomain(class) => format!("Not served: its class is {}", Quoted(class)),
         Some(class) => format!("Not served: its class is {class}. Use --adopt-class {class}"),
         None => "Not served: it names no class. Use --watch-ingress-without-class".to_owned(),
     }
@@ -785,7 +778,7 @@ impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let colon = if self.field.is_empty() { "" } else { " " };
         let message = sentence(&self.problem);
-        write!(f, "{}: {}{colon}{}: {message}", self.problem.severity(), self.subject, self.field)?;
+        write!(f, "{}: {}{colon}{}: {message}", self.severity(), self.subject, self.field)?;
         if self.effect != Effect::None {
             write!(f, " ({})", self.effect.code())?;
         }

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Diagnostic;
 use crate::api::tls_policy::TlsPolicy;
+use crate::quote::shown;
 
 /// One object that the compiler understands.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,7 +130,7 @@ impl Object {
 impl ObjectKey {
     /// `NAMESPACE/NAME`, as people write it where the kind is clear.
     pub fn path(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
+        format!("{}/{}", shown(&self.namespace), shown(&self.name))
     }
 
     /// Names an object.
@@ -171,9 +172,9 @@ impl fmt::Display for Kind {
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.is_empty() {
-            write!(f, "{} {}", self.kind, self.name)
+            write!(f, "{} {}", self.kind, shown(&self.name))
         } else {
-            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+            write!(f, "{} {}/{}", self.kind, shown(&self.namespace), shown(&self.name))
         }
     }
 }

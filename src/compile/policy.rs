@@ -19,6 +19,7 @@ use crate::api::tls_policy::{
     ChainCompletion, CipherSuiteOrder, ClientAuthMode, FindingAction, GroupOrder, Hsts, Preset, ProtocolVersion,
     TlsPolicy, TlsPolicySpec,
 };
+use crate::quote::{Quoted, about};
 use crate::snapshot::HostName;
 use crate::tls::chain::{BadAnchors, BadLists, Finding, RevocationLists, TrustAnchors};
 use crate::tls::clients::{self, Client};
@@ -308,7 +309,7 @@ fn settings(
                     settings.suites.extend(before.into_iter().filter(is_old));
                 }
             }
-            Err(error) => complain(bad, Part::Ciphers, format!("the list {error}")),
+            Err(error) => complain(bad, Part::Ciphers, about(&list.join("\n"), format!("the list {error}"))),
         }
     }
     if let Some(list) = &spec.groups {
@@ -317,7 +318,7 @@ fn settings(
                 note(notes, Part::Groups, unavailable, names(groups.iter().map(|group| group.name())));
                 settings.groups = groups;
             }
-            Err(error) => complain(bad, Part::Groups, format!("the list {error}")),
+            Err(error) => complain(bad, Part::Groups, about(&list.join("\n"), format!("the list {error}"))),
         }
     }
     if let Some(list) = &spec.alpn {
@@ -327,7 +328,7 @@ fn settings(
                 note(notes, Part::Alpn, unavailable, names(protocols.iter().map(|protocol| protocol.id())));
                 settings.alpn = protocols;
             }
-            Err(error) => complain(bad, Part::Alpn, format!("the list {error}")),
+            Err(error) => complain(bad, Part::Alpn, about(&list.join("\n"), format!("the list {error}"))),
         }
     }
     if let Some(order) = spec.cipher_suite_order {
@@ -423,7 +424,7 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
 fn actions(spec: &TlsPolicySpec, bad: &mut Vec<Complaint>) -> BTreeMap<String, FindingAction> {
     for code in spec.finding_actions.keys() {
         if !Finding::all().any(|about| about.code == code) {
-            let error = format!("{code:?} is not a finding about certificates: `handfast explain` lists them");
+            let error = format!("{} is not a finding about certificates: `handfast explain` lists them", Quoted(code));
             complain(bad, Part::FindingActions, error);
         }
     }
@@ -440,7 +441,7 @@ fn required_clients(spec: &TlsPolicySpec, bad: &mut Vec<Complaint>) -> Vec<&'sta
                     [] => String::new(),
                     similar => format!(". Do you mean {}?", similar.join(" or ")),
                 };
-                let error = format!("{id:?} is not a known client: `handfast clients` lists them{meant}");
+                let error = format!("{} is not a known client: `handfast clients` lists them{meant}", Quoted(id));
                 complain(bad, Part::RequiredClients, error);
             }
         }

@@ -11,7 +11,6 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-use super::diagnostic::settle;
 use super::view::Unit;
 use super::{Diagnostic, ObjectKey};
 use crate::trie::Trie;
@@ -126,6 +125,31 @@ impl Reports {
         }
         self.settled.clone()
     }
+}
+
+/// Sorts by subject, field, code and message, and merges what differs in its hosts only.
+fn settle(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.sort_by_cached_key(|diagnostic| {
+        let Diagnostic { subject, field, problem, effect, hosts } = diagnostic;
+        (subject.clone(), field.clone(), problem.code(), problem.to_string(), *effect, hosts.first().cloned())
+    });
+    let mut settled: Vec<Diagnostic> = Vec::with_capacity(diagnostics.len());
+    for diagnostic in diagnostics {
+        match settled.last_mut() {
+            Some(last)
+                if (&last.subject, &last.field, &last.problem, last.effect)
+                    == (&diagnostic.subject, &diagnostic.field, &diagnostic.problem, diagnostic.effect) =>
+            {
+                last.hosts.extend(diagnostic.hosts);
+            }
+            Some(_) | None => settled.push(diagnostic),
+        }
+    }
+    for diagnostic in &mut settled {
+        diagnostic.hosts.sort_unstable();
+        diagnostic.hosts.dedup();
+    }
+    settled
 }
 
 fn by_subject(diagnostics: impl IntoIterator<Item = Diagnostic>) -> BTreeMap<ObjectKey, Vec<Diagnostic>> {

@@ -18,6 +18,7 @@ use super::tls::Certificate;
 use super::view::View;
 use super::{Diagnostic, Effect, HeldPolicy, Kind, ObjectKey, Options, Problem, SecretObject};
 use crate::api::tls_policy::FindingAction;
+use crate::quote::about;
 use crate::snapshot::{HostName, HostTls, Serving};
 use crate::tls::chain::{Credential, Finding};
 use crate::tls::clients;
@@ -664,7 +665,11 @@ fn report_policy(
 }
 
 fn bad_annotation(one: &Override, error: String) -> Problem {
-    Problem::BadAnnotation { annotation: one.annotation.clone(), value: one.value.clone(), error }
+    Problem::BadAnnotation {
+        annotation: one.annotation.clone(),
+        value: one.value.clone(),
+        error: about(&one.value, error),
+    }
 }
 
 /// The field of an annotation.

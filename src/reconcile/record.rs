@@ -49,7 +49,7 @@ impl Recorder {
             for (list, by) in [(changed.now, 1), (changed.before, -1)] {
                 for diagnostic in list {
                     let Diagnostic { problem, hosts, .. } = diagnostic;
-                    self.problems.add((problem.severity().code(), problem.code()), by);
+                    self.problems.add((diagnostic.severity().code(), problem.code()), by);
                     let Problem::Chain(finding) = problem else { continue };
                     if hosts.is_empty() {
                         self.findings.add((None, finding.code()), by);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::quote::shown;
+
 /// Names a backend: namespace, Service and port, as an Ingress writes them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendKey {
@@ -64,14 +66,14 @@ pub enum Address {
 
 impl fmt::Display for BackendKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}:{}", self.namespace, self.service, self.port)
+        write!(f, "{}/{}:{}", shown(&self.namespace), shown(&self.service), self.port)
     }
 }
 
 impl fmt::Display for PortKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PortKey::Name(name) => f.write_str(name),
+            PortKey::Name(name) => f.write_str(shown(name)),
             PortKey::Number(number) => write!(f, "{number}"),
         }
     }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::quote::Quoted;
+
 /// A lower-case DNS name, or `*.` plus one; ASCII (IDNA A-labels), no trailing dot.
 ///
 /// The empty name stands for rules without a host; only [`HostName::catch_all`] makes it, and it displays as `*`.
@@ -81,7 +83,7 @@ impl HostName {
                 return Err(BadHostName::EmptyLabel);
             }
             if label.len() > 63 {
-                return Err(BadHostName::LongLabel(label.into()));
+                return Err(BadHostName::LongLabel(label.len()));
             }
             if let Some(bad) = label.chars().find(|c| !(c.is_ascii_alphanumeric() || marks.contains(*c))) {
                 return Err(BadHostName::Character(bad));
@@ -109,14 +111,14 @@ pub enum BadHostName {
     #[error("a label between two dots is empty, or the name ends with a dot")]
     EmptyLabel,
     /// A label that begins or ends with a hyphen.
-    #[error("the label {0:?} begins or ends with '-'")]
+    #[error("the label {} begins or ends with '-'", Quoted(.0))]
     Hyphen(Box<str>),
     /// An IP address; an Ingress host must be a DNS name.
     #[error("an IP address is not a host name: leave the host out and set --default-tls-secret")]
     IpAddress,
     /// A label of more than 63 bytes.
-    #[error("the label {0:?} is longer than 63 characters")]
-    LongLabel(Box<str>),
+    #[error("a label of {0} characters is longer than 63")]
+    LongLabel(usize),
     /// A name of more than 253 bytes.
     #[error("the name is {0} characters long, the limit is 253")]
     TooLong(usize),

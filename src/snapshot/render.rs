@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{BackendState, HostTls, PathMatch, Serving, Snapshot, Target};
+use crate::quote::shown;
 use crate::tls::ServerTls;
 use crate::tls::policy::Policy;
 
@@ -62,7 +63,8 @@ fn write_snapshot(snapshot: &Snapshot, out: &mut String) -> std::fmt::Result {
                 Target::Dropped => "dropped (503)".to_owned(),
             };
             let (namespace, name) = &route.ingress;
-            write!(out, "  {kind} {} -> {target} by {namespace}/{name}", route.path.as_str())?;
+            let (path, name) = (shown(route.path.as_str()), shown(name));
+            write!(out, "  {kind} {path} -> {target} by {}/{name}", shown(namespace))?;
             let options = &route.options;
             if options.ssl_redirect {
                 out.push_str(" ssl-redirect");
@@ -89,7 +91,7 @@ fn write_snapshot(snapshot: &Snapshot, out: &mut String) -> std::fmt::Result {
                 write!(out, " body-limit={limit}")?;
             }
             if let Some(redirect) = &options.redirect {
-                write!(out, " redirect={} {}", redirect.status, redirect.location)?;
+                write!(out, " redirect={} {}", redirect.status, shown(&redirect.location))?;
             }
             out.push('\n');
         }

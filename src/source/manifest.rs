@@ -30,6 +30,7 @@ use serde_json::{Map, Value, json};
 use crate::api::annotations::{edit_distance, is_label, is_subdomain};
 use crate::api::tls_policy::{self, TlsPolicy, TlsPolicySpec};
 use crate::compile::{Diagnostic, Effect, Kind, Object, ObjectKey, Problem, Scope, SecretObject};
+use crate::quote::may_hold_a_key;
 
 use document::Document;
 
@@ -528,6 +529,10 @@ fn culprit(document: &Value, form: &Form) -> (String, String) {
         (Value::Bool(_) | Value::Number(_), _) if expected == Some("a string") => {
             format!("it is {}, expected a string: write \"{at}\", in quotes", name_of_type(at))
         }
+        // The library quotes the value.
+        _ if may_hold_a_key(&at.to_string()) => {
+            format!("it is {}, expected {}", name_of_type(at), expected.unwrap_or("something else"))
+        }
         _ => error,
     };
     (path_text(&path), reason)
@@ -652,6 +657,9 @@ fn name_of_type(value: &Value) -> &'static str {
 /// One line of bounded length: messages end up in terminals, logs and Events.
 pub(super) fn brief(text: &str) -> String {
     const LIMIT: usize = 300;
+    if may_hold_a_key(text) {
+        return "it may hold a private key in a wrong place, so more is not said here".to_owned();
+    }
     let mut line: String = text.chars().take(LIMIT).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.len() < text.len() {
         line.push('…');

@@ -136,8 +136,8 @@ impl Text {
 
     /// What is to be said about a diagnostic.
     pub(super) fn of(diagnostic: &Diagnostic) -> Self {
-        let Diagnostic { subject, field, problem, effect, hosts: _ } = diagnostic;
-        let rank = match problem.severity() {
+        let Diagnostic { subject, problem, effect, field: _, hosts: _ } = diagnostic;
+        let rank = match diagnostic.severity() {
             Severity::Error => Rank::Error,
             Severity::Warning => Rank::Warning,
             Severity::Info => Rank::Info,
@@ -151,13 +151,7 @@ impl Text {
             Effect::Repaired => "ServeRepaired",
             Effect::RouteDropped => "DropRoute",
         };
-        let mut note = place(subject, field);
-        let _ = write!(note, "{}", sentence(problem));
-        if *effect != Effect::None {
-            let _ = write!(note, " Effect: {}.", effect.code());
-        }
-        let _ = write!(note, " What to do: {}.", problem.remedy());
-        Self::new(rank, event_reason(problem.code()), action, note, subject)
+        Self::new(rank, event_reason(problem.code()), action, note(diagnostic), subject)
     }
 
     /// That a problem is no longer there.
@@ -190,6 +184,19 @@ impl Text {
             }
         }
     }
+}
+
+/// What is to be said about a diagnostic, for people.
+pub fn note(diagnostic: &Diagnostic) -> String {
+    let Diagnostic { subject, field, problem, effect, hosts: _ } = diagnostic;
+    let mut note = place(subject, field);
+    // Writing to a String cannot fail.
+    let _ = write!(note, "{}", sentence(problem));
+    if *effect != Effect::None {
+        let _ = write!(note, " Effect: {}.", effect.code());
+    }
+    let _ = write!(note, " What to do: {}.", problem.remedy());
+    note
 }
 
 /// `Secret shop/tls tls.key: `; for an Ingress, which the Event is told on, the field alone.

@@ -152,8 +152,7 @@ impl Told {
         news.gone = gone.iter().filter(was_told).map(|diagnostic| (*diagnostic).clone()).collect();
         let lasted = self.young.extract_if(|_, (at, _)| *at <= now).map(|(_, (_, diagnostic))| diagnostic);
         news.appeared.extend(lasted);
-        news.appeared
-            .sort_by_cached_key(|diagnostic| (std::cmp::Reverse(diagnostic.problem.severity()), identity(diagnostic)));
+        news.appeared.sort_by_cached_key(|diagnostic| (std::cmp::Reverse(diagnostic.severity()), identity(diagnostic)));
         news
     }
 
@@ -267,7 +266,7 @@ fn log_one(diagnostic: &Diagnostic) {
             )
         };
     }
-    match diagnostic.problem.severity() {
+    match diagnostic.severity() {
         Severity::Error => line!(error),
         Severity::Warning => line!(warn),
         Severity::Info => line!(info),

@@ -18,6 +18,7 @@ mod certificate;
 mod complete;
 mod der;
 mod finding;
+mod form;
 mod judge;
 mod key;
 mod names;
@@ -36,8 +37,10 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey};
 
 use self::certificate::{Certificate, Names};
+use self::form::{Form, Thing};
+use self::pem::{Block, Label};
 use self::walk::{End, Walk};
-use super::{TlsSummary, rfc3339, sha256_hex};
+use super::{Severity, TlsSummary, rfc3339, sha256_hex};
 use crate::snapshot::HostName;
 
 pub use anchors::{AnchorSource, BadAnchors, TrustAnchors};
@@ -60,8 +63,24 @@ pub struct Credential {
 pub struct Loaded {
     /// What can be served; `None` if nothing can.
     pub credential: Option<Arc<Credential>>,
-    /// What is wrong whatever the time and the host. An error among these does not mean that nothing can be served.
+    /// What is wrong whatever the time and the host. An error among these does not mean that nothing can be served; but
+    /// where nothing can be, an error says why.
     pub findings: Vec<Finding>,
+}
+
+impl Loaded {
+    /// Nothing can be served. The only way to say so: whatever else was found, there is an error that explains it.
+    fn unusable(mut findings: Vec<Finding>, cause: Finding) -> Self {
+        explain(&mut findings, cause);
+        Self { credential: None, findings }
+    }
+}
+
+/// Adds a cause where no error stands among findings yet.
+fn explain(findings: &mut Vec<Finding>, cause: Finding) {
+    if !findings.iter().any(|finding| finding.severity() == Severity::Error && !finding.is_repaired()) {
+        findings.push(cause);
+    }
 }
 
 /// What time says about a chain.
@@ -100,15 +119,22 @@ impl Credential {
     ) -> Loaded {
         let mut findings = Vec::new();
         let certificates = parse(tls_crt, &mut findings);
-        let key = key::parse(tls_key).map_err(|finding| findings.push(finding)).ok();
-        let (Some(key), false) = (key, certificates.is_empty()) else {
-            return Loaded { credential: None, findings };
+        let key = match key::parse(tls_key) {
+            Ok(key) => key,
+            Err(finding) => {
+                findings.push(finding.clone());
+                return Loaded::unusable(findings, finding);
+            }
         };
+        if certificates.is_empty() {
+            return Loaded::unusable(findings, Finding::NoCertificate { instead: None, advice: None });
+        }
         let leaf =
             key.public_key().and_then(|spki| certificates.iter().position(|candidate| candidate.spki == spki.as_ref()));
         let Some(leaf) = leaf else {
-            findings.push(Finding::KeyMismatch { certificate: the_certificate(&certificates) });
-            return Loaded { credential: None, findings };
+            let mismatch = Finding::KeyMismatch { certificate: the_certificate(&certificates) };
+            findings.push(mismatch.clone());
+            return Loaded::unusable(findings, mismatch);
         };
         let chain = Chain::of(certificates, leaf, ca_crt, anchors, candidates, &mut findings);
         let credential = Arc::new(Credential::new(chain, key));
@@ -218,7 +244,7 @@ impl Chain {
             match Certificate::parse(Place::block(place), der.clone()) {
                 Ok(certificate) => parsed.push(certificate),
                 Err(error) => {
-                    findings.push(Finding::UnparsableCertificate { place, offset: 0, error });
+                    findings.push(Finding::UnparsableCertificate { block: Some((place, 0)), error, advice: None });
                     if index == 0 {
                         return (None, findings);
                     }
@@ -226,7 +252,7 @@ impl Chain {
             }
         }
         if parsed.is_empty() {
-            findings.push(Finding::NoCertificate);
+            findings.push(Finding::NoCertificate { instead: None, advice: None });
             return (None, findings);
         }
         let chain = Chain::of(parsed, 0, b"", anchors, &Candidates::new(), &mut findings);
@@ -242,7 +268,8 @@ impl Chain {
         findings: &mut Vec<Finding>,
     ) -> Self {
         let (anchors, errors) = anchors.with_secret(ca_crt);
-        findings.extend(errors.into_iter().map(|error| Finding::UnusableCa { error: error.to_string() }));
+        let unusable = |error: BadAnchors| Finding::UnusableCa { error: error.to_string(), advice: error.advice() };
+        findings.extend(errors.into_iter().map(unusable));
         let mut walk = walk::walk(&certificates, leaf, &anchors);
         if let End::Gap = walk.end
             && let Some((additions, longer)) = complete::fill(&certificates, leaf, &anchors, candidates)
@@ -315,42 +342,72 @@ impl Chain {
     }
 }
 
-/// All certificates of `tls.crt` that parse; findings for what does not.
+/// All certificates of `tls.crt` that parse; findings for what does not, with an error among them if there is none.
 fn parse(text: &[u8], findings: &mut Vec<Finding>) -> Vec<Certificate> {
     let mut certificates = Vec::new();
     let mut seen = HashSet::new();
     let blocks = pem::blocks(text);
-    if blocks.is_empty() {
-        findings.push(match pem::resembles(text) {
-            Some(error) => Finding::UnparsableCertificate { place: 1, offset: 0, error: error.to_owned() },
-            None => Finding::NoCertificate,
-        });
-    }
+    let labels: Vec<Label> = blocks.iter().map(|block| block.label).collect();
     for (index, block) in blocks.into_iter().enumerate() {
-        let (place, offset) = (index + 1, block.offset);
-        let what = match block.label.as_str() {
-            "CERTIFICATE" | "X509 CERTIFICATE" => None,
-            label if label.ends_with("PRIVATE KEY") => Some("private key".to_owned()),
-            label if label.ends_with("PUBLIC KEY") => Some("public key".to_owned()),
-            "X509 CRL" => Some("revocation list".to_owned()),
-            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Some("certificate request".to_owned()),
-            label => Some(format!("block labelled {label:?}")),
-        };
-        if let Some(label) = what {
-            findings.push(Finding::NotACertificate { place, offset, label });
+        let Block { label, offset, der, .. } = block;
+        let place = index + 1;
+        if label.thing() != Some(Thing::Certificate) {
+            let holds = der.ok().and_then(|der| form::thing(&der));
+            findings.push(not_a_certificate(place, offset, label, holds));
             continue;
         }
-        let duplicate = block.der.as_ref().is_ok_and(|der| !seen.insert(sha256_hex(der)));
-        if duplicate {
+        if der.as_ref().is_ok_and(|der| !seen.insert(sha256_hex(der))) {
             findings.push(Finding::DuplicateCertificate { place });
             continue;
         }
-        match block.der.map_err(str::to_owned).and_then(|der| Certificate::parse(Place::block(place), der)) {
+        let bad = |error, advice| Finding::UnparsableCertificate { block: Some((place, offset)), error, advice };
+        let parsed = der.map_err(|damage| bad(damage.to_string(), damage.advice())).and_then(|der| {
+            let holds = form::thing(&der);
+            Certificate::parse(Place::block(place), der).map_err(|error| match holds {
+                Some(Thing::Certificate) | None => bad(error, None),
+                Some(thing) => {
+                    let error = format!("its content is {}, whatever its label says", thing.words());
+                    bad(error, Some(thing.in_place_of_certificate()))
+                }
+            })
+        });
+        match parsed {
             Ok(certificate) => certificates.push(certificate),
-            Err(error) => findings.push(Finding::UnparsableCertificate { place, offset, error }),
+            Err(finding) => findings.push(finding),
         }
     }
+    if certificates.is_empty() {
+        explain(findings, no_certificate(text, &labels));
+    }
     certificates
+}
+
+/// What stands in `tls.crt` where no block is a certificate.
+fn no_certificate(text: &[u8], labels: &[Label]) -> Finding {
+    if let Some(first) = labels.first() {
+        let advice = first.thing().map(Thing::in_place_of_certificate);
+        return Finding::NoCertificate { instead: Some(form::instead(labels)), advice };
+    }
+    match form::recognise(text) {
+        Some(form) if form.may_be(|thing| thing == Thing::Certificate) => {
+            Finding::UnparsableCertificate { block: None, error: form.to_string(), advice: Some(form.advice()) }
+        }
+        form => Finding::NoCertificate { instead: form.map(|form| form.to_string()), advice: form.map(Form::advice) },
+    }
+}
+
+/// A block that says of itself that it is something else, and what its content is, if that can be told.
+fn not_a_certificate(place: usize, offset: usize, label: Label, holds: Option<Thing>) -> Finding {
+    let (label, advice) = match (label.thing(), holds) {
+        // The remedy of the table is about keys.
+        (Some(Thing::PrivateKey | Thing::EncryptedKey), _) => ("a private key".to_owned(), None),
+        (Some(thing), _) => (thing.words().to_owned(), Some(thing.in_place_of_certificate())),
+        (None, Some(thing)) => {
+            (format!("{label} and that holds {}", thing.words()), Some(thing.in_place_of_certificate()))
+        }
+        (None, None) => (label.to_string(), None),
+    };
+    Finding::NotACertificate { place, offset, label, advice }
 }
 
 /// For people: what a key was compared with.

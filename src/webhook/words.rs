@@ -36,7 +36,7 @@ pub fn told(diagnostics: Vec<Diagnostic>) -> Vec<Told> {
     let mut all: Vec<Told> = Vec::new();
     let mut places: HashMap<(ObjectKey, &'static str, String, Effect), usize> = HashMap::new();
     for diagnostic in diagnostics {
-        if diagnostic.problem.severity() == Severity::Info {
+        if diagnostic.severity() == Severity::Info {
             continue;
         }
         let Diagnostic { subject, problem, effect, .. } = &diagnostic;
@@ -54,7 +54,7 @@ pub fn told(diagnostics: Vec<Diagnostic>) -> Vec<Told> {
         told.diagnostic.hosts.dedup();
     }
     all.sort_by_key(|told| {
-        let severity = match told.diagnostic.problem.severity() {
+        let severity = match told.diagnostic.severity() {
             Severity::Error => 0,
             Severity::Warning => 1,
             Severity::Info => 2,
@@ -68,14 +68,14 @@ pub fn told(diagnostics: Vec<Diagnostic>) -> Vec<Told> {
 /// One problem: how bad, which object and field, what is wrong, what that does to which hosts, and what to do.
 pub fn line(told: &Told) -> String {
     let Diagnostic { subject, field, problem, effect, hosts } = &told.diagnostic;
+    let severity = told.diagnostic.severity();
     let place = if field.is_empty() { String::new() } else { format!(" {field}") };
     let elsewhere = match told.elsewhere {
         0 => String::new(),
         1 => " (and 1 more place)".to_owned(),
         count => format!(" (and {count} more places)"),
     };
-    let mut text =
-        format!("{} {}: {subject}{place}{elsewhere}: {}", problem.severity(), problem.code(), sentence(problem));
+    let mut text = format!("{severity} {}: {subject}{place}{elsewhere}: {}", problem.code(), sentence(problem));
     match (effect, hosts.as_slice()) {
         (Effect::None, _) => {}
         (effect, []) => text.push_str(&format!(" Effect: {}.", effect.code())),
@@ -191,7 +191,7 @@ pub fn is_reason_to_deny(diagnostic: &Diagnostic) -> bool {
             | Problem::ServiceNotFound { .. }
             | Problem::TlsPolicyNotFound { .. }
     );
-    diagnostic.problem.severity() == Severity::Error && !waits
+    diagnostic.severity() == Severity::Error && !waits
 }
 
 #[cfg(test)]

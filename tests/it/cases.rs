@@ -84,7 +84,7 @@ fn the_table_has_exactly_the_names_that_ingress_nginx_has() {
     assert_eq!(TABLE.iter().map(|row| row.name).collect::<Vec<_>>(), names);
 }
 
-fn folders() -> Vec<PathBuf> {
+pub(crate) fn folders() -> Vec<PathBuf> {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let mut folders: Vec<PathBuf> = fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
@@ -93,7 +93,7 @@ fn folders() -> Vec<PathBuf> {
 }
 
 /// Names and texts of a case's manifests, sorted.
-fn files(folder: &Path) -> Vec<(String, String)> {
+pub(crate) fn files(folder: &Path) -> Vec<(String, String)> {
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let yaml = paths.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -102,7 +102,7 @@ fn files(folder: &Path) -> Vec<(String, String)> {
     files
 }
 
-fn compile(folder: &Path) -> Compiled {
+pub(crate) fn compile(folder: &Path) -> Compiled {
     let files = files(folder);
     let mut options = Options {
         watch_without_class: true,

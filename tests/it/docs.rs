@@ -186,7 +186,9 @@ fn the_page_of_findings_is_made_from_their_tables() {
         "# Findings\n\n\
         <!-- Made from src/tls/chain/table.rs, src/compile/about.rs, src/check/clients.rs, src/check/traffic.rs and src/probe/findings.rs: HANDFAST_UPDATE_DOCS=1 cargo test docs -->\n\n\
         What `handfast check`, `handfast chain`, `handfast probe`, the log and `handfast_diagnostics{severity,reason}` report. Codes are\n\
-        stable. Severity never decides what is served. `handfast explain CODE` prints a row of these tables.\n",
+        stable. Severity never decides what is served. But a finding for which a host does not get its own certificate (effect\n\
+        `default`, `host-refused` or `last-good`) is an error there, whatever its row says. `handfast explain CODE` prints a row\n\
+        of these tables.\n",
     );
     for kind in [Kind::Chain, Kind::Object, Kind::Client, Kind::Server] {
         let _ = write!(

@@ -110,7 +110,11 @@ fn lists_that_cannot_be_used_are_told_with_what_is_wrong() {
     let cut = good.replacen("\nM", "\n!", 1);
     for (text, cas, expected) in [
         ("", vec![&one], "it has no list in PEM (-----BEGIN X509 CRL-----)"),
-        ("0\u{2}garbage", vec![&one], "it has no list in PEM (-----BEGIN X509 CRL-----): it is DER: convert it"),
+        (
+            "0\u{2}garbage",
+            vec![&one],
+            "it has no list in PEM (-----BEGIN X509 CRL-----): it is DER, not PEM: convert it to PEM with openssl, by -inform der",
+        ),
         (one.pem().as_str(), vec![&one], "it has no list in PEM"),
         (cut.as_str(), vec![&one], "block 1 at byte 0 cannot be used: its base64 text is damaged"),
         ("-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n", vec![&one], "cannot be used: it is damaged"),

@@ -224,7 +224,10 @@ fn equal_candidates_are_equal_in_whatever_order_they_came() {
     second.extend(&added);
     assert_eq!((&first, first.len()), (&second, 2));
     let errors = second.add_pem(format!("{}{one}", "-----BEGIN X-----\nAAAA\n-----END X-----\n").as_bytes(), "c");
-    assert_eq!(errors[0].to_string(), "block 1 at byte 0 cannot be used: it is a X, not a CERTIFICATE");
+    assert_eq!(
+        errors[0].to_string(),
+        "block 1 at byte 0 cannot be used: it is a block whose label (1 bytes) is not known, not a CERTIFICATE"
+    );
     assert_eq!(format!("{second:?}"), "Candidates(2)");
 }
 

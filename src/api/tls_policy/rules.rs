@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 
 use super::{FindingAction, Preset, ProtocolVersion, TlsPolicySpec};
 use crate::api::annotations::is_label;
+use crate::quote::shown;
 use crate::tls::chain::Finding;
 
 /// Items of a list, entries of a map.
@@ -174,7 +175,7 @@ pub(super) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
             message: "a code here is not a finding about certificates: `handfast explain` lists them".into(),
             broken: |spec| {
                 let code = spec.finding_actions.keys().find(|code| finding_codes().all(|known| known != *code))?;
-                let code_shown: String = code.chars().take(60).collect();
+                let code_shown: String = shown(code).chars().take(60).collect();
                 let advice = super::nearest(code, finding_codes()).map(|name| format!(", do you mean {name}?"));
                 Some(format!(" ({code_shown:?}{})", advice.unwrap_or_default()))
             },

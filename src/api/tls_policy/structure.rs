@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::rules;
 use super::{Fault, nearest};
+use crate::quote::{Quoted, may_hold_a_key};
 
 /// Everything in `value` that the schema does not take. `path` is where the value stands.
 pub(super) fn faults(schema: &Value, value: &Value, path: &str) -> Vec<Fault> {
@@ -164,6 +165,9 @@ fn list(known: &[Value]) -> String {
 /// A value in quotes, of bounded length.
 fn shown(text: &str) -> String {
     const LIMIT: usize = 60;
+    if may_hold_a_key(text) {
+        return Quoted(text).to_string();
+    }
     match text.char_indices().nth(LIMIT) {
         Some((at, _)) => format!("{:?}…", &text[..at]),
         None => format!("{text:?}"),

@@ -17,7 +17,8 @@ use x509_parser::x509::X509Name;
 
 use super::certificate::Certificate;
 use super::der;
-use super::pem;
+use super::form::{self, Form, Thing};
+use super::pem::{self, Block};
 use super::signature::{self, Link};
 
 /// A set of trusted names and keys.
@@ -69,10 +70,43 @@ pub enum BadAnchors {
         offset: usize,
         /// What is wrong.
         error: String,
+        /// What to do about that, if something can be said.
+        advice: Option<&'static str>,
     },
     /// No certificate at all.
-    #[error("it has no PEM certificate")]
-    Empty,
+    #[error("it has no PEM certificate{}", instead.as_ref().map(|words| format!(": {words}")).unwrap_or_default())]
+    Empty {
+        /// What it holds instead, if that can be told.
+        instead: Option<String>,
+        /// What to do about that.
+        advice: Option<&'static str>,
+    },
+}
+
+impl BadAnchors {
+    /// What to do about it, where something better can be said than to put the certificate there again.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            BadAnchors::Block { advice, .. } | BadAnchors::Empty { advice, .. } => *advice,
+        }
+    }
+
+    /// No block in a text.
+    pub(super) fn empty(text: &[u8]) -> Self {
+        let form = form::recognise(text);
+        BadAnchors::Empty { instead: form.map(|form| form.to_string()), advice: form.map(Form::advice) }
+    }
+}
+
+/// The certificate of a block, as DER.
+pub(super) fn certificate_of(block: Block, index: usize) -> Result<Vec<u8>, BadAnchors> {
+    let Block { label, offset, der, .. } = block;
+    let (error, advice) = match (label.thing(), der) {
+        (Some(Thing::Certificate), Ok(der)) => return Ok(der),
+        (Some(Thing::Certificate), Err(damage)) => (damage.to_string(), damage.advice()),
+        (thing, _) => (format!("it is {label}, not a CERTIFICATE"), thing.map(Thing::in_place_of_certificate)),
+    };
+    Err(BadAnchors::Block { index: index + 1, offset, error, advice })
 }
 
 /// A trusted name and key.
@@ -121,7 +155,7 @@ impl TrustAnchors {
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
         }
-        if added.sets.len() == self.sets.len() { Err(BadAnchors::Empty) } else { Ok(added) }
+        if added.sets.len() == self.sets.len() { Err(BadAnchors::empty(text)) } else { Ok(added) }
     }
 
     /// These, and what can be used of a Secret's `ca.crt`.
@@ -134,21 +168,24 @@ impl TrustAnchors {
         let mut anchors = Vec::new();
         let blocks = pem::blocks(text);
         if blocks.is_empty() && !text.trim_ascii().is_empty() {
-            errors.push(BadAnchors::Empty);
+            errors.push(BadAnchors::empty(text));
         }
         for (index, block) in blocks.into_iter().enumerate() {
-            let anchor = if matches!(block.label.as_str(), "CERTIFICATE" | "X509 CERTIFICATE") {
-                block.der.map_err(str::to_owned).and_then(|der| {
-                    let der = CertificateDer::from(der);
-                    let anchor = webpki::anchor_from_trusted_cert(&der);
-                    anchor.map(|anchor| anchor.to_owned()).map_err(|error| format!("it is not a certificate ({error})"))
+            let offset = block.offset;
+            let anchor = certificate_of(block, index).and_then(|der| {
+                let der = CertificateDer::from(der);
+                let anchor = webpki::anchor_from_trusted_cert(&der).map(|anchor| anchor.to_owned());
+                anchor.map_err(|error| {
+                    let error = match form::thing(&der) {
+                        Some(Thing::Certificate) | None => format!("it is not a certificate ({error})"),
+                        Some(thing) => format!("its content is {}, whatever its label says", thing.words()),
+                    };
+                    BadAnchors::Block { index: index + 1, offset, error, advice: None }
                 })
-            } else {
-                Err(format!("it is a {}, not a CERTIFICATE", block.label))
-            };
+            });
             match anchor {
                 Ok(anchor) => anchors.push(Anchor::new(anchor, source)),
-                Err(error) => errors.push(BadAnchors::Block { index: index + 1, offset: block.offset, error }),
+                Err(error) => errors.push(error),
             }
         }
         let mut sets = self.sets.clone();

@@ -13,7 +13,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::anchors::{BadAnchors, TrustAnchors};
+use super::anchors::{self, BadAnchors, TrustAnchors};
 use super::certificate::{Certificate, Place};
 use super::pem;
 use super::signature::{self, Link, Signature};
@@ -53,21 +53,19 @@ impl Candidates {
         let origin: Arc<str> = origin.into();
         let blocks = pem::blocks(text);
         if blocks.is_empty() {
-            errors.push(BadAnchors::Empty);
+            errors.push(BadAnchors::empty(text));
         }
         for (index, block) in blocks.into_iter().enumerate() {
             let number = index + 1;
-            let certificate = match block.label.as_str() {
-                "CERTIFICATE" | "X509 CERTIFICATE" => {
-                    let place = Place { number, added: true };
-                    block.der.map_err(str::to_owned).and_then(|der| Certificate::parse(place, der))
-                }
-                label => Err(format!("it is a {label}, not a CERTIFICATE")),
-            };
+            let offset = block.offset;
+            let certificate = anchors::certificate_of(block, index).and_then(|der| {
+                let bad = |error| BadAnchors::Block { index: number, offset, error, advice: None };
+                Certificate::parse(Place { number, added: true }, der).map_err(bad)
+            });
             match certificate {
                 Ok(certificate) if may_issue(&certificate) => self.insert(certificate, origin.clone()),
                 Ok(_) => {}
-                Err(error) => errors.push(BadAnchors::Block { index: number, offset: block.offset, error }),
+                Err(error) => errors.push(error),
             }
         }
         errors

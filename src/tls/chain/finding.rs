@@ -161,11 +161,19 @@ pub enum Finding {
         names: String,
     },
     /// `tls.crt` holds no certificate.
-    #[error("tls.crt has no certificate")]
-    NoCertificate,
+    #[error("tls.crt has no certificate{}", clause(instead))]
+    NoCertificate {
+        /// What it holds instead, if that can be told.
+        instead: Option<String>,
+        /// What to do about that.
+        advice: Option<&'static str>,
+    },
     /// `tls.key` holds no private key.
-    #[error("tls.key has no private key")]
-    NoKey,
+    #[error("tls.key has no private key{}", clause(instead))]
+    NoKey {
+        /// What it holds instead, if that can be told.
+        instead: Option<String>,
+    },
     /// extendedKeyUsage is there and leaves serverAuth out (RFC 5280 section 4.2.1.12).
     #[error("{place:#} ({subject}) may not be used for servers: its extended key usage is {usage}")]
     NoServerAuth {
@@ -177,14 +185,16 @@ pub enum Finding {
         usage: String,
     },
     /// A PEM block in `tls.crt` that is something else.
-    #[error("Block {place} in tls.crt (at byte {offset}) is a {label}, not a CERTIFICATE")]
+    #[error("Block {place} in tls.crt (at byte {offset}) is {label}, not a CERTIFICATE")]
     NotACertificate {
         /// Its place, from 1.
         place: usize,
         /// Bytes before it.
         offset: usize,
-        /// What it is.
+        /// What it is, with an article.
         label: String,
+        /// What to do about it.
+        advice: Option<&'static str>,
     },
     /// It has the issuer's name, but its key did not sign the certificate below.
     #[error("{place:#} ({subject}) has the issuer's name, but did not sign the certificate below it")]
@@ -289,21 +299,25 @@ pub enum Finding {
         /// Where the CA publishes its certificate, if that is not there.
         url: Option<String>,
     },
-    /// A block that is no certificate.
-    #[error("Block {place} in tls.crt (at byte {offset}) cannot be parsed: {error}")]
+    /// A block that is no certificate, or a text that is no PEM.
+    #[error("{}tls.crt{} cannot be parsed: {error}",
+        block.map(|(place, _)| format!("Block {place} in ")).unwrap_or_default(),
+        block.map(|(_, offset)| format!(" (at byte {offset})")).unwrap_or_default())]
     UnparsableCertificate {
-        /// Its place, from 1.
-        place: usize,
-        /// Bytes before it.
-        offset: usize,
+        /// Its place, from 1, and the bytes before it; `None` for the whole text.
+        block: Option<(usize, usize)>,
         /// What is wrong.
         error: String,
+        /// What to do about that, if something better can be said than to put the certificate there again.
+        advice: Option<&'static str>,
     },
     /// The key's PEM is damaged.
     #[error("tls.key cannot be parsed: {error}")]
     UnparsableKey {
         /// What is wrong.
         error: String,
+        /// What to do about that, if something better can be said than to put the key there again.
+        advice: Option<&'static str>,
     },
     /// A certificate that no certificate of the path was issued by. Left out when served.
     #[error("{place:#} ({subject}) does not belong to the chain")]
@@ -334,6 +348,8 @@ pub enum Finding {
     UnusableCa {
         /// What is wrong with it.
         error: String,
+        /// What to do about that, if something better can be said than to put the CA there again.
+        advice: Option<&'static str>,
     },
     /// A public certificate is valid for longer than the CA/Browser Forum allowed at its issue (ballot SC-081v3). Browsers refuse it.
     #[error("The public certificate ({subject}) is valid for {days} days. When it was issued, {limit} were allowed")]
@@ -393,8 +409,8 @@ impl Finding {
             Finding::MustStaple { .. } => "must-staple",
             Finding::NameConstraintViolated { .. } => "name-constraint-violated",
             Finding::NameNotCovered { .. } => "name-not-covered",
-            Finding::NoCertificate => "no-certificate",
-            Finding::NoKey => "no-key",
+            Finding::NoCertificate { .. } => "no-certificate",
+            Finding::NoKey { .. } => "no-key",
             Finding::NoServerAuth { .. } => "no-server-auth",
             Finding::NotACertificate { .. } => "not-a-certificate",
             Finding::NotTheIssuer { .. } => "not-the-issuer",
@@ -428,8 +444,8 @@ impl Finding {
         match self {
             Finding::DuplicateCertificate { place, .. }
             | Finding::LeafNotFirst { place, .. }
-            | Finding::NotACertificate { place, .. }
-            | Finding::UnparsableCertificate { place, .. } => Some(*place),
+            | Finding::NotACertificate { place, .. } => Some(*place),
+            Finding::UnparsableCertificate { block, .. } => block.map(|(place, _)| place),
             Finding::ChainCompleted { place, .. }
             | Finding::Expired { place, .. }
             | Finding::ExpiredCrossSign { place, .. }
@@ -454,8 +470,8 @@ impl Finding {
             | Finding::MustStaple { .. }
             | Finding::NameConstraintViolated { .. }
             | Finding::NameNotCovered { .. }
-            | Finding::NoCertificate
-            | Finding::NoKey
+            | Finding::NoCertificate { .. }
+            | Finding::NoKey { .. }
             | Finding::OutOfOrder { .. }
             | Finding::PathLengthExceeded { .. }
             | Finding::PathRefused { .. }
@@ -497,6 +513,14 @@ impl Finding {
     /// What to do about it.
     pub fn remedy(&self) -> String {
         let remedy = self.row().about.remedy;
+        if let Finding::NoCertificate { advice: Some(advice), .. }
+        | Finding::NotACertificate { advice: Some(advice), .. }
+        | Finding::UnparsableCertificate { advice: Some(advice), .. }
+        | Finding::UnparsableKey { advice: Some(advice), .. }
+        | Finding::UnusableCa { advice: Some(advice), .. } = self
+        {
+            return (*advice).to_owned();
+        }
         // The URL was written by whoever asked for the certificate, and commands are copied into shells.
         let is_harmless = |url: &str| {
             url.starts_with("http") && url.bytes().all(|b| b.is_ascii_alphanumeric() || b":/._~%-".contains(&b))
@@ -521,4 +545,9 @@ impl Finding {
     fn row(&self) -> &'static Row {
         table::row(self.code())
     }
+}
+
+/// A further clause of a message, if there is one.
+fn clause(text: &Option<String>) -> String {
+    text.as_ref().map(|text| format!(": {text}")).unwrap_or_default()
 }

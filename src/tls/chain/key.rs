@@ -13,37 +13,64 @@ use rustls::sign::SigningKey;
 
 use super::der::{self, INTEGER, OCTET_STRING, OID, SEQUENCE};
 use super::finding::Finding;
-use super::pem;
+use super::form::{self, Thing};
+use super::pem::{self, Block, Label};
 
 /// The one private key of `tls.key`.
 pub(super) fn parse(text: &[u8]) -> Result<Arc<dyn SigningKey>, Finding> {
-    let mut keys = pem::blocks(text).into_iter().filter(|block| block.label.ends_with("PRIVATE KEY"));
-    let Some(key) = keys.next() else {
-        return Err(match pem::resembles(text) {
-            Some(_) => Finding::UnparsableKey { error: "it is not PEM text".into() },
-            None => Finding::NoKey,
-        });
-    };
+    let blocks = pem::blocks(text);
+    let is_key = |block: &&Block| block.label.thing().is_some_and(Thing::is_private_key);
+    let mut keys = blocks.iter().filter(is_key);
+    let Some(key) = keys.next() else { return Err(no_key(text, &blocks)) };
     if keys.next().is_some() {
         return Err(Finding::SeveralKeys);
     }
-    if key.encrypted || key.label == "ENCRYPTED PRIVATE KEY" {
+    if key.encrypted || key.label.thing() == Some(Thing::EncryptedKey) {
         return Err(Finding::EncryptedKey);
     }
-    let der = key.der.map_err(|error| Finding::UnparsableKey { error: error.into() })?;
+    let der = key.der.as_deref();
+    let der = der.map_err(|damage| Finding::UnparsableKey { error: damage.to_string(), advice: damage.advice() })?;
     let unsupported = |what: &str| Finding::UnsupportedKey { what: what.to_owned() };
-    let (form, key): (Inspect, PrivateKeyDer<'_>) = match key.label.as_str() {
-        "PRIVATE KEY" => (pkcs8, PrivatePkcs8KeyDer::from(der.as_slice()).into()),
-        "RSA PRIVATE KEY" => (pkcs1, PrivatePkcs1KeyDer::from(der.as_slice()).into()),
-        "EC PRIVATE KEY" => (sec1, PrivateSec1KeyDer::from(der.as_slice()).into()),
+    let label = match key.label {
+        Label::Known(label, _) => label,
+        Label::Unknown(_) => "",
+    };
+    let (form, key): (Inspect, PrivateKeyDer<'_>) = match label {
+        "PRIVATE KEY" => (pkcs8, PrivatePkcs8KeyDer::from(der).into()),
+        "RSA PRIVATE KEY" => (pkcs1, PrivatePkcs1KeyDer::from(der).into()),
+        "EC PRIVATE KEY" => (sec1, PrivateSec1KeyDer::from(der).into()),
         "DSA PRIVATE KEY" => return Err(unsupported("a DSA key")),
         "OPENSSH PRIVATE KEY" => return Err(unsupported("a key in OpenSSH's own format")),
+        // Known, so it may be quoted.
         other => return Err(unsupported(&format!("a block labelled {other:?}"))),
     };
-    aws_lc_rs::sign::any_supported_type(&key).map_err(|_| match form(&der) {
-        Some(what) => unsupported(&what),
-        None => Finding::UnparsableKey { error: "its content is not a private key".into() },
+    aws_lc_rs::sign::any_supported_type(&key).map_err(|_| match (form(der), form::thing(der)) {
+        (Some(what), _) => unsupported(&what),
+        (None, Some(Thing::PrivateKey)) => {
+            let error = "its content is a private key of another form than its label says".to_owned();
+            Finding::UnparsableKey { error, advice: Some("convert it to PKCS#8: openssl pkey -in FILE") }
+        }
+        (None, Some(thing)) => {
+            let error = format!("its content is {}, whatever its label says", thing.words());
+            Finding::UnparsableKey { error, advice: None }
+        }
+        (None, None) => Finding::UnparsableKey { error: "its content is not a private key".into(), advice: None },
     })
+}
+
+/// What stands in `tls.key` where no block is a private key.
+fn no_key(text: &[u8], blocks: &[Block]) -> Finding {
+    if !blocks.is_empty() {
+        return Finding::NoKey {
+            instead: Some(form::instead(&blocks.iter().map(|block| block.label).collect::<Vec<_>>())),
+        };
+    }
+    match form::recognise(text) {
+        Some(form) if form.may_be(Thing::is_private_key) => {
+            Finding::UnparsableKey { error: form.to_string(), advice: Some(form.advice()) }
+        }
+        form => Finding::NoKey { instead: form.map(|form| form.to_string()) },
+    }
 }
 
 /// Says what a key is; `None` if its DER is no key of its form.

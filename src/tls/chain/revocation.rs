@@ -24,6 +24,7 @@ use x509_parser::x509::X509Version;
 
 use super::anchors::{TrustAnchors, common_name};
 use super::der;
+use super::form::{self, Thing};
 use super::pem;
 use super::signature::{self, Link, Signature};
 
@@ -65,10 +66,10 @@ pub enum BadLists {
         error: String,
     },
     /// No list at all.
-    #[error("it has no list in PEM (-----BEGIN X509 CRL-----){}", hint.map(|hint| format!(": {hint}")).unwrap_or_default())]
+    #[error("it has no list in PEM (-----BEGIN X509 CRL-----){}", instead.as_ref().map(|words| format!(": {words}")).unwrap_or_default())]
     Empty {
-        /// What it may be instead.
-        hint: Option<&'static str>,
+        /// What it holds instead and what to do about that, if it can be told.
+        instead: Option<String>,
     },
     /// Somebody else has signed it, or another key of the same name.
     #[error("the list of {issuer} is not signed with the key of each {issuer} in ca.crt")]
@@ -85,19 +86,25 @@ impl RevocationLists {
     /// Reads all lists of a text. One that cannot be used spoils all: what it revokes would be let in.
     pub fn parse(text: &[u8], authorities: &TrustAnchors) -> Result<Self, BadLists> {
         let mut lists = Vec::new();
-        for (index, block) in pem::blocks(text).into_iter().enumerate() {
+        let blocks = pem::blocks(text);
+        for (index, block) in blocks.iter().enumerate() {
             // What else stands in the file is passed over, as OpenSSL does.
-            if block.label != "X509 CRL" {
+            if block.label.thing() != Some(Thing::RevocationList) {
                 continue;
             }
-            let list = block.der.map_err(str::to_owned).and_then(List::parse);
+            let list = match &block.der {
+                Ok(der) => List::parse(der.clone()),
+                Err(damage) => Err(damage.with_advice()),
+            };
             let bad = |error| BadLists::Block { index: index + 1, offset: block.offset, error };
             lists.push(list.map_err(bad)?);
         }
         if lists.is_empty() {
-            let is_der = text.first() == Some(&der::SEQUENCE);
-            let hint = is_der.then_some("it is DER: convert it with openssl crl -inform der");
-            return Err(BadLists::Empty { hint });
+            let instead = match blocks.is_empty() {
+                true => form::recognise(text).map(|form| format!("{form}: {}", form.advice())),
+                false => Some(form::instead(&blocks.iter().map(|block| block.label).collect::<Vec<_>>())),
+            };
+            return Err(BadLists::Empty { instead });
         }
         // Stable, and the newest first; the verifier takes the first that fits.
         lists.sort_by_key(|list| std::cmp::Reverse(list.begins));

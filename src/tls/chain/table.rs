@@ -248,7 +248,7 @@ pub(super) static ROWS: &[Row] = &[
         about: About {
             code: "no-certificate",
             severity: Severity::Error,
-            meaning: "tls.crt is empty, missing, or has no PEM block.",
+            meaning: "tls.crt is empty or missing, or none of its PEM blocks is a certificate. The message says what it holds instead, if that can be told.",
             fault: "the owner of the Secret",
             remedy: "put the PEM certificate of the host, followed by its intermediates, into tls.crt",
         },
@@ -260,7 +260,7 @@ pub(super) static ROWS: &[Row] = &[
         about: About {
             code: "no-key",
             severity: Severity::Error,
-            meaning: "tls.key is empty, missing, or has no PEM private key.",
+            meaning: "tls.key is empty or missing, or none of its PEM blocks is a private key. The message says what it holds instead, if that can be told.",
             fault: "the owner of the Secret",
             remedy: "put the PEM private key (PKCS#8, PKCS#1 or SEC1) into tls.key",
         },
@@ -284,7 +284,7 @@ pub(super) static ROWS: &[Row] = &[
         about: About {
             code: "not-a-certificate",
             severity: Severity::Warning,
-            meaning: "tls.crt contains something that is not a certificate. It is not served.",
+            meaning: "A block in tls.crt is not a certificate: a certificate request, a private key, a PKCS#7 bundle and so on. It is not served. Where no certificate is left, no-certificate says so.",
             fault: "the owner of the Secret",
             remedy: "leave only CERTIFICATE blocks in tls.crt; replace a private key that was there, because others may have read it",
         },
@@ -452,7 +452,7 @@ pub(super) static ROWS: &[Row] = &[
         about: About {
             code: "unparsable-certificate",
             severity: Severity::Error,
-            meaning: "A block in tls.crt is damaged or is not an X.509 certificate.",
+            meaning: "A block in tls.crt is damaged or is not an X.509 certificate, or all of tls.crt is a certificate that is not written as PEM: in DER, in base64 twice, without its line breaks and so on. The message says which. Such text is not served even where it could be understood, because other programs that read the Secret refuse it.",
             fault: "the owner of the Secret",
             remedy: "replace the block by the certificate as the CA sent it, in PEM",
         },
@@ -464,7 +464,7 @@ pub(super) static ROWS: &[Row] = &[
         about: About {
             code: "unparsable-key",
             severity: Severity::Error,
-            meaning: "The private key's PEM or DER is damaged.",
+            meaning: "The private key's PEM or DER is damaged, or it is not written as PEM: in DER, in base64 twice, without its line breaks and so on. The message says which.",
             fault: "the owner of the Secret",
             remedy: "replace it by the key in PEM (PKCS#8, PKCS#1 or SEC1)",
         },
