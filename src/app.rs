@@ -39,7 +39,7 @@ use crate::demo;
 use crate::failures::follow;
 use crate::failures::summary::Line;
 use crate::keylog::{self, KeyLog};
-use crate::kubernetes;
+use crate::kubernetes::{self, Cluster};
 use crate::mask::ClientAddresses;
 use crate::metrics::Metrics;
 use crate::open_files::{self, Shares};
@@ -49,7 +49,7 @@ use crate::proxy::record::Observers;
 use crate::proxy::settings::Settings;
 use crate::proxy::worker::{Shutdown, WorkerSettings, Workers};
 use crate::reconcile::{self, Batching, Message, Outputs, Publication};
-use crate::snapshot::{self, AddressList};
+use crate::snapshot::{self, AddressList, Reach};
 use crate::source::cluster::seen::Seen;
 use crate::source::cluster::{self, Saved};
 use crate::source::{self, SourceConfig};
@@ -170,7 +170,7 @@ impl Running {
     pub async fn start(args: RunArgs) -> anyhow::Result<Self> {
         let environment = Environment::read();
         let source = source_config(args.source.as_deref(), &environment)?;
-        let options = match source {
+        let mut options = match source {
             SourceConfig::Cluster => cluster_options(&args)?,
             SourceConfig::Directory(_) => run_options(&args)?,
         };
@@ -192,6 +192,8 @@ impl Running {
             admin: admin[0].local_addr().context("cannot read the address of the admin listener")?,
             webhook: webhook.as_ref().map(|listener| listener.local_addr()).transpose()?,
         };
+        let reach = Arc::new(reach(&addresses, &environment, cluster.as_ref(), options.reach.loopback));
+        options.reach = reach.clone();
 
         let shares = Shares::of(files.files, workers);
         let max_connections = max_connections(args.limits.max_connections, shares, files);
@@ -285,7 +287,7 @@ impl Running {
         tokio::spawn(follow::forget(failures.clone(), lost, metrics.clone(), published.clone(), end.clone()));
 
         let (access_log, access_log_writer) = start_access_log(args.access_log, &metrics)?;
-        let settings = Arc::new(http_settings(&args, workers));
+        let settings = Arc::new(http_settings(&args, workers, reach));
         let worker_settings = WorkerSettings {
             max_connections,
             max_handshakes: args.limits.max_handshakes,
@@ -460,7 +462,7 @@ pub fn directory_options(args: &CompileArgs) -> anyhow::Result<Options> {
         watch_without_class: true,
         report_other_classes: true,
         allow_external_name: args.allow_external_name,
-        allow_loopback_endpoints: true,
+        reach: Arc::new(Reach { loopback: true, ..Reach::default() }),
         default_tls_secret: args
             .default_tls_secret
             .as_ref()
@@ -566,7 +568,8 @@ fn cluster_options(args: &RunArgs) -> anyhow::Result<Options> {
     Ok(Options {
         watch_without_class: args.cluster.watch_ingress_without_class,
         report_other_classes: false,
-        allow_loopback_endpoints: false,
+        reach: Arc::default(),
+        own_service: args.status.publish_service.clone(),
         ..run_options(args)?
     })
 }
@@ -630,7 +633,18 @@ fn default_workers() -> u16 {
     u16::try_from(available.min(8)).unwrap_or(1)
 }
 
-fn http_settings(args: &RunArgs, workers: usize) -> Settings {
+/// What may be reached from here: everything but ourselves, and by name not the API server.
+fn reach(addresses: &Addresses, environment: &Environment, cluster: Option<&Cluster>, loopback: bool) -> Reach {
+    let Addresses { http, https, admin, webhook } = *addresses;
+    Reach {
+        loopback,
+        own_addresses: environment.pod_ips.clone(),
+        listeners: [http, https, admin].into_iter().chain(webhook).collect(),
+        api_server: environment.api_server.into_iter().chain(cluster.and_then(Cluster::socket_address)).collect(),
+    }
+}
+
+fn http_settings(args: &RunArgs, workers: usize, reach: Arc<Reach>) -> Settings {
     Settings {
         client_body_timeout: args.timeouts.body_timeout,
         client_header_timeout: args.timeouts.header_timeout,
@@ -639,6 +653,7 @@ fn http_settings(args: &RunArgs, workers: usize) -> Settings {
         header_count: args.limits.max_headers,
         header_size: args.limits.max_header_size,
         https_public_port: args.https_public_port,
+        reach,
         read_timeout: args.timeouts.read_timeout,
         send_timeout: args.timeouts.send_timeout,
         trusted_proxies: AddressList::new(args.trusted_proxies.iter().copied()),

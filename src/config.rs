@@ -5,7 +5,7 @@ mod cluster;
 mod policies;
 mod synonyms;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -551,6 +551,10 @@ pub struct Environment {
     pub pod_name: Option<String>,
     /// The pod's namespace (POD_NAMESPACE).
     pub pod_namespace: Option<String>,
+    /// The pod's addresses (POD_IPS, separated by commas).
+    pub pod_ips: Vec<IpAddr>,
+    /// Where pods reach the API server (KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT).
+    pub api_server: Option<SocketAddr>,
 }
 
 impl Environment {
@@ -559,10 +563,15 @@ impl Environment {
     pub fn read() -> Self {
         // The kubelet sets this variable in every container.
         let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let api_host = text("KUBERNETES_SERVICE_HOST").and_then(|host| host.parse().ok());
+        let api_port = text("KUBERNETES_SERVICE_PORT").map_or(Some(443), |port| port.parse().ok());
+        let pod_ips = text("POD_IPS").unwrap_or_default();
         Self {
             in_pod: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
             pod_name: text("POD_NAME"),
             pod_namespace: text("POD_NAMESPACE"),
+            pod_ips: pod_ips.split(',').filter_map(|address| address.trim().parse().ok()).collect(),
+            api_server: api_host.zip(api_port).map(|(host, port)| SocketAddr::new(host, port)),
         }
     }
 }

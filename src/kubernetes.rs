@@ -18,6 +18,7 @@ pub(crate) mod fake;
 mod guard;
 mod token;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,6 +121,14 @@ impl Cluster {
     /// own that another one has written.
     pub fn field_manager(&self, election_id: &str) -> String {
         format!("{MANAGER}{}/{election_id}", self.namespace).chars().take(128).collect()
+    }
+
+    /// Where the API server is, if its URL has an address and no name.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        let url = &self.config.cluster_url;
+        let host = url.host()?.trim_matches(['[', ']']).parse().ok()?;
+        let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
+        Some(SocketAddr::new(host, port))
     }
 
     /// One that this client reaches, for tests.

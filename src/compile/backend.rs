@@ -4,8 +4,7 @@
 //!
 //! A port of an Ingress names a port of the Service; slices carry the Service's port *name* with the number that the
 //! pods really use. Endpoints are chosen as kube-proxy does: the ready ones, and if there is none, those that are
-//! shutting down and still serve. Addresses that lead back to this machine or to a cloud's metadata service are never
-//! used, since whoever may write EndpointSlices could otherwise reach them through us.
+//! shutting down and still serve. [`Reach`] says which addresses are never used.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,10 +13,10 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::Endpoint as SliceEndpoint;
 
-use super::diagnostic::BadAddress;
+use super::diagnostic::{BadAddress, BadBackend};
 use super::view::View;
 use super::{Effect, Kind, Object, ObjectKey, Options, Problem};
-use crate::snapshot::{Address, Backend, BackendKey, BackendState, Endpoint, HostName, PortKey};
+use crate::snapshot::{Address, Backend, BackendKey, BackendState, Endpoint, HostName, PortKey, Reach, Unreachable};
 
 /// A backend and what is wrong with it.
 pub(super) struct Built {
@@ -38,10 +37,14 @@ pub(super) enum BackendProblem {
 pub(super) fn backend(view: &mut View<'_>, options: &Options, key: &BackendKey) -> Built {
     let service_key = ObjectKey { kind: Kind::Service, namespace: key.namespace.clone(), name: key.service.clone() };
     let service_name = format!("{}/{}", key.namespace, key.service);
+    let own = options.own_service.as_ref();
     let missing = |problem| Built {
         backend: Backend { key: key.clone(), state: BackendState::Missing, endpoints: Arc::default() },
         problems: vec![problem],
     };
+    if own.is_some_and(|(namespace, name)| **namespace == *key.namespace && **name == *key.service) {
+        return missing(BackendProblem::Reference(Problem::BadBackend { error: BadBackend::Own }));
+    }
     let Some(Object::Service(service)) = view.object(&service_key) else {
         return missing(BackendProblem::Reference(Problem::ServiceNotFound { service: service_name }));
     };
@@ -59,7 +62,7 @@ pub(super) fn backend(view: &mut View<'_>, options: &Options, key: &BackendKey) 
         }
         let Some(port) = external_port(service, &key.port) else { return port_not_found() };
         let name = spec.and_then(|spec| spec.external_name.as_deref()).unwrap_or_default();
-        return match external_address(name, port, options) {
+        return match external_address(name, port, &options.reach) {
             Ok(address) => Built { backend: ready(key, BTreeSet::from([Endpoint { address }])), problems: Vec::new() },
             Err(error) => at_service("spec.externalName", Problem::BadExternalName { name: name.to_owned(), error }),
         };
@@ -67,6 +70,7 @@ pub(super) fn backend(view: &mut View<'_>, options: &Options, key: &BackendKey) 
     let Some(port) = service_port(service, &key.port) else { return port_not_found() };
     let port_name = port.name.as_deref().unwrap_or_default();
 
+    let own_addresses = own_service_addresses(view, options);
     let mut takes_traffic = BTreeSet::new();
     let mut drains = BTreeSet::new();
     let mut refused = Vec::new();
@@ -84,7 +88,10 @@ pub(super) fn backend(view: &mut View<'_>, options: &Options, key: &BackendKey) 
             for (index, endpoint) in slice.endpoints.iter().enumerate() {
                 let Some(state) = readiness(endpoint) else { continue };
                 for address in &endpoint.addresses {
-                    match socket_address(address, number, options) {
+                    let judged = socket_address(address, number, &options.reach).and_then(|found| {
+                        if own_addresses.contains(&found) { Err(Unreachable::Own.into()) } else { Ok(found) }
+                    });
+                    match judged {
                         Ok(address) => {
                             let endpoint = Endpoint { address: Address::Ip(address) };
                             match state {
@@ -112,6 +119,21 @@ pub(super) fn backend(view: &mut View<'_>, options: &Options, key: &BackendKey) 
         problems.push(BackendProblem::Object(service_key, "".into(), problem, Effect::RouteDropped));
     }
     Built { backend: ready(key, endpoints), problems }
+}
+
+/// Where the Service of the controller is reached: cluster addresses, external ones and those of its load balancer.
+fn own_service_addresses(view: &mut View<'_>, options: &Options) -> BTreeSet<SocketAddr> {
+    let Some((namespace, name)) = &options.own_service else { return BTreeSet::new() };
+    let key = ObjectKey { kind: Kind::Service, namespace: namespace.as_str().into(), name: name.as_str().into() };
+    let Some(Object::Service(service)) = view.object(&key) else { return BTreeSet::new() };
+    let Some(spec) = &service.spec else { return BTreeSet::new() };
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let balanced = balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
+    let addresses = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip).chain(spec.external_ips.iter().flatten());
+    let addresses = addresses.chain(balanced.iter().filter_map(|ingress| ingress.ip.as_ref()));
+    let addresses: BTreeSet<IpAddr> = addresses.filter_map(|address| address.parse().ok()).collect();
+    let ports = tcp_ports(service).filter_map(|port| u16::try_from(port.port).ok());
+    ports.flat_map(|port| addresses.iter().map(move |ip| SocketAddr::new(ip.to_canonical(), port))).collect()
 }
 
 enum Readiness {
@@ -158,45 +180,59 @@ fn external_port(service: &Service, wanted: &PortKey) -> Option<u16> {
     }
 }
 
-fn external_address(name: &str, port: u16, options: &Options) -> Result<Address, BadAddress> {
+fn external_address(name: &str, port: u16, reach: &Reach) -> Result<Address, BadAddress> {
     if let Ok(address) = name.parse::<IpAddr>() {
-        check_address(address, options)?;
-        return Ok(Address::Ip(SocketAddr::new(address.to_canonical(), port)));
+        let address = SocketAddr::new(address.to_canonical(), port);
+        reach.external(address)?;
+        return Ok(Address::Ip(address));
     }
     let host: HostName = name.strip_suffix('.').unwrap_or(name).parse().map_err(BadAddress::Name)?;
     if host.is_wildcard() {
         return Err(BadAddress::Name(crate::snapshot::BadHostName::Character('*')));
     }
-    let is_local = ["localhost", "localhost.localdomain", "ip6-localhost"].contains(&host.as_str())
+    if is_numeric(host.as_str()) {
+        return Err(BadAddress::Numeric);
+    }
+    let is_local = ["localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"].contains(&host.as_str())
         || host.as_str().ends_with(".localhost");
-    if is_local && !options.allow_loopback_endpoints {
-        return Err(BadAddress::Loopback);
+    if is_local && !reach.loopback {
+        return Err(Unreachable::Loopback.into());
     }
     Ok(Address::Name(host.as_str().into(), port))
 }
 
-fn socket_address(address: &str, port: i32, options: &Options) -> Result<SocketAddr, BadAddress> {
+/// Whether resolvers of C libraries read the name as an IPv4 address (`127.1`, `2130706433`, `0x7f.1`): its last label is
+/// a number. No top-level domain is (RFC 3696 section 2).
+fn is_numeric(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let hexadecimal = last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    hexadecimal || last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn socket_address(address: &str, port: i32, reach: &Reach) -> Result<SocketAddr, BadAddress> {
     let address: IpAddr = address.parse().map_err(|_| BadAddress::NotAnAddress)?;
-    check_address(address, options)?;
-    let port = u16::try_from(port).ok().filter(|port| *port > 0).ok_or(BadAddress::PortRange(port))?;
+    // The port may be wrong as well; the address is the graver mistake.
+    let valid = u16::try_from(port).ok().filter(|port| *port > 0);
+    reach.endpoint(SocketAddr::new(address, valid.unwrap_or_default()))?;
+    let port = valid.ok_or(BadAddress::PortRange(port))?;
     Ok(SocketAddr::new(address.to_canonical(), port))
 }
 
-fn check_address(address: IpAddr, options: &Options) -> Result<(), BadAddress> {
-    let address = address.to_canonical();
-    let (is_link_local, is_broadcast) = match address {
-        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_broadcast()),
-        IpAddr::V6(v6) => (v6.is_unicast_link_local(), false),
-    };
-    if address.is_unspecified() {
-        Err(BadAddress::Unspecified)
-    } else if address.is_loopback() && !options.allow_loopback_endpoints {
-        Err(BadAddress::Loopback)
-    } else if is_link_local {
-        Err(BadAddress::LinkLocal)
-    } else if address.is_multicast() || is_broadcast {
-        Err(BadAddress::Multicast)
-    } else {
-        Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_read_as_addresses_are_no_names() {
+        let reach = Reach::default();
+        for name in ["127.1", "2130706433", "0x7f.1", "0", "0x7f000001", "0x", "shop.example.0x1", "1.2.3.4.5"] {
+            assert_eq!(external_address(name, 80, &reach), Err(BadAddress::Numeric), "{name}");
+        }
+        for name in ["127.0.0.1", "::1", "localhost", "a.localhost"] {
+            assert_eq!(external_address(name, 80, &reach), Err(Unreachable::Loopback.into()), "{name}");
+        }
+        for name in ["1e100.net", "0x.example.com", "3com.com", "10.in-addr.arpa", "db.internal."] {
+            assert!(external_address(name, 80, &reach).is_ok(), "{name}");
+        }
     }
 }

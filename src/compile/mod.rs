@@ -55,7 +55,7 @@ use self::tls::Certificates;
 use self::traffic::Losses;
 use self::users::{BackendUsers, HostUses, PolicyUsers, SecretUsers};
 use self::view::{Graph, Read, Unit, World};
-use crate::snapshot::{BackendKey, HostName, HostTls, Snapshot, VirtualHost};
+use crate::snapshot::{BackendKey, HostName, HostTls, Reach, Snapshot, VirtualHost};
 use crate::tls::chain::{Candidates, TrustAnchors};
 use crate::tls::policy::Policy;
 use crate::tls::{ServerTls, Version};
@@ -89,8 +89,11 @@ pub struct Options {
     pub every_class: bool,
     /// Use Services of type ExternalName.
     pub allow_external_name: bool,
-    /// Send traffic to endpoints on this machine.
-    pub allow_loopback_endpoints: bool,
+    /// Which addresses endpoints may have.
+    pub reach: Arc<Reach>,
+    /// Namespace and name of the Service through which clients reach the controller, if it is known. It and its addresses
+    /// are no backend.
+    pub own_service: Option<(String, String)>,
     /// Namespace and name of the Secret with the default certificate.
     pub default_tls_secret: Option<(String, String)>,
     /// Namespace and name of the TlsPolicy of hosts for which neither an Ingress nor its class names one.
@@ -129,7 +132,8 @@ impl Default for Options {
             report_other_classes: false,
             every_class: false,
             allow_external_name: false,
-            allow_loopback_endpoints: false,
+            reach: Arc::default(),
+            own_service: None,
             default_tls_secret: None,
             default_tls_policy: None,
             default_shadow_tls_policy: None,

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Secret, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Secret, Service, ServicePort, ServiceSpec, ServiceStatus};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -421,6 +421,8 @@ pub fn trim(object: Object) -> Object {
         Object::Service(service) => {
             let service = Arc::unwrap_or_clone(service);
             let spec = service.spec.unwrap_or_default();
+            let balanced =
+                service.status.and_then(|status| status.load_balancer).filter(|found| found.ingress.is_some());
             let port = |port: ServicePort| ServicePort {
                 name: port.name,
                 port: port.port,
@@ -429,13 +431,20 @@ pub fn trim(object: Object) -> Object {
             };
             Object::Service(Arc::new(Service {
                 metadata: identity(&service.metadata, true),
+                // Addresses are kept because those of our own Service are no endpoints.
                 spec: Some(ServiceSpec {
+                    cluster_ip: spec.cluster_ip.filter(|_| spec.cluster_ips.is_none()),
+                    cluster_ips: spec.cluster_ips,
+                    external_ips: spec.external_ips,
                     external_name: spec.external_name,
                     ports: spec.ports.map(|ports| ports.into_iter().map(port).collect()),
                     type_: spec.type_,
                     ..ServiceSpec::default()
                 }),
-                status: None,
+                status: balanced.map(|load_balancer| ServiceStatus {
+                    load_balancer: Some(load_balancer),
+                    ..ServiceStatus::default()
+                }),
             }))
         }
         Object::TlsPolicy(policy) => {

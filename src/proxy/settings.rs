@@ -4,9 +4,10 @@
 //! has one, so that a migration changes nothing that was not asked for. Routes may override some of them
 //! ([`RouteOptions`](crate::snapshot::RouteOptions)).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::snapshot::AddressList;
+use crate::snapshot::{AddressList, Reach};
 
 /// What every request and connection is held to.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct Settings {
     pub https_public_port: Option<u16>,
     /// Most streams that an HTTP/2 client may have open. `http2-max-concurrent-streams`, 128.
     pub http2_streams: u32,
+    /// Which addresses the name of an endpoint may resolve to.
+    pub reach: Arc<Reach>,
     /// Longest gap between two reads from an endpoint; 504 if no response has begun. `proxy-read-timeout`, 60 s.
     pub read_timeout: Duration,
     /// Longest gap between two writes to an endpoint; 504 if no response has begun. `proxy-send-timeout`, 60 s.
@@ -72,6 +75,7 @@ impl Default for Settings {
             header_size: 32 * 1024,
             https_public_port: None,
             http2_streams: 128,
+            reach: Arc::default(),
             read_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(60),
             trusted_proxies: AddressList::new([]),

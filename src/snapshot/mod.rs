@@ -9,6 +9,7 @@
 
 mod backend;
 mod host_name;
+mod reach;
 mod render;
 mod route;
 mod traffic;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 pub use backend::{Address, Backend, BackendKey, BackendState, Endpoint, PortKey};
 pub use host_name::{BadHostName, HostName};
+pub use reach::{Reach, Unreachable};
 pub use route::{
     AddressList, Ambiguous, BadPath, NormalPath, PathMatch, Redirect, Route, RouteOptions, RouteTable, Target,
 };

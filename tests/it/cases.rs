@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use handfast::api::annotations::{Annotation, HANDFAST, NGINX, OWN, State, TABLE};
 use handfast::compile::{Change, Compiled, Compiler, HostOwnership, Options, Problem, Scope};
@@ -114,7 +115,13 @@ pub(crate) fn compile(folder: &Path) -> Compiled {
     for word in header.into_iter().flat_map(str::split_whitespace) {
         match word.split_once('=').unwrap_or((word, "")) {
             ("allow-external-name", "") => options.allow_external_name = true,
-            ("allow-loopback-endpoints", "") => options.allow_loopback_endpoints = true,
+            ("allow-loopback-endpoints", "") => Arc::make_mut(&mut options.reach).loopback = true,
+            ("listener", address) => Arc::make_mut(&mut options.reach).listeners.push(address.parse().unwrap()),
+            ("own-address", address) => Arc::make_mut(&mut options.reach).own_addresses.push(address.parse().unwrap()),
+            ("own-service", service) => {
+                let (namespace, name) = service.split_once('/').unwrap();
+                options.own_service = Some((namespace.to_owned(), name.to_owned()));
+            }
             ("default-tls-secret", secret) => {
                 let (namespace, name) = secret.split_once('/').unwrap();
                 options.default_tls_secret = Some((namespace.to_owned(), name.to_owned()));

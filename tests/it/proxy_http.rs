@@ -75,7 +75,7 @@ async fn endpoints_see_the_headers_of_ingress_nginx() {
     let proxy = Proxy::start_with(Site::simple("shop.example.com", &[endpoint.address]), start).await;
     let port = proxy.address.port();
     let always = format!(
-        "host: Shop.Example.com:8080\nx-forwarded-for: 192.0.2.7\nx-forwarded-host: Shop.Example.com:8080\n\
+        "handfast-hops: 1\nhost: Shop.Example.com:8080\nx-forwarded-for: 192.0.2.7\nx-forwarded-host: Shop.Example.com:8080\n\
          x-forwarded-port: {port}\nx-forwarded-proto: http\nx-forwarded-scheme: http\nx-real-ip: 192.0.2.7\n\
          x-scheme: http\n"
     );

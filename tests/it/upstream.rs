@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use handfast::proxy::settings::Settings;
-use handfast::snapshot::{Address, BackendState, RouteOptions};
+use handfast::snapshot::{Address, BackendState, Reach, RouteOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -483,10 +483,93 @@ async fn names_are_resolved_and_names_without_an_address_are_a_502() {
         .route("bad", "/", "bad", RouteOptions::default())
         .addresses("good", &[Address::Name("localhost".into(), port)])
         .addresses("bad", &[Address::Name("does-not-exist.invalid".into(), port)]);
-    let proxy = Proxy::start(site).await;
+    let reach = Arc::new(Reach { loopback: true, ..Reach::default() });
+    let settings = Settings { reach, ..Settings::default() };
+    let proxy = Proxy::start_with(site, Start { settings, ..Start::default() }).await;
     assert_eq!(status(&proxy.get("good", "/").await), 200);
     assert_eq!(status(&proxy.get("bad", "/").await), 502);
     assert_eq!(proxy.failures("resolve"), 1);
+}
+
+#[tokio::test]
+async fn what_a_name_resolves_to_is_judged_before_anything_is_sent_there() {
+    let endpoint = Upstream::answering(EMPTY).await;
+    let here = endpoint.address;
+    let site = || {
+        Site::simple("shop", &[here])
+            .route("evil", "/", "evil", RouteOptions::default())
+            .addresses("evil", &[Address::Name("localhost".into(), here.port())])
+    };
+    let forbidding = [
+        // No loopback at all, as in a cluster.
+        Reach::default(),
+        // Loopback, but not our own listener: `localhost` is one of several names for it.
+        Reach {
+            loopback: true,
+            listeners: vec![SocketAddr::new([0, 0, 0, 0].into(), here.port())],
+            ..Reach::default()
+        },
+        // The API server, which has an address here as any other program.
+        Reach {
+            loopback: true,
+            api_server: vec![here, SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), here.port())],
+            ..Reach::default()
+        },
+    ];
+    for reach in forbidding {
+        let settings = Settings { reach: Arc::new(reach.clone()), ..Settings::default() };
+        let proxy = Proxy::start_with(site(), Start { settings, ..Start::default() }).await;
+        let before = endpoint.connections();
+        assert_eq!(status(&proxy.get("evil", "/").await), 502, "{reach:?}");
+        assert_eq!(proxy.failures("forbidden-address"), 1, "{reach:?}");
+        assert_eq!(endpoint.connections(), before, "{reach:?}");
+        // A good host beside it.
+        assert_eq!(status(&proxy.get("shop", "/").await), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_goes_round_in_a_circle_ends_after_eight_rounds() {
+    // Two proxies, each the endpoint of the other.
+    let placeholder = Site::simple("loop", &[]);
+    let (first, second) = (Proxy::start(placeholder).await, Proxy::start(Site::simple("loop", &[])).await);
+    first.publisher.publish(Site::simple("loop", &[second.address]).build());
+    second.publisher.publish(Site::simple("loop", &[first.address]).build());
+    assert_eq!(status(&first.get("loop", "/").await), 508);
+    assert_eq!(first.all_requests() + second.all_requests(), 9);
+    assert_eq!(first.failures("loop") + second.failures("loop"), 1);
+    // A request of a client that was never here goes round anew, and ends as well.
+    assert_eq!(status(&second.get("loop", "/").await), 508);
+    assert_eq!(first.all_requests() + second.all_requests(), 18);
+}
+
+#[tokio::test]
+async fn endpoints_see_how_often_a_request_has_been_here_and_clients_cannot_reset_it() {
+    let endpoint = Upstream::echo().await;
+    let proxy = Proxy::start(Site::simple("shop", &[endpoint.address])).await;
+    let rows = [
+        ("", Some("1")),
+        ("Handfast-Hops: 3\r\n", Some("4")),
+        ("Handfast-Hops: 7\r\n", Some("8")),
+        ("Handfast-Hops: 8\r\n", None),
+        ("Handfast-Hops: 300\r\n", None),
+        ("Handfast-Hops: 18446744073709551615\r\n", None),
+        // No counts of ours.
+        ("Handfast-Hops: -1\r\n", Some("1")),
+        ("Handfast-Hops: many\r\n", Some("1")),
+        ("Handfast-Hops: 2\r\nHandfast-Hops: 9\r\n", None),
+        // A client may not have the count removed on the way.
+        ("Connection: handfast-hops\r\nHandfast-Hops: 5\r\n", Some("6")),
+    ];
+    for (lines, expected) in rows {
+        let mut stream = proxy.connect().await;
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: shop\r\n{lines}\r\n").as_bytes()).await.unwrap();
+        let response = read_response(&mut stream).await;
+        assert_eq!(status(&response), if expected.is_some() { 200 } else { 508 }, "{lines}");
+        if let Some(expected) = expected {
+            assert!(response.contains(&format!("\nhandfast-hops: {expected}\n")), "{lines}{response}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -125,6 +125,8 @@ metadata:
 spec:
   serviceAccountName: {{ include "handfast.serviceAccountName" . | quote }}
   automountServiceAccountToken: {{ .Values.serviceAccount.automountServiceAccountToken }}
+  # A Service named handfast-workers would set HANDFAST_WORKERS_… for every pod of the namespace.
+  enableServiceLinks: false
   terminationGracePeriodSeconds: {{ int $controller.terminationGracePeriodSeconds }}
   dnsPolicy: {{ default (ternary "ClusterFirstWithHostNet" "ClusterFirst" $controller.hostNetwork) $controller.dnsPolicy }}
   {{- with $controller.dnsConfig }}
@@ -172,6 +174,10 @@ spec:
       valueFrom:
         fieldRef:
           fieldPath: metadata.namespace
+    - name: POD_IPS
+      valueFrom:
+        fieldRef:
+          fieldPath: status.podIPs
     {{- if dig "limits" "cpu" "" (default dict $controller.resources) }}
     - name: HANDFAST_WORKERS
       valueFrom:

@@ -1,6 +1,6 @@
 //! Reasons why a backend or an address is not used: the ends of messages.
 
-use crate::snapshot::BadHostName;
+use crate::snapshot::{BadHostName, Unreachable};
 
 /// Why a backend of an Ingress names no Service port.
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,9 @@ pub enum BadBackend {
     /// Neither name nor number.
     #[error("it names no port")]
     NoPort,
+    /// The Service of the controller itself.
+    #[error("it is the Service of Handfast itself, so requests would go round in a circle")]
+    Own,
     /// A number outside 1 to 65535.
     #[error("port {0} is not between 1 and 65535")]
     PortRange(i32),
@@ -22,15 +25,6 @@ pub enum BadBackend {
 /// Why an address is never connected to.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum BadAddress {
-    /// Link-local: metadata services of clouds live there.
-    #[error("it is a link-local address")]
-    LinkLocal,
-    /// Loopback: Handfast's own listeners, among others.
-    #[error("it is a loopback address, which leads back to Handfast's own machine")]
-    Loopback,
-    /// Multicast or broadcast.
-    #[error("it is a multicast or broadcast address")]
-    Multicast,
     /// No name that could be resolved.
     #[error("it is not a host name: {0}")]
     Name(BadHostName),
@@ -40,7 +34,10 @@ pub enum BadAddress {
     /// A number outside 1 to 65535.
     #[error("port {0} is not between 1 and 65535")]
     PortRange(i32),
-    /// `0.0.0.0` or `::`.
-    #[error("it is the unspecified address")]
-    Unspecified,
+    /// A name that resolvers read as an IPv4 address.
+    #[error("it would be read as an IPv4 address. Write it with four decimal numbers")]
+    Numeric,
+    /// An address that nothing may be sent to.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
 }

@@ -40,6 +40,10 @@ pub(super) async fn forward(
     {
         return answer(upload_answer(UploadFailure::TooLarge), head, record);
     }
+    if headers::hops(request.headers()).is_none() {
+        service.upstreams.count(UpstreamFailure::Loop);
+        return answer(UpstreamFailure::Loop.into(), head, record);
+    }
 
     let upgrade = match request.version() {
         Version::HTTP_11 => headers::upgrade(request.headers()),

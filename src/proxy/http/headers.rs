@@ -13,6 +13,9 @@
 //! Headers about one connection stay on it (RFC 9110 section 7.6.1). Names with an underscore are dropped, as nginx
 //! does by default (`enable-underscores-in-headers`): many servers cannot tell `X_Forwarded_For` from
 //! `X-Forwarded-For`. `Proxy` is dropped, because CGI programs take it for a setting.
+//!
+//! `Handfast-Hops` counts how often a request has been through Handfast. An endpoint that is Handfast itself would
+//! otherwise send one request round for ever. The value of any sender counts: who forges it ends only the own request.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -24,6 +27,7 @@ use crate::proxy::settings::Settings;
 use crate::snapshot::canonical_ip;
 
 const FORWARDED: HeaderName = header::FORWARDED;
+const HANDFAST_HOPS: HeaderName = HeaderName::from_static("handfast-hops");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
@@ -124,6 +128,17 @@ fn forwarded_client(headers: &HeaderMap, sender: IpAddr, settings: &Settings) ->
     client
 }
 
+/// How often a request may go through Handfast: more than any chain of clusters and edges needs.
+const MAX_HOPS: u8 = 8;
+
+/// How often the request has been through Handfast before, or `None` if that is too often. What is no number is no
+/// count of ours and means nothing; of several lines the largest counts.
+pub(super) fn hops(headers: &HeaderMap) -> Option<u8> {
+    let lines = headers.get_all(HANDFAST_HOPS).iter().filter_map(|line| line.to_str().ok());
+    let most = lines.filter_map(|line| line.parse::<u64>().ok()).max().unwrap_or(0);
+    u8::try_from(most).ok().filter(|hops| *hops < MAX_HOPS)
+}
+
 fn first_item<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let value = headers.get(name)?.to_str().ok()?;
     value.split(',').next().map(str::trim).filter(|item| !item.is_empty())
@@ -156,6 +171,7 @@ pub(super) fn for_endpoint(
     verified: Option<Verified>,
     upgrade: Option<HeaderValue>,
 ) -> HeaderValue {
+    let hops = hops(headers).unwrap_or(MAX_HOPS);
     let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
     strip_connection(headers);
     for name in [header::CONTENT_LENGTH, header::EXPECT, PROXY] {
@@ -208,6 +224,7 @@ pub(super) fn for_endpoint(
     headers.insert(X_FORWARDED_SCHEME, scheme.clone());
     headers.insert(X_SCHEME, scheme);
     headers.insert(X_REAL_IP, client);
+    headers.insert(HANDFAST_HOPS, HeaderValue::from(u16::from(hops) + 1));
     headers.insert(header::HOST, authority);
 
     let mut options = Vec::new();

@@ -19,7 +19,7 @@ use super::{Timeouts, UpstreamFailure};
 use crate::open_files;
 use crate::proxy::http::Stall;
 use crate::proxy::http::body::Upload;
-use crate::snapshot::Address;
+use crate::snapshot::{Address, Reach};
 
 /// Largest buffer of a connection for each direction: the bound on memory when one side is slower than the other,
 /// and on a response head.
@@ -60,7 +60,14 @@ impl Link {
 }
 
 /// Resolves (names), connects, and starts the task that drives the connection until it closes.
-pub(super) async fn connect(address: &Address, timeouts: &Timeouts) -> Result<(Sender, Link), UpstreamFailure> {
+///
+/// Each address that a name resolves to is judged before anything is sent there: whoever owns the name may point it
+/// anywhere, and anew at any time.
+pub(super) async fn connect(
+    address: &Address,
+    reach: &Reach,
+    timeouts: &Timeouts,
+) -> Result<(Sender, Link), UpstreamFailure> {
     let connected = tokio::time::timeout(timeouts.connect, async {
         match address {
             Address::Ip(address) => connect_one(*address).await,
@@ -68,6 +75,10 @@ pub(super) async fn connect(address: &Address, timeouts: &Timeouts) -> Result<(S
                 let found = tokio::net::lookup_host((name.as_ref(), *port)).await;
                 let mut failure = UpstreamFailure::Resolve;
                 for address in found.map_err(|_| UpstreamFailure::Resolve)? {
+                    if reach.external(address).is_err() {
+                        failure = UpstreamFailure::ForbiddenAddress;
+                        continue;
+                    }
                     match connect_one(address).await {
                         Ok(stream) => return Ok(stream),
                         Err(error) => failure = error,

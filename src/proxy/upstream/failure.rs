@@ -20,6 +20,11 @@ pub enum UpstreamFailure {
     ConnectTimeout,
     /// The address cannot be reached.
     ConnectUnreachable,
+    /// The name of an `ExternalName` Service leads to an address that nothing is sent to: this machine, a metadata service,
+    /// the API server, or Handfast itself.
+    ForbiddenAddress,
+    /// The request has been through Handfast too often: it goes round in a circle.
+    Loop,
     /// The backend has no endpoint that is ready.
     NoEndpoints,
     /// The process has no file left for a connection, although idle ones were closed: its limit on open files is too low.
@@ -38,13 +43,15 @@ pub enum UpstreamFailure {
 
 impl UpstreamFailure {
     /// All of them.
-    pub const ALL: [UpstreamFailure; 13] = [
+    pub const ALL: [UpstreamFailure; 15] = [
         UpstreamFailure::BackendMissing,
         UpstreamFailure::BodyReset,
         UpstreamFailure::BodyTimeout,
         UpstreamFailure::ConnectRefused,
         UpstreamFailure::ConnectTimeout,
         UpstreamFailure::ConnectUnreachable,
+        UpstreamFailure::ForbiddenAddress,
+        UpstreamFailure::Loop,
         UpstreamFailure::NoEndpoints,
         UpstreamFailure::NoFiles,
         UpstreamFailure::Protocol,
@@ -63,6 +70,8 @@ impl UpstreamFailure {
             UpstreamFailure::ConnectRefused => "connect-refused",
             UpstreamFailure::ConnectTimeout => "connect-timeout",
             UpstreamFailure::ConnectUnreachable => "connect-unreachable",
+            UpstreamFailure::ForbiddenAddress => "forbidden-address",
+            UpstreamFailure::Loop => "loop",
             UpstreamFailure::NoEndpoints => "no-endpoints",
             UpstreamFailure::NoFiles => "no-files",
             UpstreamFailure::Protocol => "protocol",
@@ -82,9 +91,12 @@ impl UpstreamFailure {
             UpstreamFailure::BodyReset
             | UpstreamFailure::ConnectRefused
             | UpstreamFailure::ConnectUnreachable
+            | UpstreamFailure::ForbiddenAddress
             | UpstreamFailure::Protocol
             | UpstreamFailure::Reset
             | UpstreamFailure::Resolve => StatusCode::BAD_GATEWAY,
+            // RFC 5842 section 7.2.
+            UpstreamFailure::Loop => StatusCode::LOOP_DETECTED,
             UpstreamFailure::BodyTimeout
             | UpstreamFailure::ConnectTimeout
             | UpstreamFailure::ReadTimeout
@@ -98,9 +110,11 @@ impl UpstreamFailure {
             UpstreamFailure::BackendMissing => "the service behind this path does not exist",
             UpstreamFailure::BodyReset | UpstreamFailure::Reset => "the service closed the connection",
             UpstreamFailure::BodyTimeout | UpstreamFailure::ReadTimeout => "the service did not answer in time",
-            UpstreamFailure::ConnectRefused | UpstreamFailure::ConnectUnreachable | UpstreamFailure::Resolve => {
-                "the service cannot be reached"
-            }
+            UpstreamFailure::ConnectRefused
+            | UpstreamFailure::ConnectUnreachable
+            | UpstreamFailure::ForbiddenAddress
+            | UpstreamFailure::Resolve => "the service cannot be reached",
+            UpstreamFailure::Loop => "the service behind this path leads back to this proxy",
             UpstreamFailure::ConnectTimeout => "the service cannot be reached in time",
             UpstreamFailure::NoEndpoints => "the service behind this path has no ready endpoint",
             UpstreamFailure::NoFiles => "there is no file left for a connection to the service",
@@ -122,6 +136,8 @@ impl UpstreamFailure {
             UpstreamFailure::BackendMissing
             | UpstreamFailure::BodyReset
             | UpstreamFailure::BodyTimeout
+            | UpstreamFailure::ForbiddenAddress
+            | UpstreamFailure::Loop
             | UpstreamFailure::NoEndpoints
             | UpstreamFailure::NoFiles
             | UpstreamFailure::ReadTimeout

@@ -108,11 +108,11 @@ impl Upstreams {
             link.set_send_timeout(timeouts.send);
             return Ok(lease(sender, link));
         }
-        let mut connected = connect::connect(&peer.address, timeouts).await;
+        let mut connected = connect::connect(&peer.address, &self.settings.reach, timeouts).await;
         if matches!(connected, Err(UpstreamFailure::NoFiles)) && self.drop_kept() {
             // Connections close when their tasks have heard of it.
             tokio::time::sleep(Duration::from_millis(5)).await;
-            connected = connect::connect(&peer.address, timeouts).await;
+            connected = connect::connect(&peer.address, &self.settings.reach, timeouts).await;
         }
         let (sender, link) = connected?;
         Ok(lease(sender, link))
