@@ -67,7 +67,7 @@ pub enum Command {
     /// Exit status: 0 without errors (see --fail-on), 1 with errors, 2 if the input cannot be read or the usage is wrong. A
     /// host whose paths all answer 503 is an error (host-answers-503 where no other finding says so), unless the input has
     /// no EndpointSlice at all: then Services are taken to have endpoints.
-    Check(CheckArgs),
+    Check(Box<CheckArgs>),
     /// List the known clients of `check --clients`, with the ids for requiredClients of a policy.
     Clients {
         /// How to print the list.
