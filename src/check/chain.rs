@@ -101,7 +101,10 @@ pub fn judge(chain: Option<&Chain>, mut findings: Vec<Finding>, name: Option<&Na
         OutlineEnd::Anchor { subject, source } => {
             Some(AnchorReport { subject: subject.to_string(), source: source.code() })
         }
-        OutlineEnd::Missing { .. } | OutlineEnd::SelfSigned | OutlineEnd::UnknownRoot { .. } => None,
+        OutlineEnd::Missing { .. }
+        | OutlineEnd::SelfSigned
+        | OutlineEnd::UnknownRoot { .. }
+        | OutlineEnd::Withdrawn { .. } => None,
     });
     let notes: Vec<Note<'_>> = findings
         .iter()

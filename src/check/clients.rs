@@ -179,7 +179,7 @@ struct WayUp {
 fn way(tls: &ServerTls, default: Option<&ServerTls>) -> Way {
     let chain = |credential: usize| {
         let summary = tls.summary_of(credential);
-        let Outline { path, end, beside } = &*summary.outline;
+        let Outline { path, end, beside, anchor_validity: _ } = &*summary.outline;
         let cross_signs = beside.iter().filter(|link| link.role == Role::CrossSign);
         WayUp {
             key: summary.key.clone(),

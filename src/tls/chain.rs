@@ -17,6 +17,7 @@ mod anchors;
 mod certificate;
 mod complete;
 mod der;
+mod dn;
 mod finding;
 mod form;
 mod judge;
@@ -24,10 +25,12 @@ mod key;
 mod names;
 mod outline;
 mod pem;
+mod refusals;
 mod revocation;
 mod signature;
 mod table;
 mod walk;
+mod withdrawn;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -48,8 +51,10 @@ pub use certificate::Place;
 pub use complete::Candidates;
 pub use finding::Finding;
 pub use names::Name;
-pub use outline::{Link, Note, Outline, OutlineEnd, Role};
+pub use outline::{AnchorDates, Link, Note, Outline, OutlineEnd, Role, Validity};
+pub use refusals::Verifier;
 pub use revocation::{BadLists, RevocationLists};
+pub use withdrawn::Withdrawn;
 
 /// A certificate chain and its private key that can be served: leaf first, each certificate issued by the next, the
 /// key matching the leaf.
@@ -277,7 +282,7 @@ impl Chain {
             certificates.extend(additions);
             walk = longer;
         }
-        findings.extend(judge::judge(&certificates, &walk));
+        findings.extend(judge::judge(&certificates, &walk, &anchors));
         let served = walk.path.iter().chain(&walk.surplus).map(|index| certificates[*index].der.clone());
         Self {
             certificates: served.collect(),
@@ -317,6 +322,20 @@ impl Chain {
             };
             changes_at = [changes_at, next].into_iter().flatten().min();
         }
+        if let OutlineEnd::Anchor { subject, source } = &self.outline.end
+            && let Some(dates) = self.outline.anchor_dates(now)
+        {
+            let (root, anchor) = (subject.to_string(), *source);
+            findings.push(match dates {
+                AnchorDates::Expired(not_after) => Finding::ExpiredRoot { root, anchor, not_after: rfc3339(not_after) },
+                AnchorDates::NotValidBefore(not_before) => {
+                    Finding::RootNotValidYet { root, anchor, not_before: rfc3339(not_before) }
+                }
+            });
+        }
+        let anchor = self.outline.anchor_validity.iter();
+        let anchor = anchor.flat_map(|validity| [validity.not_before, after(validity.not_after)]);
+        changes_at = changes_at.into_iter().chain(anchor.filter(|time| *time > now)).min();
         Dated { findings, changes_at }
     }
 
@@ -451,15 +470,29 @@ fn outline(certificates: &[Certificate], walk: &Walk) -> Outline {
     let beside =
         (0..certificates.len()).filter(|index| !walk.path.contains(index)).map(|index| link(index, role(index)));
     let top = &certificates[walk.path[walk.path.len() - 1]];
+    let mut anchor_validity = Vec::new();
     let end = match &walk.end {
-        End::Anchor(anchor) => OutlineEnd::Anchor { subject: anchor.subject.as_str().into(), source: anchor.source },
-        End::Gap => {
-            OutlineEnd::Missing { issuer: top.issuer.as_str().into(), is_public: certificates[walk.path[0]].is_public }
+        End::Anchor(anchor) => {
+            // The dates of a leaf that is its own anchor are those of the leaf.
+            if !anchor.is_leaf {
+                anchor_validity.clone_from(&anchor.validity);
+            }
+            OutlineEnd::Anchor { subject: anchor.subject.as_str().into(), source: anchor.source }
         }
-        End::Root(root) => OutlineEnd::UnknownRoot { subject: certificates[*root].subject.as_str().into() },
+        End::Gap => match withdrawn::named(&top.issuer_der, top.authority_key.as_deref()) {
+            Some(root) => OutlineEnd::Withdrawn { root, is_missing: true },
+            None => {
+                let is_public = certificates[walk.path[0]].is_public;
+                OutlineEnd::Missing { issuer: top.issuer.as_str().into(), is_public }
+            }
+        },
+        End::Root(root) => match withdrawn::is(&certificates[*root]) {
+            Some(root) => OutlineEnd::Withdrawn { root, is_missing: false },
+            None => OutlineEnd::UnknownRoot { subject: certificates[*root].subject.as_str().into() },
+        },
         End::SelfSigned => OutlineEnd::SelfSigned,
     };
-    Outline { path: path.collect(), end, beside: beside.collect() }
+    Outline { path: path.collect(), end, beside: beside.collect(), anchor_validity }
 }
 
 /// When less than a third of a lifetime begins to be left.

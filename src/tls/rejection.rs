@@ -7,7 +7,7 @@
 
 use rustls::pki_types::UnixTime;
 
-use super::chain::{AnchorSource, Finding, OutlineEnd};
+use super::chain::{AnchorDates, AnchorSource, Finding, OutlineEnd};
 use super::reason::{Blame, Reason};
 use super::{TlsSummary, rfc3339};
 
@@ -25,7 +25,10 @@ pub struct Rejection {
 /// Explains a rejection of what `served` is, by a client that asked for `server_name`, at `now`.
 pub fn explain(reason: Reason, served: &TlsSummary, server_name: Option<&str>, now: UnixTime) -> Option<Rejection> {
     let flaw = |(detail, remedy): (String, String)| Rejection { blame: Blame::Certificate, detail, remedy };
-    let dates = || expired(served, now).or_else(|| not_valid_yet(served, now)).map(flaw);
+    let dates = || {
+        let found = expired(served, now).or_else(|| not_valid_yet(served, now)).or_else(|| anchor_dates(served, now));
+        found.map(flaw)
+    };
     let issuer = || gap(served).map(flaw);
     let name = || name_not_covered(served, server_name).map(flaw);
     let usage = || not_for_servers(served).map(flaw);
@@ -77,6 +80,19 @@ fn not_valid_yet(served: &TlsSummary, now: UnixTime) -> Option<(String, String)>
     Some((detail, "wait, or have the certificate issued again with an earlier start date".to_owned()))
 }
 
+/// The dates of the root itself, which many clients look at.
+fn anchor_dates(served: &TlsSummary, now: UnixTime) -> Option<(String, String)> {
+    let OutlineEnd::Anchor { subject, .. } = &served.outline.end else { return None };
+    let remedy = "have the CA issue its root again with the same name and key, and give that one to the clients";
+    Some(match served.outline.anchor_dates(now)? {
+        AnchorDates::Expired(end) => (format!("the root {subject} expired at {}", rfc3339(end)), remedy.to_owned()),
+        AnchorDates::NotValidBefore(begin) => (
+            format!("the root {subject} is not valid before {}", rfc3339(begin)),
+            "wait, or check the CA's clock".to_owned(),
+        ),
+    })
+}
+
 /// A chain that leads to nobody whom clients are known to trust.
 fn gap(served: &TlsSummary) -> Option<(String, String)> {
     if served.outline.is_temporary() {
@@ -100,6 +116,10 @@ fn gap(served: &TlsSummary) -> Option<(String, String)> {
         OutlineEnd::SelfSigned => Some((
             "the certificate is self-signed".to_owned(),
             "have the certificate issued by a CA that the clients trust".to_owned(),
+        )),
+        OutlineEnd::Withdrawn { root, .. } => Some((
+            format!("the chain leads to the public root {}: {}", root.name, root.words()),
+            "have the certificate issued by a CA whose root clients have".to_owned(),
         )),
         OutlineEnd::UnknownRoot { subject } => Some((
             format!("the chain leads to {subject}, which is not a public root"),
@@ -149,7 +169,10 @@ fn anchored(served: &TlsSummary) -> Rejection {
             format!("the chain is complete and valid, and leads to the private root {subject}"),
             format!("add {subject} to the client's trust store"),
         ),
-        OutlineEnd::Missing { .. } | OutlineEnd::SelfSigned | OutlineEnd::UnknownRoot { .. } => {
+        OutlineEnd::Missing { .. }
+        | OutlineEnd::SelfSigned
+        | OutlineEnd::UnknownRoot { .. }
+        | OutlineEnd::Withdrawn { .. } => {
             ("nothing else is wrong with the chain".to_owned(), "check the client's trust store".to_owned())
         }
     };
@@ -187,7 +210,7 @@ mod tests {
             not_after: link.not_after,
             key: "ecdsa-p256".into(),
             chain_length: 1,
-            outline: Arc::new(Outline { path: vec![link], end, beside: Vec::new() }),
+            outline: Arc::new(Outline { path: vec![link], end, ..Outline::default() }),
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use handfast::api::annotations::{Annotation, HANDFAST, NGINX, OWN, State, TABLE};
 use handfast::compile::{Change, Compiled, Compiler, HostOwnership, Options, Problem, Scope};
+use handfast::tls::chain::TrustAnchors;
 
 use handfast::tls::Version;
 
@@ -138,6 +139,8 @@ pub(crate) fn compile(folder: &Path) -> Compiled {
             ("adopt-class", class) => options.adopted_classes.push(class.to_owned()),
             // A bundle with the intermediate of all certificates.
             ("intermediates", "") => options.intermediates = intermediates(),
+            // Nobody says whom the clients trust.
+            ("only-public-anchors", "") => options.trust_anchors = Arc::new(TrustAnchors::public()),
             ("host-ownership", "namespace") => options.host_ownership = HostOwnership::Namespace,
             ("only-with-class", "") => {
                 options.watch_without_class = false;
@@ -179,7 +182,7 @@ fn without_what_varies(text: &str) -> String {
     let is_hexadecimal = |word: &str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut last = "";
     let mut mask = |word: &str| {
-        let bare = word.trim_end().trim_end_matches(',');
+        let bare = word.trim_end().trim_end_matches([',', '.']);
         let masked = match bare.len() {
             64 if is_hexadecimal(bare) => word.replace(bare, "[fingerprint]"),
             40 if is_hexadecimal(bare) => word.replace(bare, "[key]"),

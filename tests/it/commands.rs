@@ -84,7 +84,7 @@ fn chain_is_accepted_only_as_a_strict_client_would() {
         (&[&chain, "--name", "192.0.2.1"], 1, "name-not-covered"),
         (&[&chain, "--key", &other_key], 1, "error key-mismatch"),
         (&[&chain, "--key", &root], 1, "error no-key"),
-        (&[&leaf_only], 1, "warning unanchored"),
+        (&[&leaf_only], 1, "error missing-intermediate"),
         (&[&other_key], 1, "not-a-certificate"),
         (&["/nonexistent.pem"], 2, ""),
         (&[&chain, "--key", "/nonexistent.pem"], 2, ""),

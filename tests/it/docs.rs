@@ -354,7 +354,7 @@ fn the_example_of_failures_is_what_the_program_prints() {
         not_after: rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::MAX),
         key: "ecdsa-p256".into(),
         chain_length: 1,
-        outline: std::sync::Arc::new(Outline { path: Vec::new(), end, beside: Vec::new() }),
+        outline: std::sync::Arc::new(Outline { end, ..Outline::default() }),
     };
     let reason = Reason::RejectedUnknownCa;
     let rejection = rejection::explain(reason, &chain, Some("shop.example.com"), chain.not_before).unwrap();

@@ -12,7 +12,7 @@ use rcgen::{
 
 use crate::pki::{
     Ca, Leaf, OpenSsl, ca, ca_params, ca_with, cross_signed, issuer_url, leaf_of, leaf_params, must_staple, root,
-    sct_list, valid,
+    sct_list, valid, withdrawn,
 };
 use handfast::demo::pki::{KeyType, generate};
 
@@ -83,6 +83,14 @@ fn make(name: &str) -> Fault {
         }
         "duplicate" => chain(&[&leaf.pem, &leaf.pem, &intermediate.pem()], &leaf),
         "encipherment" => with_leaf(|params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment]),
+        "expired-root" => {
+            let mut params = ca_params("Private Root");
+            valid(&mut params, -1825, -2);
+            let own = Ca::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+            let issuer = ca("Private Intermediate", &own);
+            let leaf = issued(&issuer, |_| {});
+            Fault { ca_crt: own.pem(), ..chain(&[&leaf.pem, &issuer.pem()], &leaf) }
+        }
         "expires-soon" => with_leaf(|params| valid(params, -80, 5)),
         "issuer-expired" => with_issuer(|params| valid(params, -80, -2)),
         "issuer-expires-first" => with_issuer(|params| valid(params, -20, 40)),
@@ -189,7 +197,18 @@ fn make(name: &str) -> Fault {
             let issuer = Ca::signed_by(params, key, &*ROOT).unwrap();
             signed_by_openssl(&issuer, "-md sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:10")
         }
+        "untrusted-root" => {
+            let own = root("Private Root");
+            let issuer = ca("Private Intermediate", &own);
+            let leaf = issued(&issuer, |_| {});
+            Fault { ca_crt: root("Another Root").pem(), ..chain(&[&leaf.pem, &issuer.pem(), &own.pem()], &leaf) }
+        }
         "unrelated" => chain(&[&leaf.pem, &root("Stranger").pem(), &intermediate.pem()], &leaf),
+        "withdrawn-root" => {
+            let issuer = ca("Public Intermediate", &withdrawn());
+            let leaf = issued(&issuer, sct_list);
+            chain(&[&leaf.pem, &issuer.pem()], &leaf)
+        }
         "validity-over-limit" => with_leaf(|params| {
             sct_list(params);
             valid(params, -10, 600);
@@ -215,8 +234,9 @@ fn issued_for(key: KeyType, issuer: &Ca, change: impl FnOnce(&mut CertificatePar
 fn signed_by_openssl(issuer: &Ca, sign: &str) -> Fault {
     let openssl = OpenSsl::new();
     let database = "database = index.txt\nnew_certs_dir = .\nrand_serial = yes\npolicy = any\nx509_extensions = leaf\n";
-    let extensions =
-        format!("subjectAltName = DNS:{HOST}\nextendedKeyUsage = serverAuth\nkeyUsage = digitalSignature\n");
+    let extensions = format!(
+        "subjectAltName = DNS:{HOST}\nextendedKeyUsage = serverAuth\nkeyUsage = digitalSignature\nauthorityKeyIdentifier = keyid\n"
+    );
     let files = [
         ("issuer.pem", issuer.pem()),
         ("issuer.key", issuer.key().serialize_pem()),

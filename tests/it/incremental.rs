@@ -277,7 +277,7 @@ fn a_changed_ca_crt_is_judged_anew_and_never_served() {
     upsert(&mut compiler, &(ingress("shop", "shop.example.com", "tls", "web") + &secret("''")));
     upsert(&mut compiler, &(service("web") + &slice("web-1", "web", "10.0.0.1")));
     let without = compiler.compile(at(NOW));
-    assert_eq!(codes(&without), ["unanchored"]);
+    assert_eq!(codes(&without), ["missing-intermediate"]);
     upsert(&mut compiler, &secret("$CA(ca-crt)"));
     let with = compiler.compile(at(NOW));
     assert_eq!(codes(&with), [""; 0]);

@@ -102,6 +102,18 @@ pub fn root(name: &str) -> Ca {
     Ca::self_signed(ca_params(name), KeyPair::generate().unwrap()).unwrap()
 }
 
+/// A root with the name and the key identifier of one that trust stores have removed, which is all that the
+/// certificates below it say of it. Its key is another one.
+pub fn withdrawn() -> Ca {
+    let mut params = ca_params(WITHDRAWN);
+    let key_id = (0..40).step_by(2).map(|at| u8::from_str_radix(&WITHDRAWN_KEY[at..at + 2], 16).unwrap());
+    params.key_identifier_method = KeyIdMethod::PreSpecified(key_id.collect());
+    Ca::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+const WITHDRAWN: &str = "DigiCert Global Root CA";
+const WITHDRAWN_KEY: &str = "03de503556d14cbb66f0a3e21b1bc397b23dd155";
+
 pub fn ca(name: &str, issuer: &Ca) -> Ca {
     ca_with(name, issuer, |_| {})
 }
@@ -172,9 +184,9 @@ pub fn anchors(pem: &str) -> TrustAnchors {
     TrustAnchors::none().with_file(pem.as_bytes()).unwrap()
 }
 
-/// Loads with its key, for clients that trust `trusted`.
+/// Loads with its key, for clients that trust `trusted`; where nobody says whom they trust, the public roots.
 pub fn load(tls_crt: &str, leaf: &Leaf, trusted: &str) -> Loaded {
-    let anchors = if trusted.is_empty() { TrustAnchors::none() } else { anchors(trusted) };
+    let anchors = if trusted.is_empty() { TrustAnchors::public() } else { anchors(trusted) };
     Credential::load(tls_crt.as_bytes(), leaf.key.as_bytes(), b"", &anchors)
 }
 
@@ -236,13 +248,16 @@ impl OpenSsl {
     /// `ca.pem` and `ca.key`.
     pub fn ca(&self, key: &str) {
         self.run(&format!("genpkey {key} -out ca.key"));
-        self.run("req -x509 -new -key ca.key -subj /CN=Old -days 3650 -out ca.pem");
+        self.run(
+            "req -x509 -new -key ca.key -subj /CN=Old -days 3650 -addext keyUsage=critical,keyCertSign -out ca.pem",
+        );
     }
 
     /// A leaf for [`HOST`], signed by `ca.key` with these options.
     pub fn leaf(&self, sign: &str) -> Leaf {
         let extensions = format!(
-            "subjectAltName=DNS:{HOST}\nextendedKeyUsage=serverAuth\nkeyUsage=digitalSignature\nbasicConstraints=CA:FALSE\n"
+            "subjectAltName=DNS:{HOST}\nextendedKeyUsage=serverAuth\nkeyUsage=digitalSignature\nbasicConstraints=CA:FALSE\n\
+             authorityKeyIdentifier=keyid\n"
         );
         std::fs::write(self.directory.path().join("leaf.ext"), extensions).unwrap();
         self.run("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out leaf.key");

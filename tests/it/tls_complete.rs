@@ -16,7 +16,7 @@ fn candidates(pems: &[String]) -> Candidates {
 }
 
 fn completed(tls_crt: &str, leaf: &Leaf, trusted: &str, candidates: &Candidates) -> Loaded {
-    let anchors = if trusted.is_empty() { TrustAnchors::none() } else { anchors(trusted) };
+    let anchors = if trusted.is_empty() { TrustAnchors::public() } else { anchors(trusted) };
     Credential::load_completed(tls_crt.as_bytes(), leaf.key.as_bytes(), b"", &anchors, candidates)
 }
 
@@ -72,7 +72,7 @@ fn several_levels_may_be_missing_and_gaps_may_lie_between() {
     let between = format!("{}{}{}", leaf.pem, lower.pem(), upper.pem());
     assert_eq!(check(&between, &leaf, &root, &[&middle]), (vec!["chain-completed"], 4));
     // One certificate further into nowhere is no help.
-    assert_eq!(check(&leaf.pem, &leaf, &root, &[&lower, &middle]), (vec!["unanchored"], 1));
+    assert_eq!(check(&leaf.pem, &leaf, &root, &[&lower, &middle]), (vec!["missing-intermediate"], 1));
 }
 
 #[test]
@@ -86,10 +86,7 @@ fn nothing_is_added_where_nothing_is_missing() {
     assert!(!loaded.credential.unwrap().depends_on_candidates());
     assert_eq!(check(&whole, &leaf, &root, &[&intermediate]), (vec![], 2));
     let self_signed_above = format!("{}{}{}", leaf.pem, intermediate.pem(), root.pem());
-    assert_eq!(
-        check(&self_signed_above, &leaf, &stranger, &[&shorter_lived]),
-        (vec!["root-included", "unanchored"], 2)
-    );
+    assert_eq!(check(&self_signed_above, &leaf, &stranger, &[&shorter_lived]), (vec!["untrusted-root"], 2));
 }
 
 #[test]
@@ -98,13 +95,16 @@ fn only_the_key_that_signed_fits() {
     let intermediate = ca("Intermediate", &root);
     let leaf = leaf(&intermediate);
     let impostor = ca("Intermediate", &root);
-    assert_eq!(check(&leaf.pem, &leaf, &root, &[&impostor]), (vec!["unanchored"], 1));
+    assert_eq!(check(&leaf.pem, &leaf, &root, &[&impostor]), (vec!["missing-intermediate"], 1));
     // Without key identifiers only the signature tells them apart.
     let plain = |params: &mut CertificateParams| params.use_authority_key_identifier_extension = false;
     let anonymous = leaf_with(&intermediate, plain);
-    assert_eq!(check(&anonymous.pem, &anonymous, &root, &[&impostor]), (vec!["unanchored"], 1));
+    assert_eq!(
+        check(&anonymous.pem, &anonymous, &root, &[&impostor]),
+        (vec!["untrusted-root", "strict-clients-refuse"], 1)
+    );
     let found = check(&anonymous.pem, &anonymous, &root, &[&impostor, &intermediate]);
-    assert_eq!(found, (vec!["chain-completed"], 2));
+    assert_eq!(found, (vec!["chain-completed", "strict-clients-refuse"], 2));
     // One that stands in tls.crt with the wrong key is told as before, and the right one is added all the same.
     let wrong = format!("{}{}", leaf.pem, impostor.pem());
     assert_eq!(check(&wrong, &leaf, &root, &[&intermediate]), (vec!["chain-completed", "unrelated-certificate"], 2));
@@ -146,7 +146,7 @@ fn what_may_not_issue_is_no_candidate() {
     let upper = ca_with("Upper", &root, |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
     let lower = ca("Lower", &upper);
     let below = leaf(&lower);
-    assert_eq!(check(&below.pem, &below, &root, &[&lower, &upper]), (vec!["unanchored"], 1));
+    assert_eq!(check(&below.pem, &below, &root, &[&lower, &upper]), (vec!["missing-intermediate"], 1));
     let direct = leaf(&upper);
     assert_eq!(check(&direct.pem, &direct, &root, &[&upper]), (vec!["chain-completed"], 2));
     // Signed with SHA-1: clients would refuse the chain as they refuse the gap.
@@ -179,7 +179,7 @@ fn a_private_chain_is_completed_up_to_ca_crt_or_to_the_root_in_tls_crt() {
     // A root in tls.crt says so.
     let with_root = format!("{}{}", leaf.pem, private.pem());
     let loaded = completed(&with_root, &leaf, "", &found);
-    assert_eq!(codes(&loaded), (vec!["chain-completed", "root-included", "unanchored"], 2));
+    assert_eq!(codes(&loaded), (vec!["chain-completed", "unanchored"], 2));
     let outline = loaded.credential.unwrap().summary().outline;
     assert!(matches!(&outline.end, OutlineEnd::UnknownRoot { subject } if &**subject == "CN=Private"));
 }
@@ -196,7 +196,7 @@ fn circles_and_crowds_cost_bounded_work() {
     }
     let below = leaf(&first);
     let loaded = completed(&below.pem, &below, &root.pem(), &candidates(&circle));
-    assert_eq!(codes(&loaded), (vec!["unanchored"], 1));
+    assert_eq!(codes(&loaded), (vec!["missing-intermediate"], 1));
     // A thousand with one name, of which one has the right key.
     let mut crowd: Vec<String> = Vec::new();
     let right = ca("Crowd", &root);

@@ -27,7 +27,7 @@ fn a_chain_is_complete_at_any_kind_of_anchor_and_at_no_other() {
     let leaf = leaf(&intermediate);
     let chain = format!("{}{}", leaf.pem, intermediate.pem());
     no(&codes(&chain, &leaf, &trusted.pem()));
-    assert_eq!(codes(&chain, &leaf, &stranger.pem()), ["unanchored"]);
+    assert_eq!(codes(&chain, &leaf, &stranger.pem()), ["missing-intermediate"]);
     assert_eq!(codes(&chain, &leaf, ""), ["unanchored"]);
     // An anchor need not have signed itself (RFC 5280 section 6.1.1 d).
     no(&codes(&leaf.pem, &leaf, &intermediate.pem()));
@@ -42,7 +42,7 @@ fn a_chain_is_complete_at_any_kind_of_anchor_and_at_no_other() {
     no(&found);
     let subject = "CN=Root".into();
     assert_eq!(end, OutlineEnd::Anchor { subject, source: AnchorSource::Secret });
-    assert_eq!(in_secret(&stranger.pem()).0, ["unanchored"]);
+    assert_eq!(in_secret(&stranger.pem()).0, ["missing-intermediate"]);
     assert_eq!(in_secret("not PEM").0, ["unusable-ca", "unanchored"]);
     let key_in_place_of_root = in_secret(&leaf.key);
     assert_eq!(key_in_place_of_root.0, ["unusable-ca", "unanchored"]);
@@ -66,7 +66,7 @@ fn a_private_chain_with_a_gap_names_the_issuers_key_and_where_it_is() {
     let root = root("Root");
     let intermediate = ca("Private CA", &root);
     let leaf = leaf_with(&intermediate, |params| issuer_url(params, "http://pki.internal/ca.cer"));
-    let findings = load(&leaf.pem, &leaf, &root.pem()).findings;
+    let findings = load(&leaf.pem, &leaf, "").findings;
     let [finding] = findings.as_slice() else { panic!("{findings:?}") };
     let text = finding.to_string();
     assert_eq!((finding.code(), finding.severity()), ("unanchored", Severity::Warning));
@@ -77,10 +77,16 @@ fn a_private_chain_with_a_gap_names_the_issuers_key_and_where_it_is() {
     let remedy = finding.remedy();
     assert!(
         remedy.ends_with(
-            "add the intermediate to tls.crt: curl -s http://pki.internal/ca.cer | openssl x509 -inform der"
+            "the file of --trust-anchors; get it with curl -s http://pki.internal/ca.cer | openssl x509 -inform der"
         ),
         "{remedy}"
     );
+    // Where somebody has said whom the clients trust, it is certain that they refuse.
+    let findings = load(&leaf.pem, &leaf, &root.pem()).findings;
+    let [finding] = findings.as_slice() else { panic!("{findings:?}") };
+    assert_eq!((finding.code(), finding.severity()), ("missing-intermediate", Severity::Error));
+    assert!(finding.to_string().contains("CN=Private CA, key identifier "), "{finding}");
+    assert!(finding.remedy().contains("curl -s http://pki.internal/ca.cer"), "{}", finding.remedy());
     // Of a root that is there, nothing has to be got.
     let chain = format!("{}{}{}", leaf.pem, intermediate.pem(), root.pem());
     let findings = load(&chain, &leaf, "").findings;
@@ -445,8 +451,15 @@ fn hostile_files_cost_bounded_work_and_print_nothing_odd() {
 
 #[test]
 fn every_finding_is_brought_about_by_a_test() {
-    let tests =
-        [include_str!("tls_chain.rs"), include_str!("tls_complete.rs"), include_str!("tls_findings.rs")].concat();
+    let tests = [
+        include_str!("temporary.rs"),
+        include_str!("tls_chain.rs"),
+        include_str!("tls_complete.rs"),
+        include_str!("tls_findings.rs"),
+        include_str!("tls_form.rs"),
+        include_str!("tls_roots.rs"),
+    ]
+    .concat();
     let missing: BTreeSet<&str> =
         Finding::all().map(|about| about.code).filter(|code| !tests.contains(&format!("\"{code}\""))).collect();
     assert_eq!(missing, BTreeSet::new());

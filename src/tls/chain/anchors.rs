@@ -2,8 +2,9 @@
 //!
 //! `webpki-roots + --trust-anchors + ca.crt ──▶ TrustAnchors ──issuer of──▶ Anchor`
 //!
-//! An anchor is a name and a key (RFC 5280 section 6.1.1 d), whether or not it signed itself; its own dates do not
-//! count. Parsed once and shared. Anchors judge chains; they are never served and never turn client authentication on.
+//! An anchor is a name and a key (RFC 5280 section 6.1.1 d), whether or not it signed itself. Where it comes as a
+//! certificate, its dates and its form are kept beside: the RFC leaves them out, and many clients do not. Parsed once
+//! and shared. Anchors judge chains; they are never served and never turn client authentication on.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,14 +13,14 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
-use x509_parser::asn1_rs::FromDer;
-use x509_parser::x509::X509Name;
 
-use super::certificate::Certificate;
-use super::der;
+use super::certificate::{Certificate, Place, clean};
 use super::form::{self, Form, Thing};
+use super::outline::Validity;
 use super::pem::{self, Block};
+use super::refusals::{self, Fault, Position};
 use super::signature::{self, Link};
+use super::{der, dn};
 
 /// A set of trusted names and keys.
 #[derive(Clone)]
@@ -45,6 +46,15 @@ impl AnchorSource {
             AnchorSource::Operator => "trusted by --trust-anchors",
             AnchorSource::Public => "a public root",
             AnchorSource::Secret => "trusted by ca.crt",
+        }
+    }
+
+    /// Where its certificate stands, for people.
+    pub(super) fn place(self) -> &'static str {
+        match self {
+            AnchorSource::Operator => "in the file of --trust-anchors",
+            AnchorSource::Public => "among the public roots",
+            AnchorSource::Secret => "in ca.crt",
         }
     }
 
@@ -117,6 +127,16 @@ pub(super) struct Anchor {
     /// DER of the SubjectPublicKeyInfo.
     pub(super) spki: Vec<u8>,
     pub(super) source: AnchorSource,
+    /// What its certificate says beside name and key; `None` for public roots, of which no more is known.
+    pub(super) details: Option<Details>,
+}
+
+/// What the certificate of an anchor says beside its name and key.
+pub(super) struct Details {
+    pub(super) validity: Validity,
+    /// Its issuer (DER) and serial number, by which a certificate below it may name it.
+    pub(super) issuer_and_serial: (Vec<u8>, Vec<u8>),
+    pub(super) faults: Vec<Fault>,
 }
 
 #[derive(Default)]
@@ -139,7 +159,7 @@ impl TrustAnchors {
         static PUBLIC: OnceLock<Arc<Set>> = OnceLock::new();
         let set = PUBLIC.get_or_init(|| {
             let anchors = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
-            Arc::new(Set::new("public", anchors.map(|anchor| Anchor::new(anchor, AnchorSource::Public))))
+            Arc::new(Set::new("public", anchors.map(|anchor| Anchor::new(anchor, AnchorSource::Public, None))))
         });
         Self { sets: vec![set.clone()] }
     }
@@ -175,16 +195,17 @@ impl TrustAnchors {
             let anchor = certificate_of(block, index).and_then(|der| {
                 let der = CertificateDer::from(der);
                 let anchor = webpki::anchor_from_trusted_cert(&der).map(|anchor| anchor.to_owned());
-                anchor.map_err(|error| {
+                let anchor = anchor.map_err(|_| {
                     let error = match form::thing(&der) {
-                        Some(Thing::Certificate) | None => format!("it is not a certificate ({error})"),
+                        Some(Thing::Certificate) | None => refusals::unreadable(&der).to_owned(),
                         Some(thing) => format!("its content is {}, whatever its label says", thing.words()),
                     };
                     BadAnchors::Block { index: index + 1, offset, error, advice: None }
-                })
+                })?;
+                Ok(Anchor::new(anchor, source, Details::read(&der)))
             });
             match anchor {
-                Ok(anchor) => anchors.push(Anchor::new(anchor, source)),
+                Ok(anchor) => anchors.push(anchor),
                 Err(error) => errors.push(error),
             }
         }
@@ -193,6 +214,28 @@ impl TrustAnchors {
             sets.push(Arc::new(Set::new(&crate::tls::sha256_hex(text), anchors.into_iter())));
         }
         (Self { sets }, errors)
+    }
+
+    /// True if somebody has said whom the clients trust: a file of anchors, `ca.crt`, or nobody but these. With the
+    /// public roots alone, a private CA may be trusted all the same.
+    pub(super) fn is_stated(&self) -> bool {
+        let is_public =
+            |set: &Arc<Set>| set.anchors.first().is_some_and(|anchor| anchor.source == AnchorSource::Public);
+        self.sets.is_empty() || !self.sets.iter().all(is_public)
+    }
+
+    /// True if an anchor has this name (DER), whatever its key.
+    pub(super) fn has_name(&self, subject: &[u8]) -> bool {
+        self.named(subject).next().is_some()
+    }
+
+    /// All anchors with the name and the key of one: clients take any of them.
+    pub(super) fn equal_to<'a, 'b>(&'a self, anchor: &'b Anchor) -> impl Iterator<Item = &'a Anchor> + use<'a, 'b> {
+        self.sets.iter().flat_map(move |set| {
+            set.anchors
+                .iter()
+                .filter(|other| other.spki == anchor.spki && other.trusted.subject == anchor.trusted.subject)
+        })
     }
 
     /// How many there are.
@@ -273,20 +316,25 @@ impl fmt::Debug for TrustAnchors {
 }
 
 impl Anchor {
-    fn new(trusted: TrustAnchor<'static>, source: AnchorSource) -> Self {
+    fn new(trusted: TrustAnchor<'static>, source: AnchorSource, details: Option<Details>) -> Self {
         let subject = common_name(&der::sequence(&trusted.subject));
         let spki = der::sequence(&trusted.subject_public_key_info);
-        Self { trusted, subject, spki, source }
+        Self { trusted, subject, spki, source, details }
+    }
+}
+
+impl Details {
+    fn read(der: &[u8]) -> Option<Self> {
+        let certificate = Certificate::parse(Place::block(1), der.to_vec()).ok()?;
+        let validity = Validity { not_before: certificate.not_before, not_after: certificate.not_after };
+        let issuer_and_serial = (certificate.issuer_der, refusals::serial(der).unwrap_or_default());
+        Some(Self { validity, issuer_and_serial, faults: refusals::faults(der, Position::Anchor) })
     }
 }
 
 /// A name (DER) for people: its common name, or all of it if it has none.
 pub(super) fn common_name(name: &[u8]) -> String {
-    let words = X509Name::from_der(name).map(|(_, name)| {
-        let common_name = name.iter_common_name().next().and_then(|name| name.as_str().ok());
-        common_name.map_or_else(|| name.to_string(), |name| format!("CN={name}"))
-    });
-    words.map(|words| words.replace(char::is_control, "?")).unwrap_or_default()
+    clean(&dn::common_name(name).map_or_else(|| dn::words(name), |name| format!("CN={name}")))
 }
 
 impl Set {

@@ -13,10 +13,9 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::asn1_rs::FromDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::x509::X509Name;
 
-use super::der;
 use super::signature::{self, Signature};
+use super::{der, dn, key, refusals};
 
 /// Which certificate of a chain is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +63,8 @@ pub(super) struct Certificate {
     /// DER of the SubjectPublicKeyInfo.
     pub(super) spki: Vec<u8>,
     pub(super) authority_key: Option<Vec<u8>>,
+    /// The other way to name the issuer's certificate: its issuer (DER) and serial number (RFC 5280 section 4.2.1.1).
+    pub(super) authority_certificate: Option<(Vec<u8>, Vec<u8>)>,
     pub(super) subject_key: Option<Vec<u8>>,
     /// basicConstraints says that it is a CA (RFC 5280 section 4.2.1.9).
     pub(super) is_ca: bool,
@@ -122,8 +123,8 @@ impl Certificate {
 
     /// Reads a certificate; the error is for people.
     pub(super) fn parse(place: Place, der: Vec<u8>) -> Result<Self, String> {
-        let (rest, x509) =
-            X509Certificate::from_der(&der).map_err(|error| format!("it is not a DER certificate ({error})"))?;
+        refusals::readable(&der)?;
+        let (rest, x509) = X509Certificate::from_der(&der).map_err(|_| refusals::unreadable(&der).to_owned())?;
         if !rest.is_empty() {
             return Err("bytes follow the certificate".into());
         }
@@ -131,17 +132,19 @@ impl Certificate {
         let time = |time: &x509_parser::time::ASN1Time| {
             UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0)))
         };
-        let common_name = x509.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-        let names = Names { common_name: common_name.map(|name| clean(name).into()), ..Names::default() };
+        let subject = x509.subject().as_raw();
+        let common_name = dn::common_name(subject).map(|name| clean(&name));
+        let names = Names { common_name: common_name.as_deref().map(Box::from), ..Names::default() };
         let mut certificate = Certificate {
             place,
             added_from: None,
             subject: String::new(),
-            issuer: words(x509.issuer()),
-            subject_der: x509.subject().as_raw().to_vec(),
+            issuer: words(x509.issuer().as_raw()),
+            subject_der: subject.to_vec(),
             issuer_der: x509.issuer().as_raw().to_vec(),
             spki: x509.public_key().raw.to_vec(),
             authority_key: None,
+            authority_certificate: None,
             subject_key: None,
             is_ca: false,
             path_length: None,
@@ -150,7 +153,7 @@ impl Certificate {
             not_before: time(&x509.validity().not_before),
             not_after: time(&x509.validity().not_after),
             names,
-            key: key_name(&x509),
+            key: key::label(x509.public_key().raw).into(),
             signature: signature::name(algorithm),
             is_public: false,
             must_staple: false,
@@ -161,10 +164,10 @@ impl Certificate {
             certificate.note(extension)?;
         }
         certificate.subject = match (common_name, certificate.names.dns.first()) {
-            (Some(name), _) => format!("CN={}", clean(name)),
-            (None, Some(name)) if x509.subject().iter().next().is_none() => name.to_string(),
-            (None, _) if x509.subject().iter().next().is_none() => "(no subject)".into(),
-            (None, _) => words(x509.subject()),
+            (Some(name), _) => format!("CN={name}"),
+            (None, Some(name)) if dn::is_empty(subject) => name.to_string(),
+            (None, _) if dn::is_empty(subject) => "(no subject)".into(),
+            (None, _) => words(subject),
         };
         drop(x509);
         certificate.der = CertificateDer::from(der);
@@ -175,6 +178,11 @@ impl Certificate {
         match extension.parsed_extension() {
             ParsedExtension::AuthorityKeyIdentifier(id) => {
                 self.authority_key = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                let issuer = id.authority_cert_issuer.iter().flatten().find_map(|name| match name {
+                    GeneralName::DirectoryName(name) => Some(name.as_raw().to_vec()),
+                    _ => None,
+                });
+                self.authority_certificate = issuer.zip(id.authority_cert_serial.map(<[u8]>::to_vec));
             }
             ParsedExtension::SubjectKeyIdentifier(id) => self.subject_key = Some(id.0.to_vec()),
             ParsedExtension::BasicConstraints(constraints) => {
@@ -242,13 +250,13 @@ impl Certificate {
 }
 
 /// The whole of a name, for people.
-fn words(name: &X509Name<'_>) -> String {
-    let text = clean(&name.to_string());
+fn words(name: &[u8]) -> String {
+    let text = clean(&dn::words(name));
     if text.is_empty() { "(no name)".into() } else { text }
 }
 
 /// Fit for a terminal and a log: no control characters, and not endless.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     const LONGEST: usize = 200;
     let mut cleaned: String =
         text.chars().take(LONGEST).map(|c| if c.is_control() || is_bidirectional(c) { '?' } else { c }).collect();
@@ -268,18 +276,6 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
         _ => None,
-    }
-}
-
-fn key_name(x509: &X509Certificate<'_>) -> Box<str> {
-    use x509_parser::public_key::PublicKey;
-    match x509.public_key().parsed() {
-        Ok(PublicKey::RSA(rsa)) => format!("rsa-{}", rsa.key_size()).into(),
-        Ok(PublicKey::EC(point)) => {
-            format!("ecdsa-p{}", if point.key_size() == 528 { 521 } else { point.key_size() }).into()
-        }
-        _ if x509.public_key().algorithm.algorithm.to_id_string() == "1.3.101.112" => "ed25519".into(),
-        _ => "unknown".into(),
     }
 }
 

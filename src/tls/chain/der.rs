@@ -51,6 +51,17 @@ pub(super) fn expect(bytes: &[u8], tag: u8) -> Option<Element<'_>> {
     element(bytes).filter(|element| element.tag == tag)
 }
 
+/// All elements of some content, in order; `None` if something among them is none.
+pub(super) fn members(content: &[u8]) -> Option<Vec<Element<'_>>> {
+    let (mut found, mut rest) = (Vec::new(), content);
+    while !rest.is_empty() {
+        let next = element(rest)?;
+        rest = next.rest;
+        found.push(next);
+    }
+    Some(found)
+}
+
 /// Bits of a positive INTEGER's content.
 pub(super) fn bit_length(integer: &[u8]) -> usize {
     let first = integer.iter().position(|byte| *byte != 0).unwrap_or(integer.len());
@@ -109,6 +120,11 @@ pub(super) const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0
 /// 1.2.840.113549.1.1.10.
 pub(super) const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
 
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Dotted form of an object identifier's content.
 pub(super) fn dotted(oid: &[u8]) -> String {
     let mut numbers: Vec<u64> = Vec::new();
@@ -142,6 +158,8 @@ mod tests {
             assert!(element(&bytes[..end]).is_none(), "{end}");
         }
         assert!(element(&[SEQUENCE, 0x80, 0, 0]).is_none(), "indefinite length");
+        let tags: Vec<u8> = members(outer.content).unwrap().iter().map(|member| member.tag).collect();
+        assert!(tags == [INTEGER] && members(&[]).unwrap().is_empty() && members(&[INTEGER, 9]).is_none());
         assert!(element(&[SEQUENCE, 0x84, 0xff, 0xff, 0xff, 0xff]).is_none());
     }
 

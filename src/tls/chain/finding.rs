@@ -2,7 +2,9 @@
 //!
 //! `Finding ──code──▶ row of the table: severity, meaning, who must act, remedy`
 
+use super::anchors::AnchorSource;
 use super::certificate::Place;
+use super::refusals::{READ_ANCHOR_DATES, Refusal, Verifier};
 use super::table::{self, Row};
 use crate::tls::Severity;
 use crate::tls::about::About;
@@ -55,6 +57,16 @@ pub enum Finding {
         place: Place,
         /// Its subject.
         subject: String,
+        /// End of validity.
+        not_after: String,
+    },
+    /// The trust anchor's own certificate has expired. RFC 5280 leaves its dates out; many clients do not.
+    #[error("The root {root} {} expired on {not_after}: {}", anchor.place(), Refusal(READ_ANCHOR_DATES))]
+    ExpiredRoot {
+        /// Its subject.
+        root: String,
+        /// Why it is trusted.
+        anchor: AnchorSource,
         /// End of validity.
         not_after: String,
     },
@@ -123,6 +135,20 @@ pub enum Finding {
         subject: String,
         /// Its validity.
         days: u64,
+    },
+    /// Something in a certificate has a form that some clients refuse.
+    #[error("{certificate}: {fault}; {}", Refusal(by))]
+    MalformedCertificate {
+        /// Its place in `tls.crt`; `None` if it is the trust anchor.
+        place: Option<Place>,
+        /// Why it is trusted, if it is the trust anchor.
+        anchor: Option<AnchorSource>,
+        /// Which certificate, for people.
+        certificate: String,
+        /// What is wrong.
+        fault: String,
+        /// Who refuses it.
+        by: &'static [Verifier],
     },
     /// A public certificate's issuer is neither in `tls.crt` nor a root. Browsers fetch it, everybody else fails.
     #[error(
@@ -255,6 +281,16 @@ pub enum Finding {
         /// Its subject.
         subject: String,
     },
+    /// The validity of the trust anchor's own certificate has not begun.
+    #[error("The root {root} {} is not valid before {not_before}: {}", anchor.place(), Refusal(READ_ANCHOR_DATES))]
+    RootNotValidYet {
+        /// Its subject.
+        root: String,
+        /// Why it is trusted.
+        anchor: AnchorSource,
+        /// Start of validity.
+        not_before: String,
+    },
     /// The leaf has signed itself, and nobody is known to trust it.
     #[error("The certificate ({subject}) is self-signed")]
     SelfSigned {
@@ -264,6 +300,28 @@ pub enum Finding {
     /// More than one private key.
     #[error("tls.key has more than one private key")]
     SeveralKeys,
+    /// The leaf's RSA key is longer than 4096 bits: a signature costs many times that of a P-256 key.
+    #[error("The certificate ({subject}) has an RSA key of {bits} bits, which makes each full handshake slow")]
+    SlowKey {
+        /// Its subject.
+        subject: String,
+        /// Size of the key.
+        bits: usize,
+    },
+    /// A certificate lacks something that RFC 5280 section 4 prescribes and that clients with strict checks demand.
+    #[error("{certificate}: {fault}; {}", Refusal(by))]
+    StrictClientsRefuse {
+        /// Its place in `tls.crt`; `None` if it is the trust anchor.
+        place: Option<Place>,
+        /// Why it is trusted, if it is the trust anchor.
+        anchor: Option<AnchorSource>,
+        /// Which certificate, for people.
+        certificate: String,
+        /// What is wrong.
+        fault: String,
+        /// Who refuses it.
+        by: &'static [Verifier],
+    },
     /// A certificate above the first one that a trusted root has issued. Served, because clients without that root need it.
     #[error("{place:#} ({subject}) is a cross-sign that clients with the root {anchor} do not need")]
     SurplusCrossSign {
@@ -333,6 +391,14 @@ pub enum Finding {
         /// What it is.
         what: String,
     },
+    /// The leaf's public key is of a kind that no handshake can be signed with.
+    #[error("The certificate ({subject}) has {what}, which clients do not accept from servers")]
+    UnsupportedLeafKey {
+        /// Its subject.
+        subject: String,
+        /// What it is.
+        what: String,
+    },
     /// Signed with an algorithm that TLS clients do not verify (RFC 8446 section 4.2.3).
     #[error("{place:#} ({subject}) is signed with {algorithm}, which clients do not support")]
     UnsupportedSignature {
@@ -343,6 +409,16 @@ pub enum Finding {
         /// The algorithm.
         algorithm: String,
     },
+    /// The chain ends at a root that is none of those that clients are said to trust.
+    #[error("The chain leads to {root}, {why}")]
+    UntrustedRoot {
+        /// Place of the topmost certificate.
+        place: Place,
+        /// The root, or the issuer where it is not there.
+        root: String,
+        /// Why it is not trusted.
+        why: String,
+    },
     /// `ca.crt` holds something that is no certificate, so it anchors nothing.
     #[error("ca.crt is not used: {error}")]
     UnusableCa {
@@ -350,6 +426,14 @@ pub enum Finding {
         error: String,
         /// What to do about that, if something better can be said than to put the CA there again.
         advice: Option<&'static str>,
+    },
+    /// Names in subjectAltName that no client looks for.
+    #[error("The certificate ({subject}) has names that match no host: {names}")]
+    UselessName {
+        /// Its subject.
+        subject: String,
+        /// The names, each with what it is.
+        names: String,
     },
     /// A public certificate is valid for longer than the CA/Browser Forum allowed at its issue (ballot SC-081v3). Browsers refuse it.
     #[error("The public certificate ({subject}) is valid for {days} days. When it was issued, {limit} were allowed")]
@@ -379,6 +463,16 @@ pub enum Finding {
         /// The algorithm, or the weak key.
         algorithm: String,
     },
+    /// The chain leads to a public root that trust stores have removed.
+    #[error("The chain leads to the public root {root}: {removed}")]
+    WithdrawnRoot {
+        /// Place of the topmost certificate.
+        place: Place,
+        /// The root.
+        root: String,
+        /// Who has removed it, and who trusts it until when.
+        removed: String,
+    },
     /// keyUsage is there and leaves digitalSignature out, which every handshake here needs (RFC 8446 section 4.4.2.2).
     #[error("The certificate ({subject}) may not sign handshakes: its key usage lacks digitalSignature")]
     WrongKeyUsage {
@@ -397,6 +491,7 @@ impl Finding {
             Finding::EncryptedKey => "encrypted-key",
             Finding::Expired { .. } => "expired",
             Finding::ExpiredCrossSign { .. } => "expired-cross-sign",
+            Finding::ExpiredRoot { .. } => "expired-root",
             Finding::ExpiresSoon { .. } => "expires-soon",
             Finding::IntermediateExpiresFirst { .. } => "intermediate-expires-first",
             Finding::IssuerNotCa { .. } => "issuer-not-ca",
@@ -405,6 +500,7 @@ impl Finding {
             Finding::LeafIsCa { .. } => "leaf-is-ca",
             Finding::LeafNotFirst { .. } => "leaf-not-first",
             Finding::LongValidity { .. } => "long-validity",
+            Finding::MalformedCertificate { .. } => "malformed-certificate",
             Finding::MissingIntermediate { .. } => "missing-intermediate",
             Finding::MustStaple { .. } => "must-staple",
             Finding::NameConstraintViolated { .. } => "name-constraint-violated",
@@ -420,8 +516,11 @@ impl Finding {
             Finding::PathRefused { .. } => "path-refused",
             Finding::RarelySupportedKey { .. } => "rarely-supported-key",
             Finding::RootIncluded { .. } => "root-included",
+            Finding::RootNotValidYet { .. } => "root-not-valid-yet",
             Finding::SelfSigned { .. } => "self-signed",
             Finding::SeveralKeys => "several-keys",
+            Finding::SlowKey { .. } => "slow-key",
+            Finding::StrictClientsRefuse { .. } => "strict-clients-refuse",
             Finding::SurplusCrossSign { .. } => "surplus-cross-sign",
             Finding::TemporaryCertificate => "temporary-certificate",
             Finding::TrustedSelfSigned { .. } => "trusted-self-signed",
@@ -430,11 +529,15 @@ impl Finding {
             Finding::UnparsableKey { .. } => "unparsable-key",
             Finding::UnrelatedCertificate { .. } => "unrelated-certificate",
             Finding::UnsupportedKey { .. } => "unsupported-key",
+            Finding::UnsupportedLeafKey { .. } => "unsupported-leaf-key",
             Finding::UnsupportedSignature { .. } => "unsupported-signature",
+            Finding::UntrustedRoot { .. } => "untrusted-root",
             Finding::UnusableCa { .. } => "unusable-ca",
+            Finding::UselessName { .. } => "useless-name",
             Finding::ValidityOverLimit { .. } => "validity-over-limit",
             Finding::WeakKey { .. } => "weak-key",
             Finding::WeakSignature { .. } => "weak-signature",
+            Finding::WithdrawnRoot { .. } => "withdrawn-root",
             Finding::WrongKeyUsage { .. } => "wrong-key-usage",
         }
     }
@@ -461,9 +564,15 @@ impl Finding {
             | Finding::SurplusCrossSign { place, .. }
             | Finding::UnrelatedCertificate { place, .. }
             | Finding::UnsupportedSignature { place, .. }
-            | Finding::WeakSignature { place, .. } => Some(place.number),
+            | Finding::UntrustedRoot { place, .. }
+            | Finding::WeakSignature { place, .. }
+            | Finding::WithdrawnRoot { place, .. } => Some(place.number),
+            Finding::MalformedCertificate { place, .. } | Finding::StrictClientsRefuse { place, .. } => {
+                place.map(|place| place.number)
+            }
             Finding::ChainOverWindow { .. }
             | Finding::EncryptedKey
+            | Finding::ExpiredRoot { .. }
             | Finding::KeyMismatch { .. }
             | Finding::LargeChain { .. }
             | Finding::LongValidity { .. }
@@ -476,14 +585,18 @@ impl Finding {
             | Finding::PathLengthExceeded { .. }
             | Finding::PathRefused { .. }
             | Finding::RarelySupportedKey { .. }
+            | Finding::RootNotValidYet { .. }
             | Finding::SelfSigned { .. }
             | Finding::SeveralKeys
+            | Finding::SlowKey { .. }
             | Finding::TemporaryCertificate
             | Finding::TrustedSelfSigned { .. }
             | Finding::Unanchored { .. }
             | Finding::UnparsableKey { .. }
             | Finding::UnsupportedKey { .. }
+            | Finding::UnsupportedLeafKey { .. }
             | Finding::UnusableCa { .. }
+            | Finding::UselessName { .. }
             | Finding::ValidityOverLimit { .. }
             | Finding::WeakKey { .. }
             | Finding::WrongKeyUsage { .. } => None,
@@ -492,7 +605,25 @@ impl Finding {
 
     /// The field of the Secret that it is about.
     pub fn field(&self) -> &'static str {
+        if let Finding::ExpiredRoot { anchor: AnchorSource::Secret, .. }
+        | Finding::MalformedCertificate { anchor: Some(AnchorSource::Secret), .. }
+        | Finding::RootNotValidYet { anchor: AnchorSource::Secret, .. }
+        | Finding::StrictClientsRefuse { anchor: Some(AnchorSource::Secret), .. } = self
+        {
+            return table::CA;
+        }
         self.row().field
+    }
+
+    /// Verifiers that were tried and refuse the chain because of it, where that depends on who verifies.
+    pub fn refused_by(&self) -> &'static [Verifier] {
+        if let Finding::ExpiredRoot { .. } | Finding::RootNotValidYet { .. } = self {
+            return READ_ANCHOR_DATES;
+        }
+        if let Finding::MalformedCertificate { by, .. } | Finding::StrictClientsRefuse { by, .. } = self {
+            return by;
+        }
+        &[]
     }
 
     /// How bad it is. It never decides what is served.
@@ -532,7 +663,7 @@ impl Finding {
                 true => "openssl pkcs7 -inform der -print_certs",
                 false => "openssl x509 -inform der",
             };
-            return format!("{remedy}: curl -s {url} | {read}");
+            return format!("{remedy}; get it with curl -s {url} | {read}");
         }
         remedy.to_owned()
     }

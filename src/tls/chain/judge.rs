@@ -2,7 +2,8 @@
 //!
 //! `certificates × Walk ──▶ findings`
 //!
-//! Links and completeness come from the walk; the leaf's fields are read here; what RFC 5280 section 6.1 constrains
+//! Links and completeness come from the walk; the leaf's fields are read here; what some clients refuse in the form of a
+//! certificate is listed beside (`refusals.rs`), as are the roots that trust stores removed; what RFC 5280 section 6.1 constrains
 //! along the path (names, path length, critical extensions) is webpki's to say. It is asked at a time when the whole
 //! path is valid, because a date would hide everything else.
 
@@ -11,11 +12,14 @@ use std::time::Duration;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
+use super::anchors::TrustAnchors;
 use super::certificate::Certificate;
 use super::finding::Finding;
 use super::outline::TEMPORARY_ISSUER;
+use super::refusals::{self, Fault, Position, Verifier};
 use super::signature::Signature;
 use super::walk::{End, Walk};
+use super::{der, key, names, withdrawn};
 use crate::tls::negotiate::CredentialKind;
 use crate::tls::{clients, rfc3339};
 
@@ -29,15 +33,21 @@ const SMALL: usize = 4_096;
 const DAY: u64 = 86_400;
 
 /// Everything about the chain of a leaf.
-pub(super) fn judge(certificates: &[Certificate], walk: &Walk) -> Vec<Finding> {
+pub(super) fn judge(certificates: &[Certificate], walk: &Walk, anchors: &TrustAnchors) -> Vec<Finding> {
     let mut findings = Vec::new();
     added(certificates, walk, &mut findings);
     stray(certificates, walk, &mut findings);
     order(certificates, walk, &mut findings);
-    end(certificates, walk, &mut findings);
+    end(certificates, walk, anchors, &mut findings);
+    if let End::Root(root) = walk.end {
+        // Nothing is won by deleting a root that is not trusted: it says where the chain ends.
+        let root = certificates[root].place;
+        findings.retain(|one| !matches!(one, Finding::RootIncluded { place, .. } if *place == root));
+    }
     signatures(certificates, walk, &mut findings);
     issuers(certificates, walk, &mut findings);
     leaf(&certificates[walk.path[0]], &mut findings);
+    form(certificates, walk, &mut findings);
     constraints(certificates, walk, &mut findings);
     size(certificates, walk, &mut findings);
     findings
@@ -96,7 +106,7 @@ fn order(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>)
     }
 }
 
-fn end(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>) {
+fn end(certificates: &[Certificate], walk: &Walk, anchors: &TrustAnchors, findings: &mut Vec<Finding>) {
     let leaf = &certificates[walk.path[0]];
     let top = &certificates[walk.path[walk.path.len() - 1]];
     let subject = leaf.subject.clone();
@@ -106,21 +116,96 @@ fn end(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>) {
         End::Gap if walk.path.len() == 1 && top.issuer == TEMPORARY_ISSUER => {
             findings.push(Finding::TemporaryCertificate);
         }
-        End::Gap => {
-            let hex = |id: &Vec<u8>| id.iter().map(|byte| format!("{byte:02x}")).collect();
-            let (issuer, url) = (top.issuer.clone(), top.issuer_url.clone());
-            let key_id = top.authority_key.as_ref().map(hex);
-            findings.push(match leaf.is_public {
-                true => Finding::MissingIntermediate { place: top.place, issuer, key_id, url },
-                false => Finding::Unanchored { issuer, key_id, url },
-            });
-        }
+        End::Gap => findings.push(gap(leaf, top, anchors)),
         End::Root(root) => {
-            let issuer = certificates[*root].subject.clone();
-            findings.push(Finding::Unanchored { issuer, key_id: None, url: None });
+            let root = &certificates[*root];
+            let name = root.subject.clone();
+            findings.push(match withdrawn::is(root) {
+                Some(withdrawn) => Finding::WithdrawnRoot { place: top.place, root: name, removed: withdrawn.words() },
+                None if anchors.is_stated() => {
+                    let why = if anchors.has_name(&root.subject_der) { SAME_NAME } else { NO_ANCHOR };
+                    Finding::UntrustedRoot { place: top.place, root: name, why: why.to_owned() }
+                }
+                None if leaf.is_public => {
+                    Finding::UntrustedRoot { place: top.place, root: name, why: NOT_PUBLIC.to_owned() }
+                }
+                None => Finding::Unanchored { issuer: name, key_id: None, url: None },
+            });
         }
         End::SelfSigned => findings.push(Finding::SelfSigned { subject }),
     }
+}
+
+const NO_ANCHOR: &str = "which is none of the trust anchors";
+const SAME_NAME: &str = "and the trust anchor of this name has another key";
+const NOT_PUBLIC: &str = "which is no public root, though the certificate has the marks of a public CA";
+
+/// The issuer of the topmost certificate is neither there nor trusted.
+fn gap(leaf: &Certificate, top: &Certificate, anchors: &TrustAnchors) -> Finding {
+    let (place, issuer, url) = (top.place, top.issuer.clone(), top.issuer_url.clone());
+    let key_id = top.authority_key.as_deref().map(der::hex);
+    if let Some(root) = withdrawn::named(&top.issuer_der, top.authority_key.as_deref()) {
+        return Finding::WithdrawnRoot { place, root: issuer, removed: root.words() };
+    }
+    if !leaf.is_public && !anchors.is_stated() {
+        return Finding::Unanchored { issuer, key_id, url };
+    }
+    // An issuer whose certificate names itself as its issuer is a root.
+    let is_root = top.authority_certificate.as_ref().is_some_and(|(issuer, _)| *issuer == top.issuer_der);
+    let untrusted = |why: &str| Finding::UntrustedRoot { place, root: issuer.clone(), why: why.to_owned() };
+    if anchors.has_name(&top.issuer_der) {
+        return untrusted(SAME_NAME);
+    }
+    if is_root || (key_id.is_none() && url.is_none() && !leaf.is_public) {
+        return untrusted(NO_ANCHOR);
+    }
+    Finding::MissingIntermediate { place, issuer, key_id, url }
+}
+
+/// What some clients refuse in the form of a certificate.
+fn form(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>) {
+    let mut told = |place, anchor, certificate: String, faults: Vec<Fault>| {
+        for Fault { words: fault, by } in faults {
+            let certificate = certificate.clone();
+            findings.push(match by {
+                [Verifier::OpenSslStrict] => Finding::StrictClientsRefuse { place, anchor, certificate, fault, by },
+                _ => Finding::MalformedCertificate { place, anchor, certificate, fault, by },
+            });
+        }
+    };
+    for (position, index) in walk.path.iter().enumerate() {
+        let certificate = &certificates[*index];
+        let words = format!("{:#} ({})", certificate.place, certificate.subject);
+        let position_of = if position == 0 { Position::Leaf } else { Position::Issuer };
+        let mut faults = refusals::faults(&certificate.der, position_of);
+        if let Some((issuer, serial)) = &certificate.authority_certificate {
+            let names_it = |(other, number): &(Vec<u8>, Vec<u8>)| issuer == other && serial == number;
+            let fits = match (walk.path.get(position + 1), &walk.end) {
+                (Some(above), _) => names_it(&issuer_and_serial(&certificates[*above])),
+                (None, End::Anchor(anchor)) => {
+                    anchor.issuers_and_serials.is_empty() || anchor.issuers_and_serials.iter().any(names_it)
+                }
+                (None, End::Root(root)) => names_it(&issuer_and_serial(&certificates[*root])),
+                (None, End::Gap | End::SelfSigned) => true,
+            };
+            if !fits {
+                let words = "its authority key identifier names another certificate, by issuer and serial number, than \
+                             the one that issued it";
+                faults.push(Fault { words: words.to_owned(), by: refusals::READ_AUTHORITY_SERIAL });
+            }
+        }
+        told(Some(certificate.place), None, words, faults);
+    }
+    if let End::Anchor(anchor) = &walk.end
+        && !anchor.is_leaf
+    {
+        let words = format!("The root {} {}", anchor.subject, anchor.source.place());
+        told(None, Some(anchor.source), words, anchor.faults.clone());
+    }
+}
+
+fn issuer_and_serial(certificate: &Certificate) -> (Vec<u8>, Vec<u8>) {
+    (certificate.issuer_der.clone(), refusals::serial(&certificate.der).unwrap_or_default())
 }
 
 /// Weak and unknown algorithms below the root. What signed a root does not matter: nobody verifies it.
@@ -140,7 +225,7 @@ fn signatures(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Find
         match &certificate.signature {
             Signature::Good => {
                 let Some(key) = issuer_key else { continue };
-                if let Some(bits @ ..2048) = super::der::rsa_bits(key) {
+                if let Some(bits @ ..2048) = der::rsa_bits(key) {
                     let algorithm = format!("an RSA key of {bits} bits");
                     findings.push(Finding::WeakSignature { place, subject, algorithm });
                 } else if !super::signature::is_key_known(key) {
@@ -197,8 +282,16 @@ fn leaf(leaf: &Certificate, findings: &mut Vec<Finding>) {
     if leaf.is_ca {
         findings.push(Finding::LeafIsCa { place, subject: subject.clone() });
     }
-    if let Some(bits @ ..2048) = super::der::rsa_bits(&leaf.spki) {
-        findings.push(Finding::WeakKey { subject: subject.clone(), bits });
+    match der::rsa_bits(&leaf.spki) {
+        Some(bits @ ..2048) => findings.push(Finding::WeakKey { subject: subject.clone(), bits }),
+        Some(bits @ 4097..) => findings.push(Finding::SlowKey { subject: subject.clone(), bits }),
+        Some(_) | None => {}
+    }
+    if let Some(what) = key::unusable(&leaf.spki) {
+        findings.push(Finding::UnsupportedLeafKey { subject: subject.clone(), what });
+    }
+    if let Some(names) = names::useless(&leaf.names) {
+        findings.push(Finding::UselessName { subject: subject.clone(), names });
     }
     if let Some(usage) = leaf.other_usage(true) {
         findings.push(Finding::NoServerAuth { place, subject: subject.clone(), usage: usage.to_owned() });
@@ -297,12 +390,28 @@ fn constraints(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Fin
             }
             return;
         }
-        webpki::Error::UnsupportedCriticalExtension => "it has a critical extension that clients do not know".into(),
-        webpki::Error::MaximumPathDepthExceeded => "it is too long".into(),
-        webpki::Error::UnsupportedCertVersion => "a certificate in it is not of version 3".into(),
-        other => format!("{other:?}"),
+        webpki::Error::UnsupportedCriticalExtension => "it has a critical extension that clients do not know",
+        webpki::Error::MaximumPathDepthExceeded => "it is too long",
+        webpki::Error::UnsupportedCertVersion => "a certificate in it is not of version 3",
+        webpki::Error::ExtensionValueInvalid | webpki::Error::MalformedExtensions => {
+            "it has an extension that is damaged"
+        }
+        webpki::Error::InvalidSerialNumber => "a certificate in it has a serial number that is negative or too long",
+        webpki::Error::SignatureAlgorithmMismatch => "a certificate in it names two different signature algorithms",
+        webpki::Error::InvalidNetworkMaskConstraint | webpki::Error::MalformedNameConstraint => {
+            "a CA in it has name constraints that are damaged"
+        }
+        webpki::Error::MalformedDnsIdentifier => "it has a name that is no DNS name where name constraints apply",
+        webpki::Error::TrailingData(_) | webpki::Error::BadDer | webpki::Error::BadDerTime => {
+            "a certificate in it breaks the rules of DER"
+        }
+        webpki::Error::InvalidSignatureForPublicKey | webpki::Error::UnknownIssuer => {
+            "a signature in it does not verify"
+        }
+        // The library may come to know others.
+        _ => "a certificate in it breaks a rule of RFC 5280 that clients check",
     };
-    findings.push(Finding::PathRefused { error: words });
+    findings.push(Finding::PathRefused { error: words.to_owned() });
 }
 
 fn size(certificates: &[Certificate], walk: &Walk, findings: &mut Vec<Finding>) {

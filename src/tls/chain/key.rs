@@ -73,6 +73,43 @@ fn no_key(text: &[u8], blocks: &[Block]) -> Finding {
     }
 }
 
+/// Type and size of a public key (a SubjectPublicKeyInfo) in the words that people use: `ecdsa-p256`, `rsa-2048`.
+pub(super) fn label(spki: &[u8]) -> String {
+    if let Some(bits) = der::rsa_bits(spki) {
+        return format!("rsa-{bits}");
+    }
+    let Some(oid) = der::public_key(spki).and_then(|(algorithm, _)| der::expect(algorithm, OID)) else {
+        return "unknown".into();
+    };
+    match oid.content {
+        EC_PUBLIC_KEY => match der::expect(oid.rest, OID).map(|oid| curve_name(oid.content)) {
+            Some(Some(CurveName::Served(name))) => format!("ecdsa-{name}"),
+            Some(Some(CurveName::Other(name))) => format!("ecdsa-{name}"),
+            Some(None) | None => "ecdsa-unknown".into(),
+        },
+        DSA => "dsa".into(),
+        ED25519 => "ed25519".into(),
+        ED448 => "ed448".into(),
+        _ => "unknown".into(),
+    }
+}
+
+/// Words about the public key of a server's certificate (a SubjectPublicKeyInfo) that no handshake can be signed with,
+/// or that clients do not verify; `None` if it is one of the others.
+pub(super) fn unusable(spki: &[u8]) -> Option<String> {
+    let (algorithm, _) = der::public_key(spki)?;
+    let oid = der::expect(algorithm, OID)?;
+    match oid.content {
+        der::RSA_ENCRYPTION | der::RSA_PSS | ED25519 => None,
+        [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x11..=0x13] => None,
+        EC_PUBLIC_KEY => match der::expect(oid.rest, OID).and_then(|oid| curve_name(oid.content)) {
+            Some(CurveName::Served(_)) => None,
+            Some(CurveName::Other(_)) | None => Some(curve(oid.rest)),
+        },
+        other => Some(kind(other)),
+    }
+}
+
 /// Says what a key is; `None` if its DER is no key of its form.
 type Inspect = fn(&[u8]) -> Option<String>;
 
@@ -87,14 +124,21 @@ fn pkcs8(der: &[u8]) -> Option<String> {
         der::RSA_ENCRYPTION => return pkcs1(key.content),
         der::RSA_PSS => "an RSA key restricted to RSA-PSS (OID 1.2.840.113549.1.1.10)".into(),
         EC_PUBLIC_KEY => curve(oid.rest),
+        ED25519 => "a damaged Ed25519 key".into(),
+        other => kind(other),
+    })
+}
+
+/// Words about a type of key that TLS here has no use for, by its object identifier.
+fn kind(oid: &[u8]) -> String {
+    match oid {
         [0x2b, 0x65, 0x6e] => "an X25519 key, which cannot sign".into(),
         [0x2b, 0x65, 0x6f] => "an X448 key, which cannot sign".into(),
-        [0x2b, 0x65, 0x70] => "a damaged Ed25519 key".into(),
-        [0x2b, 0x65, 0x71] => "an Ed448 key".into(),
-        [0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01] => "a DSA key".into(),
+        ED448 => "an Ed448 key".into(),
+        DSA => "a DSA key".into(),
         [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x11..=0x13] => "an ML-DSA key".into(),
         other => format!("a key of the unknown type {}", der::dotted(other)),
-    })
+    }
 }
 
 /// Words about an RSA key that was refused.
@@ -123,20 +167,40 @@ fn curve(parameters: &[u8]) -> String {
     let Some(oid) = der::expect(parameters, OID) else {
         return "an EC key with explicit curve parameters instead of a curve's name".into();
     };
-    let name = match oid.content {
-        [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07] => return "a damaged P-256 key".into(),
-        [0x2b, 0x81, 0x04, 0x00, 0x22] => return "a damaged P-384 key".into(),
-        [0x2b, 0x81, 0x04, 0x00, 0x23] => return "a damaged P-521 key".into(),
-        [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x01] => "secp192r1",
-        [0x2b, 0x81, 0x04, 0x00, 0x0a] => "secp256k1",
-        [0x2b, 0x81, 0x04, 0x00, 0x21] => "secp224r1",
-        [0x2b, 0x24, 0x03, 0x03, 0x02, 0x08, 0x01, 0x01, 0x07] => "brainpoolP256r1",
-        [0x2b, 0x24, 0x03, 0x03, 0x02, 0x08, 0x01, 0x01, 0x0b] => "brainpoolP384r1",
-        [0x2b, 0x24, 0x03, 0x03, 0x02, 0x08, 0x01, 0x01, 0x0d] => "brainpoolP512r1",
-        other => return format!("an EC key on the unknown curve {}", der::dotted(other)),
-    };
-    format!("an EC key on the curve {name}")
+    match curve_name(oid.content) {
+        Some(CurveName::Served(name)) => format!("a damaged {} key", name.to_uppercase().replace('P', "P-")),
+        Some(CurveName::Other(name)) => format!("an EC key on the curve {name}"),
+        None => format!("an EC key on the unknown curve {}", der::dotted(oid.content)),
+    }
 }
 
+/// A curve by its name.
+enum CurveName {
+    /// One that handshakes are signed with.
+    Served(&'static str),
+    Other(&'static str),
+}
+
+fn curve_name(oid: &[u8]) -> Option<CurveName> {
+    Some(match oid {
+        [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07] => CurveName::Served("p256"),
+        [0x2b, 0x81, 0x04, 0x00, 0x22] => CurveName::Served("p384"),
+        [0x2b, 0x81, 0x04, 0x00, 0x23] => CurveName::Served("p521"),
+        [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x01] => CurveName::Other("secp192r1"),
+        [0x2b, 0x81, 0x04, 0x00, 0x0a] => CurveName::Other("secp256k1"),
+        [0x2b, 0x81, 0x04, 0x00, 0x21] => CurveName::Other("secp224r1"),
+        [0x2b, 0x24, 0x03, 0x03, 0x02, 0x08, 0x01, 0x01, 0x07] => CurveName::Other("brainpoolP256r1"),
+        [0x2b, 0x24, 0x03, 0x03, 0x02, 0x08, 0x01, 0x01, 0x0b] => CurveName::Other("brainpoolP384r1"),
+        [0x2b, 0x24, 0x03, 0x03, 0x02, 0x08, 0x01, 0x01, 0x0d] => CurveName::Other("brainpoolP512r1"),
+        _ => return None,
+    })
+}
+
+/// 1.2.840.10040.4.1.
+const DSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01];
+/// 1.3.101.112.
+const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+/// 1.3.101.113.
+const ED448: &[u8] = &[0x2b, 0x65, 0x71];
 /// 1.2.840.10045.2.1.
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];

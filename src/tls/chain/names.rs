@@ -59,6 +59,40 @@ pub(super) fn covers(names: &Names, name: &Name) -> Result<(), Finding> {
     Err(Finding::NameNotCovered { host: name.to_string(), names: instead(names, name) })
 }
 
+/// Names that no client looks for, each with what it is; `None` if there are none. Clients that connect to an address
+/// look at iPAddress names only (RFC 9525 section 6.5), and a host is a name of labels, whatever else stands in a URL.
+pub(super) fn useless(names: &Names) -> Option<String> {
+    const SHOWN: usize = 5;
+    let what = |name: &str| -> Option<&'static str> {
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        let is_numeric = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if is_numeric || bare.parse::<IpAddr>().is_ok() {
+            Some("an address, which must be an iPAddress name")
+        } else if name.contains("://") {
+            Some("a URL")
+        } else if name.contains([':', '/', '@']) {
+            Some("more than a host")
+        } else if name.is_empty() {
+            Some("empty")
+        } else if name.contains(|c: char| c.is_whitespace() || c == '?') {
+            Some("with a character that hosts do not have")
+        } else if is_partial_wildcard(name) && name != "*" {
+            Some("a wildcard that is not the whole first label")
+        } else if name.trim_end_matches('.').split('.').any(|label| label.is_empty() || label.len() > 63) {
+            Some("with a label that is empty or has more than 63 characters")
+        } else {
+            None
+        }
+    };
+    let found: Vec<String> =
+        names.dns.iter().filter_map(|name| what(name).map(|what| format!("{name:?} ({what})"))).collect();
+    match found.len() {
+        0 => None,
+        1..=SHOWN => Some(found.join(", ")),
+        many => Some(format!("{} and {} more", found[..SHOWN].join(", "), many - SHOWN)),
+    }
+}
+
 /// What the certificate has, and the trap that the reader may have stepped into.
 fn instead(names: &Names, name: &Name) -> String {
     const SHOWN: usize = 20;
@@ -72,8 +106,14 @@ fn instead(names: &Names, name: &Name) -> String {
     let common_name = names.common_name.as_deref().unwrap_or_default();
     match name {
         Name::Address(address) => {
-            if names.dns.iter().any(|name| **name == address.to_string()) {
+            let is_same = |name: &str| name.trim_matches(['[', ']']).parse() == Ok(*address);
+            if names.dns.iter().any(|name| is_same(name)) {
                 text += "; the address must be an iPAddress name, and is a DNS name there";
+            }
+            // ::ffff:192.0.2.1 and 192.0.2.1 are one address for Go and Java, and two for OpenSSL, which compares bytes.
+            if names.addresses.iter().any(|other| other.to_canonical() == address.to_canonical()) {
+                text += "; the address is there in its other form, as IPv4 within IPv6, and OpenSSL takes that for \
+                         another address";
             }
         }
         Name::Host(host) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustls::pki_types::UnixTime;
 
 use super::anchors::AnchorSource;
+use super::withdrawn::Withdrawn;
 use crate::tls::rfc3339;
 
 /// The whole name of the authority that cert-manager makes for one temporary certificate, and throws away. The certificate
@@ -23,6 +24,17 @@ pub struct Outline {
     pub end: OutlineEnd,
     /// Certificates that the path does not need: cross-signs, roots, unrelated ones.
     pub beside: Vec<Link>,
+    /// When the anchor's own certificate is valid; several if there are several of it. Empty if nobody knows.
+    pub anchor_validity: Vec<Validity>,
+}
+
+/// A time between two moments, which both belong to it (RFC 5280 section 4.1.2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Its start.
+    pub not_before: UnixTime,
+    /// Its end.
+    pub not_after: UnixTime,
 }
 
 /// One certificate.
@@ -101,6 +113,22 @@ pub enum OutlineEnd {
         /// Its subject, for people.
         subject: Box<str>,
     },
+    /// A public root that trust stores have removed.
+    Withdrawn {
+        /// Who has removed it, and who has not.
+        root: &'static Withdrawn,
+        /// Its certificate is not in `tls.crt`: a certificate of the same name from another CA may be missing.
+        is_missing: bool,
+    },
+}
+
+/// Why an anchor is not valid at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnchorDates {
+    /// It was valid until then.
+    Expired(UnixTime),
+    /// It will be valid from then on.
+    NotValidBefore(UnixTime),
 }
 
 /// A finding, as the tree shows it.
@@ -118,10 +146,23 @@ pub struct Note<'a> {
 }
 
 impl Outline {
+    /// When the anchor's own certificate expired, or since when it is valid, if it is not valid now. Most clients look
+    /// at these dates.
+    pub fn anchor_dates(&self, now: UnixTime) -> Option<AnchorDates> {
+        let is_valid = |validity: &Validity| (validity.not_before..=validity.not_after).contains(&now);
+        if self.anchor_validity.iter().any(is_valid) {
+            return None;
+        }
+        let ends = self.anchor_validity.iter().map(|validity| validity.not_after).max()?;
+        let begins = self.anchor_validity.iter().map(|validity| validity.not_before).filter(|begin| *begin > now).min();
+        Some(begins.map_or(AnchorDates::Expired(ends), AnchorDates::NotValidBefore))
+    }
+
     /// True if a certificate is missing: the path ends at a name that is neither in `tls.crt` nor trusted.
     pub fn has_gap(&self) -> bool {
         match self.end {
             OutlineEnd::Missing { .. } => true,
+            OutlineEnd::Withdrawn { is_missing, .. } => is_missing,
             OutlineEnd::Anchor { .. } | OutlineEnd::SelfSigned | OutlineEnd::UnknownRoot { .. } => false,
         }
     }
@@ -131,7 +172,10 @@ impl Outline {
     pub fn is_temporary(&self) -> bool {
         match &self.end {
             OutlineEnd::Missing { issuer, .. } => self.path.len() == 1 && **issuer == *TEMPORARY_ISSUER,
-            OutlineEnd::Anchor { .. } | OutlineEnd::SelfSigned | OutlineEnd::UnknownRoot { .. } => false,
+            OutlineEnd::Anchor { .. }
+            | OutlineEnd::SelfSigned
+            | OutlineEnd::UnknownRoot { .. }
+            | OutlineEnd::Withdrawn { .. } => false,
         }
     }
 
@@ -144,6 +188,7 @@ impl Outline {
             OutlineEnd::Missing { issuer, .. } => format!("? {issuer}, neither in tls.crt nor trusted"),
             OutlineEnd::SelfSigned => "itself".to_owned(),
             OutlineEnd::UnknownRoot { subject } => format!("? {subject}, which no known client trusts"),
+            OutlineEnd::Withdrawn { root, .. } => format!("? {}, a public root that was withdrawn", root.name),
         };
         for (depth, link) in self.path.iter().enumerate() {
             let branch = if depth == 0 { "" } else { "└─ " };

@@ -18,7 +18,7 @@ pub(super) struct Row {
 
 const CRT: &str = "data[tls.crt]";
 const KEY: &str = "data[tls.key]";
-const CA: &str = "data[ca.crt]";
+pub(super) const CA: &str = "data[ca.crt]";
 
 /// The row of a code.
 pub(super) fn row(code: &str) -> &'static Row {
@@ -80,7 +80,7 @@ pub(super) static ROWS: &[Row] = &[
         about: About {
             code: "expired",
             severity: Severity::Error,
-            meaning: "A certificate that clients need has expired (RFC 5280 section 4.1.2.5). It is still served, and clients refuse it.",
+            meaning: "A certificate that clients need has expired (RFC 5280 section 4.1.2.5). It is still served. Every client that was tried refuses it: OpenSSL, Go, Java, GnuTLS, NSS and rustls.",
             fault: "the owner of the certificate",
             remedy: "renew the certificate, or replace it by the CA's current one; with cert-manager, look at the events of the Certificate",
         },
@@ -99,6 +99,18 @@ pub(super) static ROWS: &[Row] = &[
         field: CRT,
         repaired: false,
         refused: false,
+    },
+    Row {
+        about: About {
+            code: "expired-root",
+            severity: Severity::Error,
+            meaning: "The root that the chain leads to has expired. RFC 5280 takes a trust anchor for a name and a key without dates, and Java and rustls do so; OpenSSL (curl, Python, Node), Go, GnuTLS and NSS refuse the chain.",
+            fault: "the CA",
+            remedy: "have the CA issue its root again with the same name and key, give that one to the clients, and put it into ca.crt or the file of --trust-anchors",
+        },
+        field: CRT,
+        repaired: false,
+        refused: true,
     },
     Row {
         about: About {
@@ -198,11 +210,23 @@ pub(super) static ROWS: &[Row] = &[
     },
     Row {
         about: About {
+            code: "malformed-certificate",
+            severity: Severity::Error,
+            meaning: "Something in a certificate of the chain, or in the root in ca.crt, is written in a way that some clients cannot read or do not accept: a name in the wrong kind of string, a negative serial number, an extension twice. The message says who refuses it. Other clients connect.",
+            fault: "the CA",
+            remedy: "have the certificate issued again, without what the message names",
+        },
+        field: CRT,
+        repaired: false,
+        refused: true,
+    },
+    Row {
+        about: About {
             code: "missing-intermediate",
             severity: Severity::Error,
-            meaning: "The certificate of a public CA lacks its intermediate. Browsers that fetch or cache it connect. curl, Go, Java, Python, Node and most APIs refuse the chain.",
+            meaning: "The certificate of an issuer is missing from tls.crt, and without it the chain reaches no root. Browsers that fetch or cache the intermediates of public CAs connect. curl, Go, Java, Python, Node and most APIs refuse the chain.",
             fault: "the owner of the Secret",
-            remedy: "add the issuer's certificate to tls.crt, after the certificate that it issued",
+            remedy: "add the issuer's certificate to tls.crt, after the certificate that it issued; if it is a root (it is its own issuer), clients must trust that root, or the certificate must come from another CA",
         },
         field: CRT,
         repaired: false,
@@ -308,7 +332,7 @@ pub(super) static ROWS: &[Row] = &[
         about: About {
             code: "not-valid-yet",
             severity: Severity::Error,
-            meaning: "A certificate that clients need is not valid yet (RFC 5280 section 4.1.2.5).",
+            meaning: "A certificate that clients need is not valid yet (RFC 5280 section 4.1.2.5). OpenSSL, Go and Java refuse it.",
             fault: "the CA, or the operator of a machine whose clock is wrong",
             remedy: "wait, or check the clocks of the CA and of this machine",
         },
@@ -378,6 +402,18 @@ pub(super) static ROWS: &[Row] = &[
     },
     Row {
         about: About {
+            code: "root-not-valid-yet",
+            severity: Severity::Error,
+            meaning: "The root that the chain leads to is not valid yet. Java and rustls do not look at the dates of a root; OpenSSL (curl, Python, Node), Go, GnuTLS and NSS refuse the chain.",
+            fault: "the CA, or the operator of a machine whose clock is wrong",
+            remedy: "wait, or check the clocks of the CA and of this machine",
+        },
+        field: CRT,
+        repaired: false,
+        refused: true,
+    },
+    Row {
+        about: About {
             code: "self-signed",
             severity: Severity::Error,
             meaning: "The server's certificate is self-signed and is not a trust anchor, so no client can verify it.",
@@ -399,6 +435,30 @@ pub(super) static ROWS: &[Row] = &[
         field: KEY,
         repaired: false,
         refused: true,
+    },
+    Row {
+        about: About {
+            code: "slow-key",
+            severity: Severity::Warning,
+            meaning: "The server's RSA key has more than 4096 bits. A signature takes hundreds of times as long as one with an ECDSA P-256 key (240 times with 4096 bits, 1,600 times with 7680), so a few clients at once use up the processor.",
+            fault: "the owner of the certificate",
+            remedy: "use a certificate with an ECDSA P-256 key, or RSA with 2048 or 3072 bits",
+        },
+        field: CRT,
+        repaired: false,
+        refused: false,
+    },
+    Row {
+        about: About {
+            code: "strict-clients-refuse",
+            severity: Severity::Warning,
+            meaning: "A certificate of the chain, or the root in ca.crt, lacks something that RFC 5280 section 4 prescribes and path validation does not need, such as the authority key identifier. Python from 3.13 on demands it by default (X509_STRICT of OpenSSL), and refuses the chain.",
+            fault: "the CA",
+            remedy: "have the certificate issued again with what the message names; with openssl, add authorityKeyIdentifier=keyid and subjectKeyIdentifier=hash, and for a CA basicConstraints=critical,CA:TRUE and keyUsage=critical,keyCertSign,cRLSign",
+        },
+        field: CRT,
+        repaired: false,
+        refused: false,
     },
     Row {
         about: About {
@@ -440,9 +500,9 @@ pub(super) static ROWS: &[Row] = &[
         about: About {
             code: "unanchored",
             severity: Severity::Warning,
-            meaning: "The chain ends at a CA that is neither public nor named as a trust anchor. This is normal for a private CA. It is a mistake if an intermediate is missing.",
+            meaning: "The chain ends at a CA that is neither public nor named as a trust anchor. This is normal for a private CA. It is a mistake if an intermediate is missing. Where ca.crt or --trust-anchors say whom clients trust, the finding is an error: missing-intermediate or untrusted-root.",
             fault: "the owner of the Secret",
-            remedy: "put the private CA's root into ca.crt of the Secret or name it with --trust-anchors; or add the intermediate to tls.crt",
+            remedy: "add the CA certificates that are missing to tls.crt, and put the private CA's root into ca.crt or the file of --trust-anchors",
         },
         field: CRT,
         repaired: false,
@@ -498,11 +558,35 @@ pub(super) static ROWS: &[Row] = &[
     },
     Row {
         about: About {
+            code: "unsupported-leaf-key",
+            severity: Severity::Error,
+            meaning: "The public key in the server's certificate is of a kind that clients do not accept from servers: DSA, Ed448, or an elliptic curve other than P-256, P-384 and P-521 (RFC 8446 section 4.2.3). Go and Java refuse to read some of them at all.",
+            fault: "the owner of the certificate",
+            remedy: "make a new key (ECDSA P-256, or RSA with 2048 bits) and have a certificate issued for it",
+        },
+        field: CRT,
+        repaired: false,
+        refused: true,
+    },
+    Row {
+        about: About {
             code: "unsupported-signature",
             severity: Severity::Error,
             meaning: "A certificate below the root is signed with an algorithm that clients do not verify, for example RSA-PSS with odd parameters, DSA or Ed448.",
             fault: "the CA",
             remedy: "have the certificate issued with ECDSA or RSA and SHA-256, SHA-384 or SHA-512",
+        },
+        field: CRT,
+        repaired: false,
+        refused: true,
+    },
+    Row {
+        about: About {
+            code: "untrusted-root",
+            severity: Severity::Error,
+            meaning: "The chain leads to a root that is none of those that clients are said to trust (ca.crt, --trust-anchors, --only-anchors), or that no client has although the certificate looks like one of a public CA. Everybody refuses it.",
+            fault: "the owner of the Secret",
+            remedy: "if the clients of the host trust this root, put it into ca.crt or the file of --trust-anchors; otherwise have the certificate issued by a CA that they trust",
         },
         field: CRT,
         repaired: false,
@@ -517,6 +601,18 @@ pub(super) static ROWS: &[Row] = &[
             remedy: "put the CA's root in PEM into ca.crt, or delete ca.crt",
         },
         field: CA,
+        repaired: false,
+        refused: false,
+    },
+    Row {
+        about: About {
+            code: "useless-name",
+            severity: Severity::Warning,
+            meaning: "The certificate has DNS names that no client ever looks for: an address (which must be an iPAddress name), a URL, a name with a port. They do no harm, but they do not cover the host that was meant.",
+            fault: "the owner of the certificate",
+            remedy: "have the certificate issued with plain host names, and with addresses as iPAddress names",
+        },
+        field: CRT,
         repaired: false,
         refused: false,
     },
@@ -551,6 +647,18 @@ pub(super) static ROWS: &[Row] = &[
             meaning: "A certificate below the root is signed with SHA-1, MD5 or an RSA key of less than 2048 bits. Modern clients refuse that.",
             fault: "the CA",
             remedy: "have the certificate issued by a CA that signs with SHA-256 and a strong key",
+        },
+        field: CRT,
+        repaired: false,
+        refused: true,
+    },
+    Row {
+        about: About {
+            code: "withdrawn-root",
+            severity: Severity::Error,
+            meaning: "The chain leads to a public root that trust stores have removed, so clients with up-to-date stores refuse it, however complete it is. The message says who has removed it and who still has it. Stores of Microsoft hold roots for all purposes, not for TLS alone.",
+            fault: "the owner of the certificate",
+            remedy: "have the certificate issued by a CA whose root clients have; a further intermediate does not help, unless the CA publishes a cross-sign of this root by one that is trusted",
         },
         field: CRT,
         repaired: false,

@@ -13,8 +13,10 @@ use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::anchors::{AnchorSource, TrustAnchors};
+use super::anchors::{Anchor, AnchorSource, Details, TrustAnchors};
 use super::certificate::Certificate;
+use super::outline::Validity;
+use super::refusals::Fault;
 use super::signature::{self, Link};
 use rustls::pki_types::TrustAnchor;
 
@@ -50,6 +52,12 @@ pub(super) struct Anchored {
     pub(super) spki: Vec<u8>,
     /// The leaf itself is the anchor.
     pub(super) is_leaf: bool,
+    /// When it is valid itself; empty if nobody knows.
+    pub(super) validity: Vec<Validity>,
+    /// What somebody refuses in its own certificate.
+    pub(super) faults: Vec<Fault>,
+    /// Its issuers (DER) and serial numbers.
+    pub(super) issuers_and_serials: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Longest path that is looked for; clients give up at about the same.
@@ -153,7 +161,7 @@ impl<'a> Graph<'a> {
         let is_leaf = path.len() == 1;
         if is_leaf && self.is_self_signed(top) {
             let end = match self.anchors.same_as(certificate) {
-                Some(anchor) => End::Anchor(anchored(anchor, true)),
+                Some(anchor) => End::Anchor(anchored(self.anchors, anchor, true)),
                 None => End::SelfSigned,
             };
             return (path, end);
@@ -162,7 +170,7 @@ impl<'a> Graph<'a> {
             && let Some((anchor, link)) = self.anchors.issuer_of(certificate)
             && (link == Link::Verified || !certificate.place.added)
         {
-            return (path, End::Anchor(anchored(anchor, false)));
+            return (path, End::Anchor(anchored(self.anchors, anchor, false)));
         }
         let mut best: Option<(Vec<usize>, End)> = None;
         self.steps.set(self.steps.get().saturating_sub(1));
@@ -250,12 +258,19 @@ impl<'a> Graph<'a> {
     }
 }
 
-fn anchored(anchor: &super::anchors::Anchor, is_leaf: bool) -> Anchored {
+fn anchored(anchors: &TrustAnchors, anchor: &Anchor, is_leaf: bool) -> Anchored {
+    // Clients take any that has this name and key. Of one that nobody knows the details of, nothing can be said.
+    let details: Option<Vec<&Details>> = anchors.equal_to(anchor).map(|equal| equal.details.as_ref()).collect();
+    let details = details.unwrap_or_default();
+    let faults = details.iter().map(|details| &details.faults).min_by_key(|faults| faults.len());
     Anchored {
         subject: anchor.subject.clone(),
         source: anchor.source,
         trusted: anchor.trusted.clone(),
         spki: anchor.spki.clone(),
         is_leaf,
+        validity: details.iter().map(|details| details.validity).collect(),
+        faults: faults.cloned().unwrap_or_default(),
+        issuers_and_serials: details.iter().map(|details| details.issuer_and_serial.clone()).collect(),
     }
 }

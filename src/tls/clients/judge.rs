@@ -102,6 +102,7 @@ pub fn trusts(client: &Client, outline: &Outline) -> Result<(), Obstacle> {
             Err(Obstacle::UntrustedChain { end: leaf })
         }
         OutlineEnd::UnknownRoot { subject } => Err(Obstacle::UntrustedChain { end: subject.to_string() }),
+        OutlineEnd::Withdrawn { root, .. } => Err(Obstacle::UntrustedChain { end: root.name.to_owned() }),
     }
 }
 
@@ -259,6 +260,7 @@ mod tests {
             path: vec![link("CN=shop.example", "CN=E7", Role::Leaf), link("CN=E7", "CN=Root", Role::Intermediate)],
             end,
             beside: cross_signs.iter().map(|(subject, issuer)| link(subject, issuer, Role::CrossSign)).collect(),
+            anchor_validity: Vec::new(),
         }
     }
 

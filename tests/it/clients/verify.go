@@ -14,16 +14,7 @@ import (
 func main() {
 	seconds, _ := strconv.ParseInt(os.Args[2], 10, 64)
 	for _, folder := range os.Args[3:] {
-		roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
-		for _, root := range read(folder + "/root.pem") {
-			roots.AddCert(root)
-		}
-		chain := read(folder + "/chain.pem")
-		for _, one := range chain[1:] {
-			intermediates.AddCert(one)
-		}
-		options := x509.VerifyOptions{DNSName: os.Args[1], Roots: roots, Intermediates: intermediates, CurrentTime: time.Unix(seconds, 0)}
-		if _, err := chain[0].Verify(options); err != nil {
+		if err := verify(os.Args[1], time.Unix(seconds, 0), folder); err != nil {
 			fmt.Println("NO " + strings.ReplaceAll(err.Error(), "\n", " "))
 		} else {
 			fmt.Println("OK")
@@ -31,7 +22,29 @@ func main() {
 	}
 }
 
-func read(path string) []*x509.Certificate {
+func verify(host string, at time.Time, folder string) error {
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	trusted, err := read(folder + "/root.pem")
+	if err != nil {
+		return err
+	}
+	for _, root := range trusted {
+		roots.AddCert(root)
+	}
+	chain, err := read(folder + "/chain.pem")
+	if err != nil {
+		return err
+	}
+	for _, one := range chain[1:] {
+		intermediates.AddCert(one)
+	}
+	options := x509.VerifyOptions{DNSName: host, Roots: roots, Intermediates: intermediates, CurrentTime: at}
+	_, err = chain[0].Verify(options)
+	return err
+}
+
+// A certificate that cannot be parsed is a refusal.
+func read(path string) ([]*x509.Certificate, error) {
 	rest, err := os.ReadFile(path)
 	if err != nil {
 		panic(err)
@@ -40,11 +53,11 @@ func read(path string) []*x509.Certificate {
 	for {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			return found
+			return found, nil
 		}
 		one, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			panic(err)
+			return nil, err
 		}
 		found = append(found, one)
 	}
