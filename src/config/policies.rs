@@ -23,6 +23,7 @@ pub struct PolicyArgs {
     /// it, with a warning (below-min-tls-version).
     #[arg(
         long,
+        help_heading = TLS,
         env = "HANDFAST_MIN_TLS_VERSION",
         default_value = "TLSv1.2",
         value_name = "VERSION",

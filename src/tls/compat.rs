@@ -205,7 +205,7 @@ mod tests {
              the cipher suites, disable TLS 1.2, or use a certificate with an RSA key"
         );
         let (message, remedy) = said(CredentialKind::MlDsa44);
-        assert_eq!(message, "TLS 1.2 is on, and it knows no signatures of ml-dsa-44 keys");
+        assert_eq!(message, "TLS 1.2 is enabled, but does not support signatures of ml-dsa-44 keys");
         assert!(remedy.starts_with("disable TLS 1.2"));
     }
 

@@ -310,8 +310,8 @@ fn a_list_that_leaves_nothing_is_an_error_with_the_reasons() {
     let error = parse_ciphers("AES128-SHA:DES-CBC3-SHA", &Suite::ALL).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "leaves no cipher suite that can be served (DES-CBC3-SHA: broken or given up; OpenSSL does not offer it any \
-         more either; AES128-SHA: key exchange by RSA has no forward secrecy; use its ECDHE-RSA counterpart): write for \
+        "leaves no supported cipher suite (DES-CBC3-SHA: broken or obsolete; OpenSSL no longer offers it either; \
+         AES128-SHA: key exchange by RSA has no forward secrecy; use its ECDHE-RSA counterpart): write for \
          example \"ECDHE+AESGCM:ECDHE+CHACHA20\""
     );
     assert!(matches!(parse_ciphers("", &Suite::ALL), Err(ParseError::Empty { .. })));
@@ -383,7 +383,7 @@ fn groups_are_read_in_the_words_of_nginx_openssl_and_iana() {
     let error = parse_groups("secp521r1").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "leaves no key exchange group that can be served (secp521r1: not served; use X25519, prime256v1 or secp384r1): \
+        "leaves no supported key exchange group (secp521r1: not supported; use X25519, prime256v1 or secp384r1): \
          write for example \"X25519MLKEM768:X25519:prime256v1:secp384r1\""
     );
 }

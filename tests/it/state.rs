@@ -73,7 +73,7 @@ fn a_host_whose_secret_is_unusable_is_served_as_before_after_a_restart() {
     assert!(is_served(&server, &ca), "{}", server.log());
     server.wait_for_metric("handfast_host_serving", &[r#"host="shop.test",state="last_good""#], 1.0);
     let log = server.log();
-    assert!(log.contains("What was held before is known again") && log.contains("secrets=1"), "{log}");
+    assert!(log.contains("Last good versions are loaded") && log.contains("secrets=1"), "{log}");
     assert!(log.contains("secret_default_other.json is not used: it ends too early. Remove it"), "{log}");
     assert!(!log.contains("PRIVATE KEY"), "{log}");
 
