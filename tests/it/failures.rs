@@ -235,7 +235,7 @@ fn a_server_name_that_is_none_is_shown_with_what_is_wrong_and_which_host_is_mean
         (&long, "", "longer than 63", None),
         ("192.0.2.1:443", "", "the character ':'", None),
         ("a\u{1b}[2J\u{202e}\\b\0", "a\\u{1b}[2J\\u{202e}\\\\b\\u{0}", "the character", None),
-        (&endless, "a.a.", "the limit is 253", None),
+        (&endless, "a.a.", "more than 253 characters", None),
     ];
     for (sent, shown, wrong, meant) in rows {
         let server_name = NamedServer::Malformed(sent.into());
