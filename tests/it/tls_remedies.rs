@@ -391,7 +391,7 @@ fn a_remedy_ends_its_finding_and_brings_no_new_error() {
             if after.contains(finding) && of_code(&after) >= of_code(&before) {
                 say("it is still there".to_owned());
             }
-            let known: BTreeSet<&str> = before.iter().filter(|one| is_error(one)).map(Finding::code).collect();
+            let known: BTreeSet<&str> = before.iter().filter(is_error).map(Finding::code).collect();
             for error in after.iter().filter(|one| is_error(one) && !known.contains(one.code())) {
                 // Only the certificate that was missing says what is above it.
                 let is_above = longer > length && ENDS.contains(&error.code());
