@@ -8,6 +8,7 @@
 use serde::Serialize;
 
 use super::{BackendState, HostTls, PathMatch, Route, Snapshot, Target, VirtualHost};
+use crate::quote::shown;
 
 /// What the requests of a host get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -170,8 +171,8 @@ impl Route {
     /// The path, and how it is compared where that is not by prefix.
     pub fn label(&self) -> String {
         match self.matches {
-            PathMatch::Exact => format!("{} (Exact)", self.path.as_str()),
-            PathMatch::Prefix => self.path.as_str().to_owned(),
+            PathMatch::Exact => format!("{} (Exact)", shown(self.path.as_str())),
+            PathMatch::Prefix => shown(self.path.as_str()).to_owned(),
         }
     }
 }
