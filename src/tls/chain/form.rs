@@ -117,7 +117,7 @@ impl Thing {
     }
 
     /// What to do with it in DER, where a certificate is expected.
-    fn from_der(self) -> &'static str {
+    fn in_der(self) -> &'static str {
         match self {
             Thing::Certificate => "convert it: openssl x509 -inform der -in FILE",
             Thing::PrivateKey => "convert it: openssl pkey -inform der -in FILE",
@@ -326,6 +326,9 @@ fn utf16(text: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// One replacement.
+type Step = fn(&str) -> String;
+
 /// PEM that a few replacements make readable: the first that helps says what was wrong.
 fn mended(text: &[u8]) -> Option<Form> {
     let lookalikes = strange(text).map(Shape::Lookalikes);
@@ -334,7 +337,7 @@ fn mended(text: &[u8]) -> Option<Form> {
         // The no-break space of Latin-1 is the oddity that is met there.
         Err(_) => text.iter().map(|byte| char::from(*byte)).collect(),
     };
-    let steps: [(Shape, fn(&str) -> String); 5] = [
+    let steps: [(Shape, Step); 5] = [
         (Shape::Lookalikes(""), plain),
         (Shape::Quoted, |text| text.trim().trim_matches(['"', '\'', '`', ',']).to_owned()),
         (Shape::LiteralBreaks, |text| text.replace("\\r\\n", "\n").replace("\\n", "\n")),
@@ -580,7 +583,7 @@ mod tests {
     fn labels_differ_and_words_say_what_to_do() {
         for (index, (label, thing)) in LABELS.iter().enumerate() {
             assert!(LABELS[..index].iter().all(|(other, _)| other != label), "{label}");
-            for advice in [thing.in_place_of_certificate(), thing.from_der()] {
+            for advice in [thing.in_place_of_certificate(), thing.in_der()] {
                 assert!(!advice.is_empty() && !advice.ends_with('.'), "{advice}");
             }
         }
