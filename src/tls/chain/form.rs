@@ -190,7 +190,7 @@ impl Form {
             Shape::Bare => {
                 "put its BEGIN line before it and its END line behind it, and break it into lines of 64 characters"
             }
-            Shape::Der => self.thing.map_or("convert it to PEM with openssl, by -inform der", Thing::from_der),
+            Shape::Der => self.thing.map_or("convert it to PEM with openssl, by -inform der", Thing::in_der),
             Shape::Encoded(_) => {
                 "encode it once: values under data are the base64 of the PEM text, those under stringData the PEM text \
                  itself"
