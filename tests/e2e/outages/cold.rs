@@ -84,8 +84,8 @@ fn wrong_usage(world: &World) {
     let no_token = good.replace("client-certificate-data", "tokenFile: /nowhere/token, client-certificate-data");
     let rows: [(&[&str], &[&str]); 6] = [
         (&["--kubeconfig", missing.to_str().unwrap()], &["missing.conf", "No such file"]),
-        (&["--kubeconfig", folder.to_str().unwrap()], &["cannot use it", "Is a directory"]),
-        (&["--kubeconfig", &file("garbage.conf", "token: secret: {")], &["garbage.conf", "cannot use it"]),
+        (&["--kubeconfig", folder.to_str().unwrap()], &["cannot use --kubeconfig", "Is a directory"]),
+        (&["--kubeconfig", &file("garbage.conf", "token: secret: {")], &["garbage.conf", "cannot use --kubeconfig"]),
         (&["--kubeconfig", path.to_str().unwrap(), "--context", "elsewhere"], &["admin.conf", "elsewhere"]),
         (&["--kubeconfig", &file("token.conf", &no_token)], &["/nowhere/token", "No such file"]),
         (
